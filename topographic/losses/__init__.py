@@ -1,0 +1,1 @@
+"""What topography costs: spatial losses."""

@@ -1,0 +1,129 @@
+"""`UnitMap`: one number per unit, on its sheet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from topographic.sheets import Sheet
+from topographic.storage import load_arrays, save_arrays
+
+__all__ = ["NULLS", "UnitMap"]
+
+NULLS = ("floor", "unit", "label")
+
+
+@dataclass(frozen=True, eq=False)
+class UnitMap:
+    """One value per unit of a site, with its sheet and its null maps.
+
+    Parameters
+    ----------
+    site : str
+        Name of the recorded module.
+    values : ndarray, shape (units,)
+        The statistic of each unit, kept in float32. NaN marks units without a value
+        (the medial wall of a cortical surface).
+    sheet : Sheet
+        Where the units lie.
+    statistic : str
+        What the values are, for example "welch_t".
+    p : ndarray, shape (units,), optional
+        Two-sided p value of each unit, uncorrected.
+    q : ndarray, shape (units,), optional
+        Benjamini-Hochberg adjusted p of each unit, over all maps corrected together.
+    nulls : mapping of str to ndarray, shape (draws, units), optional
+        The same map under "floor" (white noise through the same readout), "unit" (units permuted
+        before the readout) and "label" (stimulus labels permuted). Any statistic of the map is
+        tested by computing it on these as well.
+    provenance : mapping, optional
+        Contrast, readout, numbers of items, seeds: anything JSON can hold.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit the sheet, a value is infinite, or a null has an unknown name.
+    """
+
+    site: str
+    values: Float[np.ndarray, " units"]
+    sheet: Sheet
+    statistic: str
+    p: Float[np.ndarray, " units"] | None = None
+    q: Float[np.ndarray, " units"] | None = None
+    nulls: Mapping[str, Float[np.ndarray, "draws units"]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Convert to float32 (p and q to float64) and refuse misfits."""
+        object.__setattr__(self, "values", self._per_unit("values", self.values, np.float32))
+        for key in ("p", "q"):
+            if getattr(self, key) is not None:
+                object.__setattr__(self, key, self._per_unit(key, getattr(self, key), np.float64))
+        nulls = {}
+        for key, maps in self.nulls.items():
+            if key not in NULLS:
+                raise ValueError(f"map at {self.site!r}: unknown null {key!r}; expected one of {NULLS}")
+            nulls[key] = self._per_unit(f"null {key!r}", maps, np.float32, axes=2)
+        object.__setattr__(self, "nulls", nulls)
+
+    def _per_unit(self, key: str, array: Any, dtype: type, axes: int = 1) -> np.ndarray:
+        converted = np.ascontiguousarray(array, dtype=dtype)
+        if converted.ndim != axes or converted.shape[-1] != self.sheet.n_units:
+            raise ValueError(
+                f"map at {self.site!r}: {key} has shape {converted.shape}; sheet {self.sheet.name!r} has "
+                f"{self.sheet.n_units} units: give one value per unit, in unit order"
+            )
+        if np.isinf(converted).any():
+            raise ValueError(f"map at {self.site!r}: {key} holds infinity; use NaN for units without a value")
+        return converted
+
+    def save(self, path: str | Path) -> None:
+        """Write the map, its nulls and its sheet to one safetensors file.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write.
+        """
+        sheet_arrays, sheet = self.sheet.to_arrays()
+        arrays = {"values": self.values, **{f"sheet.{key}": array for key, array in sheet_arrays.items()}}
+        arrays |= {key: array for key, array in (("p", self.p), ("q", self.q)) if array is not None}
+        arrays |= {f"null.{key}": maps for key, maps in self.nulls.items()}
+        metadata = {"noun": "UnitMap", "site": self.site, "statistic": self.statistic, "sheet": sheet}
+        save_arrays(path, arrays, {**metadata, "provenance": dict(self.provenance)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "UnitMap":
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to read.
+
+        Returns
+        -------
+        UnitMap
+            The map.
+        """
+        arrays, metadata = load_arrays(path)
+        if metadata.get("noun") != "UnitMap":
+            raise ValueError(f"{path} holds a {metadata.get('noun')}; expected a UnitMap: load it with that class")
+
+        def under(prefix: str) -> dict[str, np.ndarray]:
+            return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+
+        return cls(
+            site=metadata["site"],
+            values=arrays["values"],
+            sheet=Sheet.from_arrays(under("sheet."), metadata["sheet"]),
+            statistic=metadata["statistic"],
+            p=arrays.get("p"),
+            q=arrays.get("q"),
+            nulls=under("null."),
+            provenance=metadata["provenance"],
+        )

@@ -1,0 +1,1 @@
+"""Our own decoder, in Hugging Face form."""

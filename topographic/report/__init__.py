@@ -1,0 +1,1 @@
+"""What it looked like: figures, tables and pages."""

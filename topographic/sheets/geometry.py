@@ -1,0 +1,191 @@
+"""Distances, lattices and adjacency, all from the positions a sheet carries."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Shaped
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from topographic.sheets.sheet import Sheet
+
+__all__ = ["NORMS", "adjacent_pairs", "distances", "grid_shape", "lattice_coordinates", "spacing_mm", "to_grid"]
+
+Norm = Literal["l1", "l2", "linf"]
+Contiguity = Literal["queen", "rook"]
+
+
+def distances(
+    positions_mm: Float[Tensor, "*batch units axes"],
+    others_mm: Float[Tensor, "*batch others axes"] | None = None,
+    *,
+    norm: Norm = "l2",
+    period_mm: tuple[float, ...] | None = None,
+) -> Float[Tensor, "*batch units others"]:
+    """Distance between every unit and every other.
+
+    ``d_ij = || x_i - x_j ||``, with each coordinate difference folded to the shorter way round
+    when the sheet is a torus.
+
+    Parameters
+    ----------
+    positions_mm : Tensor, shape (..., units, axes)
+        Positions in mm.
+    others_mm : Tensor, shape (..., others, axes), optional
+        Positions to measure to; the same ones by default.
+    norm : {"l1", "l2", "linf"}
+        City-block, Euclidean or Chebyshev distance.
+    period_mm : tuple of float, optional
+        Period per axis of a torus (`Sheet.period_mm`).
+
+    Returns
+    -------
+    Tensor, shape (..., units, others)
+        Distances in mm.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm!r}; expected one of {sorted(NORMS)}")
+    others_mm = positions_mm if others_mm is None else others_mm
+    difference = (positions_mm.unsqueeze(-2) - others_mm.unsqueeze(-3)).abs()
+    if period_mm is not None:
+        period = torch.as_tensor(period_mm, dtype=difference.dtype, device=difference.device)
+        difference = difference.remainder(period)
+        difference = torch.minimum(difference, period - difference)
+    return NORMS[norm](difference)
+
+
+NORMS = {
+    "l1": lambda difference: difference.sum(-1),
+    # not `.norm()`: its gradient at distance zero is NaN, and torch.cdist loses digits in float32
+    "l2": lambda difference: difference.square().sum(-1).sqrt(),
+    "linf": lambda difference: difference.amax(-1),
+}
+
+
+def spacing_mm(sheet: Sheet) -> float:
+    """Smallest distance between two units that do not coincide.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        Any sheet.
+
+    Returns
+    -------
+    float
+        Spacing in mm; 1.0 for a sheet with a single place.
+    """
+    places = np.unique(sheet.positions_mm.numpy(), axis=0)
+    if len(places) < 2:
+        return 1.0
+    nearest, _ = cKDTree(places).query(places, k=2)
+    return float(nearest[:, 1].min())
+
+
+def lattice_coordinates(sheet: Sheet) -> Int64[Tensor, "units 2"] | None:
+    """Row and column of each unit if all units lie on one square lattice.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        Any sheet.
+
+    Returns
+    -------
+    Tensor of int64, shape (units, 2), or None
+        Row and column from 0, or None when the sheet is a mesh or its units lie off a lattice.
+    """
+    if sheet.edges is not None or sheet.positions_mm.shape[1] != 2:
+        return None
+    steps = (sheet.positions_mm - sheet.positions_mm.min(0).values) / spacing_mm(sheet)
+    # 1e-3 of a step: positions kept in micrometres or float32 still count as on the lattice
+    return steps.round().long() if (steps - steps.round()).abs().max() < 1e-3 else None
+
+
+def grid_shape(sheet: Sheet) -> tuple[int, int] | None:
+    """Rows and columns of the lattice that holds the sheet.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        Any sheet.
+
+    Returns
+    -------
+    (int, int) or None
+        None when the units do not lie on a lattice.
+    """
+    cells = lattice_coordinates(sheet)
+    return None if cells is None else (int(cells[:, 0].max()) + 1, int(cells[:, 1].max()) + 1)
+
+
+def to_grid(sheet: Sheet, values: Shaped[np.ndarray, "*batch units"]) -> Float[np.ndarray, "*batch rows columns"]:
+    """Lay values out as a picture of the sheet.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        Sheet whose units lie on a lattice.
+    values : ndarray, shape (..., units)
+        One value per unit, in unit order.
+
+    Returns
+    -------
+    ndarray of float, shape (..., rows, columns)
+        The values at their places; NaN where no unit lies; the mean where several units coincide.
+
+    Raises
+    ------
+    ValueError
+        If the units do not lie on a lattice or the number of values is wrong.
+    """
+    cells, shape = lattice_coordinates(sheet), grid_shape(sheet)
+    if cells is None or shape is None:
+        raise ValueError(f"sheet {sheet.name!r} is not a lattice; draw it as points or on its mesh instead")
+    values = np.asarray(values)
+    if values.shape[-1] != sheet.n_units:
+        raise ValueError(f"sheet {sheet.name!r} has {sheet.n_units} units and got {values.shape[-1]} values")
+    flat = cells[:, 0].numpy() * shape[1] + cells[:, 1].numpy()
+    total = np.zeros((*values.shape[:-1], shape[0] * shape[1]))
+    np.add.at(total, (..., flat), values)
+    count = np.bincount(flat, minlength=shape[0] * shape[1])
+    picture = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return picture.reshape(*values.shape[:-1], *shape)
+
+
+def adjacent_pairs(sheet: Sheet, contiguity: Contiguity = "queen") -> Int64[Tensor, "pairs 2"]:
+    """Every ordered pair of neighbouring units.
+
+    Queen contiguity joins units at most one lattice step away along both axes, rook contiguity
+    those one step away along one axis. A mesh uses its own edges for either. Units that share a
+    place are neighbours.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        Lattice, torus, mesh or scattered sheet; scattered units count as neighbours within the
+        smallest spacing, which is rarely what is wanted, so give such sheets ``edges``.
+    contiguity : {"queen", "rook"}
+        Which neighbours count.
+
+    Returns
+    -------
+    Tensor of int64, shape (pairs, 2)
+        Both directions of every pair, sorted.
+    """
+    if contiguity not in ("queen", "rook"):
+        raise ValueError(f"contiguity={contiguity!r}; expected 'queen' or 'rook'")
+    if sheet.edges is not None:
+        pairs = np.concatenate([sheet.edges.numpy(), sheet.edges.numpy()[:, ::-1]])
+    else:
+        positions, period = sheet.positions_mm.numpy(), None
+        if sheet.wrap:
+            period = np.asarray(sheet.extent_mm)
+            positions = positions % period
+        reach = spacing_mm(sheet) * (1 + 1e-6)
+        tree = cKDTree(positions, boxsize=period)
+        half = tree.query_pairs(reach, p=np.inf if contiguity == "queen" else 1, output_type="ndarray")
+        pairs = np.concatenate([half, half[:, ::-1]])
+    pairs = np.unique(pairs.reshape(-1, 2), axis=0)
+    return torch.from_numpy(np.ascontiguousarray(pairs)).long()

@@ -1,0 +1,173 @@
+"""How things are kept: arrays in safetensors with a JSON header, every file written beside its place and then renamed.
+
+Nothing here pickles and nothing here executes what it reads.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+__all__ = ["load_arrays", "load_json", "save_arrays", "save_json", "sha256_of_file", "write_atomically"]
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it into place only if the block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the finished file belongs. Missing parent folders are made.
+
+    Yields
+    ------
+    Path
+        The temporary path to write to. It vanishes if the block raises, so a full disk or a
+        killed process never leaves a half-written file that looks finished.
+
+    Raises
+    ------
+    OSError
+        With the path and the advice to free space, if the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"could not write {path}: {error}; free disk space or choose a writable folder, then run again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    """Write named arrays and JSON metadata to one safetensors file.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write, usually ``*.safetensors``.
+    arrays : mapping of str to ndarray
+        Arrays of any shape and numeric or boolean type.
+    metadata : mapping
+        Anything JSON can hold; stored in the file's header.
+    """
+    header = {"topographic": json.dumps(dict(metadata), sort_keys=True)}
+    with write_atomically(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=header)
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_arrays` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to read.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        The arrays, with their shapes and types.
+    metadata : dict
+        The JSON metadata.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is absent, truncated, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; expected a .safetensors file written by this library")
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            header = (opened.metadata() or {}).get("topographic")
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file ({error}); write it again") from error
+    if header is None:
+        raise ValueError(f"{path} has no `topographic` header; expected a file written by this library's save()")
+    return arrays, json.loads(header)
+
+
+def save_json(path: str | Path, content: Any) -> None:
+    """Write JSON, indented, beside its place and then renamed.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    content : object
+        Anything JSON can hold.
+    """
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to read.
+
+    Returns
+    -------
+    object
+        The parsed content.
+
+    Raises
+    ------
+    ValueError
+        If the file is not valid JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); it may be truncated: write it again") from error
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """Checksum of a file's bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to read.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as opened:
+        for block in iter(lambda: opened.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
