@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,7 @@ __all__ = ["NULLS", "UnitMap"]
 NULLS = ("floor", "unit", "label")
 
 
+@no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
 @dataclass(frozen=True, eq=False)
 class UnitMap:
     """One value per unit of a site, with its sheet and its null maps.

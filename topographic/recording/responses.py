@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from topographic.storage import load_arrays, save_arrays
 __all__ = ["Responses"]
 
 
+@no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
 @dataclass(frozen=True, eq=False)
 class Responses:
     """Responses of one site's units to a stimulus set.

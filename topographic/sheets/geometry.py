@@ -1,26 +1,21 @@
 """Distances, lattices and adjacency, all from the positions a sheet carries."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from topographic.sheets.sheet import Sheet
 
 __all__ = ["NORMS", "adjacent_pairs", "distances", "grid_shape", "lattice_coordinates", "spacing_mm", "to_grid"]
 
-Norm = Literal["l1", "l2", "linf"]
-Contiguity = Literal["queen", "rook"]
-
 
 def distances(
     positions_mm: Float[Tensor, "*batch units axes"],
     others_mm: Float[Tensor, "*batch others axes"] | None = None,
     *,
-    norm: Norm = "l2",
+    norm: str = "l2",
     period_mm: tuple[float, ...] | None = None,
 ) -> Float[Tensor, "*batch units others"]:
     """Distance between every unit and every other.
@@ -64,7 +59,7 @@ NORMS = {
 
 
 def spacing_mm(sheet: Sheet) -> float:
-    """Smallest distance between two units that do not coincide.
+    """Lattice step, or for units off a lattice the smallest distance between two that do not coincide.
 
     Parameters
     ----------
@@ -76,11 +71,28 @@ def spacing_mm(sheet: Sheet) -> float:
     float
         Spacing in mm; 1.0 for a sheet with a single place.
     """
+    step = _lattice_step_mm(sheet)
+    if step is not None:
+        return step
     places = np.unique(sheet.positions_mm.numpy(), axis=0)
     if len(places) < 2:
         return 1.0
-    nearest, _ = cKDTree(places).query(places, k=2)
+    nearest, _ = KDTree(places).query(places, k=2)
     return float(nearest[:, 1].min())
+
+
+def _lattice_step_mm(sheet: Sheet) -> float | None:
+    if sheet.edges is not None or sheet.positions_mm.shape[1] != 2:
+        return None
+    offsets = sheet.positions_mm - sheet.positions_mm.min(0).values
+    # nanometres: positions that went through micrometres or float32 still count as on the lattice
+    gaps = [torch.unique((axis * 1e6).round()).diff() for axis in offsets.T]
+    gaps = torch.cat([gap[gap > 1e3] for gap in gaps])
+    if gaps.numel() == 0:
+        return 1.0
+    step = gaps.min().item() / 1e6
+    steps = offsets / step
+    return step if (steps - steps.round()).abs().max() < 1e-3 else None
 
 
 def lattice_coordinates(sheet: Sheet) -> Int64[Tensor, "units 2"] | None:
@@ -96,11 +108,10 @@ def lattice_coordinates(sheet: Sheet) -> Int64[Tensor, "units 2"] | None:
     Tensor of int64, shape (units, 2), or None
         Row and column from 0, or None when the sheet is a mesh or its units lie off a lattice.
     """
-    if sheet.edges is not None or sheet.positions_mm.shape[1] != 2:
+    step = _lattice_step_mm(sheet)
+    if step is None:
         return None
-    steps = (sheet.positions_mm - sheet.positions_mm.min(0).values) / spacing_mm(sheet)
-    # 1e-3 of a step: positions kept in micrometres or float32 still count as on the lattice
-    return steps.round().long() if (steps - steps.round()).abs().max() < 1e-3 else None
+    return ((sheet.positions_mm - sheet.positions_mm.min(0).values) / step).round().long()
 
 
 def grid_shape(sheet: Sheet) -> tuple[int, int] | None:
@@ -147,14 +158,17 @@ def to_grid(sheet: Sheet, values: Shaped[np.ndarray, "*batch units"]) -> Float[n
     if values.shape[-1] != sheet.n_units:
         raise ValueError(f"sheet {sheet.name!r} has {sheet.n_units} units and got {values.shape[-1]} values")
     flat = cells[:, 0].numpy() * shape[1] + cells[:, 1].numpy()
-    total = np.zeros((*values.shape[:-1], shape[0] * shape[1]))
-    np.add.at(total, (..., flat), values)
-    count = np.bincount(flat, minlength=shape[0] * shape[1])
-    picture = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    place = np.zeros((sheet.n_units, shape[0] * shape[1]))
+    place[np.arange(sheet.n_units), flat] = 1
+    count = place.sum(0)
+    # a matrix product would spread one unit's NaN over the whole picture, so NaN is carried apart
+    known = ~np.isnan(values)
+    total, unknown = np.where(known, values, 0.0) @ place, ~known @ place
+    picture = np.where((count > 0) & (unknown == 0), total / np.maximum(count, 1), np.nan)
     return picture.reshape(*values.shape[:-1], *shape)
 
 
-def adjacent_pairs(sheet: Sheet, contiguity: Contiguity = "queen") -> Int64[Tensor, "pairs 2"]:
+def adjacent_pairs(sheet: Sheet, contiguity: str = "queen") -> Int64[Tensor, "pairs 2"]:
     """Every ordered pair of neighbouring units.
 
     Queen contiguity joins units at most one lattice step away along both axes, rook contiguity
@@ -184,7 +198,7 @@ def adjacent_pairs(sheet: Sheet, contiguity: Contiguity = "queen") -> Int64[Tens
             period = np.asarray(sheet.extent_mm)
             positions = positions % period
         reach = spacing_mm(sheet) * (1 + 1e-6)
-        tree = cKDTree(positions, boxsize=period)
+        tree = KDTree(positions, boxsize=period)
         half = tree.query_pairs(reach, p=np.inf if contiguity == "queen" else 1, output_type="ndarray")
         pairs = np.concatenate([half, half[:, ::-1]])
     pairs = np.unique(pairs.reshape(-1, 2), axis=0)

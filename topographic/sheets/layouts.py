@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -141,12 +142,14 @@ def head_tiles(
     return Sheet(name=name, positions_mm=positions, extent_mm=whole.extent_mm, wrap=wrap)
 
 
-def from_positions(positions_mm: Tensor, *, wrap: bool = False, extent_mm: tuple[float, ...] | None = None) -> Layout:
+def from_positions(
+    positions_mm: Tensor | np.ndarray, *, wrap: bool = False, extent_mm: tuple[float, ...] | None = None
+) -> Layout:
     """Layout that puts every sheet at the same given positions.
 
     Parameters
     ----------
-    positions_mm : Tensor, shape (units, 2)
+    positions_mm : Tensor or ndarray, shape (units, 2)
         Positions in mm.
     wrap : bool
         Join opposite edges; needs ``extent_mm``.
@@ -158,11 +161,11 @@ def from_positions(positions_mm: Tensor, *, wrap: bool = False, extent_mm: tuple
     callable
         ``(n_units, name) -> Sheet`` which refuses a site of another width.
     """
-    positions_mm = torch.as_tensor(positions_mm)
+    n_placed = positions_mm.shape[0]
 
     def layout(n_units: int, name: str = "sheet", **_: Any) -> Sheet:
-        if n_units != positions_mm.shape[0]:
-            raise ValueError(f"sheet {name!r} has {n_units} units; the given positions place {positions_mm.shape[0]}")
+        if n_units != n_placed:
+            raise ValueError(f"sheet {name!r} has {n_units} units; the given positions place {n_placed}")
         return Sheet(name=name, positions_mm=positions_mm, extent_mm=extent_mm, wrap=wrap)
 
     return layout

@@ -64,7 +64,7 @@ def local_centres(sheet: Sheet, radius: int = 5, *, closed: bool = False) -> Int
 
 
 def _local(sheet: Sheet, radius: int, closed: bool) -> tuple[Tensor, Tensor]:
-    if radius != int(radius) or radius < 1:
+    if radius < 1:
         raise ValueError(f"radius={radius}; expected a whole number of lattice steps, at least 1")
     cells, shape = lattice_coordinates(sheet), grid_shape(sheet)
     if cells is None or shape is None:

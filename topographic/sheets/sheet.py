@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from topographic.storage import load_arrays, save_arrays
 __all__ = ["Sheet"]
 
 
+@no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
 @dataclass(frozen=True, eq=False)
 class Sheet:
     """Where the units of one site lie on cortex.
@@ -138,7 +139,8 @@ class Sheet:
         Sheet
             Equal to the sheet that was taken apart.
         """
-        return cls(positions_mm=arrays["positions_mm"], edges=arrays.get("edges"), **metadata)
+        edges = torch.from_numpy(arrays["edges"]) if "edges" in arrays else None
+        return cls(positions_mm=torch.from_numpy(arrays["positions_mm"]), edges=edges, **metadata)
 
     def save(self, path: str | Path) -> None:
         """Write the sheet to a safetensors file.

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from topographic.storage import load_json, save_json
 __all__ = ["StimulusSet"]
 
 
+@no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
 @dataclass(frozen=True, eq=False)
 class StimulusSet:
     """Items with their conditions, runs and source.
