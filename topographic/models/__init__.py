@@ -1,1 +1,7 @@
 """Our own decoder, in Hugging Face form."""
+
+from topographic.models.configuration_topolm import TopoLMConfig
+from topographic.models.modeling_topolm import SheetPoint, TopoLMForCausalLM, TopoLMModel, register
+from topographic.models.presets import PRESETS, preset
+
+__all__ = ["PRESETS", "SheetPoint", "TopoLMConfig", "TopoLMForCausalLM", "TopoLMModel", "preset", "register"]
