@@ -1,0 +1,176 @@
+"""Lesion and stimulate chosen units of any model, undone by construction."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from topographic.maps import Selection, UnitMap
+from topographic.recording import Responses, edit
+
+__all__ = ["ABLATIONS", "ablate", "drive"]
+
+
+@contextlib.contextmanager
+def ablate(
+    model: nn.Module,
+    selections: Selection | Sequence[Selection],
+    *,
+    mode: str = "zero",
+    responses: Mapping[str, Responses] | None = None,
+    seed: int = 0,
+) -> Iterator[None]:
+    """Silence chosen units while the block runs.
+
+    ``a_u -> 0`` ("zero"), ``a_u -> mean over stimuli of r_u`` ("mean"), or ``a_u -> r_su`` with one
+    random stimulus ``s`` per sequence, the same for all its units ("resample").
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+    selections : Selection or sequence of Selection
+        Units to silence; several selections of one site are joined.
+    mode : {"zero", "mean", "resample"}
+        What takes the place of their activity.
+    responses : mapping of str to Responses, optional
+        Recorded responses per site, needed by "mean" and "resample".
+    seed : int
+        Seed of "resample".
+
+    Yields
+    ------
+    None
+        The model itself is changed until the block ends, also by an exception.
+
+    Raises
+    ------
+    ValueError
+        If a mask was made on readout sites, a site has another width than its mask, nothing is
+        selected, the mode is unknown, or responses are missing.
+
+    Notes
+    -----
+    The published ablation script zeroes columns (inputs) of two weight matrices by a mask of output
+    units in another order; here the activity of the sheet itself is replaced.
+    """
+    if mode not in ABLATIONS:
+        raise ValueError(f"mode={mode!r}; expected one of {sorted(ABLATIONS)}")
+    functions = {}
+    for site, mask in _masks_by_site(selections).items():
+        values = None
+        if mode != "zero":
+            if responses is None or site not in responses:
+                raise ValueError(f"mode={mode!r} needs recorded responses of {site!r}: pass responses=record(...)")
+            values = torch.from_numpy(responses[site].values)
+            if values.shape[1] != len(mask):
+                raise ValueError(f"responses at {site!r} have {values.shape[1]} units; the mask has {len(mask)}")
+        generator = torch.Generator().manual_seed(seed)
+        functions[site] = _replacing(site, mask, lambda a, v=values, g=generator: ABLATIONS[mode](a, v, g))
+    with edit(model, functions):
+        yield
+
+
+@contextlib.contextmanager
+def drive(
+    model: nn.Module,
+    selections: Selection | Sequence[Selection],
+    *,
+    strength: float = 1.0,
+    direction: Mapping[str, UnitMap] | None = None,
+) -> Iterator[None]:
+    """Add activity to chosen units while the block runs.
+
+    ``a_u -> a_u + strength * m_u`` at the chosen units, with ``m`` the direction map (1 everywhere by
+    default). With ``m`` the difference of two condition means, strength 1 drives towards the first
+    condition and -1 suppresses it.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+    selections : Selection or sequence of Selection
+        Units to drive.
+    strength : float
+        Factor, in units of the direction map or, without one, of activation.
+    direction : mapping of str to UnitMap, optional
+        Per site, how much to add to each unit at strength 1.
+
+    Yields
+    ------
+    None
+        The model itself is changed until the block ends, also by an exception.
+
+    Raises
+    ------
+    ValueError
+        As `ablate`; also if the strength is not finite or a site has no direction.
+    """
+    if not np.isfinite(strength):
+        raise ValueError(f"strength={strength}; expected a finite factor")
+    functions = {}
+    for site, mask in _masks_by_site(selections).items():
+        amount = torch.full((len(mask),), float(strength))
+        if direction is not None:
+            if site not in direction:
+                raise ValueError(f"no direction for site {site!r}; directions are given for {sorted(direction)}")
+            unit_map = direction[site]
+            if unit_map.sheet.is_readout or unit_map.sheet.n_units != len(mask):
+                raise ValueError(
+                    f"the direction map of {site!r} is not one of its {len(mask)} units; make it unsmoothed"
+                )
+            amount = strength * torch.from_numpy(unit_map.values)
+        functions[site] = _replacing(site, mask, lambda a, amount=amount: a + amount.to(a))
+    with edit(model, functions):
+        yield
+
+
+def _masks_by_site(selections: Selection | Sequence[Selection]) -> dict[str, Tensor]:
+    masks: dict[str, Tensor] = {}
+    for selection in [selections] if isinstance(selections, Selection) else selections:
+        if selection.sheet.is_readout:
+            raise ValueError(
+                f"the selection at {selection.site!r} was made on readout sites, not on units; "
+                "make the map without readout (fwhm_mm=0) and select again"
+            )
+        mask = torch.from_numpy(selection.mask.copy())
+        if selection.site in masks and len(masks[selection.site]) != len(mask):
+            raise ValueError(
+                f"two selections at {selection.site!r} have {len(mask)} and {len(masks[selection.site])} units"
+            )
+        masks[selection.site] = masks.get(selection.site, torch.zeros_like(mask)) | mask
+    if not any(mask.any() for mask in masks.values()):
+        raise ValueError("no unit is selected; loosen the rule that made the selection")
+    return masks
+
+
+def _replacing(site: str, mask: Tensor, new: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def change(activations: Tensor) -> Tensor:
+        if activations.shape[-1] != len(mask):
+            raise ValueError(
+                f"site {site!r} has {activations.shape[-1]} units and its selection {len(mask)}; "
+                "use the sheets the model was recorded with"
+            )
+        return torch.where(mask.to(activations.device), new(activations), activations)
+
+    return change
+
+
+def _zero(activations: Tensor, values: Tensor | None, generator: torch.Generator) -> Tensor:
+    return torch.zeros_like(activations)
+
+
+def _mean(activations: Tensor, values: Tensor, generator: torch.Generator) -> Tensor:
+    return values.mean(0).to(activations).expand_as(activations)
+
+
+def _resample(activations: Tensor, values: Tensor, generator: torch.Generator) -> Tensor:
+    drawn = torch.randint(len(values), (activations.shape[0],), generator=generator)
+    rows = values[drawn].to(activations)
+    between = [1] * (activations.ndim - 2)
+    return rows.view(len(drawn), *between, -1).expand_as(activations)
+
+
+ABLATIONS = {"zero": _zero, "mean": _mean, "resample": _resample}
