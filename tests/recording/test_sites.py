@@ -1,0 +1,85 @@
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from topographic.recording import find_sites
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    return GPT2LMHeadModel(GPT2Config(n_layer=11, n_head=2, n_embd=8, vocab_size=16, n_positions=8))
+
+
+class Wrapper(nn.Module):
+    """What DataParallel and DDP do to names."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.module = model
+
+
+def test_wildcards_in_natural_order(gpt2):
+    assert find_sites(gpt2, "transformer.h.*.attn") == [f"transformer.h.{block}.attn" for block in range(11)]
+
+
+def test_several_patterns_give_each_site_once(gpt2):
+    patterns = ["transformer.h.[12].mlp", "transformer.h.1.*", "transformer.h.10.attn"]
+    sites = find_sites(gpt2, patterns)
+    assert len(sites) == len(set(sites))
+    assert sites[-2:] == ["transformer.h.2.mlp", "transformer.h.10.attn"]
+    assert "transformer.h.1.mlp.c_proj" in sites
+
+
+def test_case_matters(gpt2):
+    with pytest.raises(ValueError, match="matches no module"):
+        find_sites(gpt2, "Transformer.h.0.attn")
+
+
+def test_containers_are_not_sites(gpt2):
+    assert "transformer.h" not in find_sites(gpt2, "*")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Wrapper,
+        nn.DataParallel,
+        lambda model: torch.compile(model, backend="eager"),
+        lambda model: torch.compile(Wrapper(model), backend="eager"),
+        lambda model: Wrapper(torch.compile(model, backend="eager")),
+    ],
+)
+def test_wrappers_are_invisible(gpt2, wrap):
+    wrapped = wrap(gpt2)
+    assert find_sites(wrapped, "transformer.h.*.attn") == find_sites(gpt2, "transformer.h.*.attn")
+    assert find_sites(wrapped, "*") == find_sites(gpt2, "*")
+    assert find_sites(wrapped, "module.transformer.h.0.attn") == ["transformer.h.0.attn"]
+
+
+def test_a_compiled_block_keeps_its_name(gpt2):
+    model = nn.Sequential(nn.Linear(2, 2), torch.compile(nn.Sequential(nn.Linear(2, 2)), backend="eager"))
+    assert find_sites(model, "*") == ["0", "1", "1.0"]
+
+
+def test_a_child_called_module_beside_others_is_no_wrapper():
+    model = nn.ModuleDict({"module": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    assert find_sites(model, "*") == ["head", "module"]
+
+
+def test_no_match_shows_the_nearest(gpt2):
+    with pytest.raises(ValueError, match=r"'transformer\.h\.\*\.atn' matches no module of GPT2LMHeadModel.*\.attn'"):
+        find_sites(gpt2, "transformer.h.*.atn")
+    with pytest.raises(ValueError, match="it has no submodules"):
+        find_sites(nn.Linear(2, 2), "*")
+
+
+def test_one_line_message(gpt2):
+    with pytest.raises(ValueError, match="matches no module") as error:
+        find_sites(gpt2, "nonsense")
+    assert "\n" not in str(error.value)
+
+
+def test_no_pattern(gpt2):
+    with pytest.raises(ValueError, match="no site pattern given"):
+        find_sites(gpt2, [])
