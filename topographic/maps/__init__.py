@@ -1,6 +1,43 @@
 """Where on the sheet."""
 
+from topographic.maps.autocorrelation import MoransI, morans_i
+from topographic.maps.contrasts import condition_map, contrast_name, effect_size_map, t_map
+from topographic.maps.curves import DistanceCurve, correlation_by_distance, difference_by_distance
+from topographic.maps.dimensionality import effective_dimensionality
+from topographic.maps.references import NullReference, Referenced, against_nulls, mean_over_sheets
 from topographic.maps.selection import Selection
+from topographic.maps.smoothness import SMOOTHNESS, correlation_range, difference_rise
+from topographic.maps.summary import MapSummary, SiteSummary, summarize
+from topographic.maps.thresholds import control_fdr, select, select_top
 from topographic.maps.unit_map import UnitMap
+from topographic.maps.verdicts import Verdict, verdicts
 
-__all__ = ["Selection", "UnitMap"]
+__all__ = [
+    "SMOOTHNESS",
+    "DistanceCurve",
+    "MapSummary",
+    "MoransI",
+    "NullReference",
+    "Referenced",
+    "Selection",
+    "SiteSummary",
+    "UnitMap",
+    "Verdict",
+    "against_nulls",
+    "condition_map",
+    "contrast_name",
+    "control_fdr",
+    "correlation_by_distance",
+    "correlation_range",
+    "difference_by_distance",
+    "difference_rise",
+    "effect_size_map",
+    "effective_dimensionality",
+    "mean_over_sheets",
+    "morans_i",
+    "select",
+    "select_top",
+    "summarize",
+    "t_map",
+    "verdicts",
+]

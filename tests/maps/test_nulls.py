@@ -1,0 +1,280 @@
+"""The nulls, and the planted truth they have to find: false-positive rates and power of what is built on them."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, ttest_ind
+
+from topographic.maps import UnitMap, against_nulls, morans_i, t_map
+from topographic.maps.nulls import exchangeable_blocks, floor_maps, log10_relabellings, relabel, stream, unit_maps
+from topographic.maps.two_sample import STATISTICS, welch_t
+from topographic.recording import readout_kernel, readout_sheet
+from topographic.sheets import grid, permuted_grid
+
+ALPHA = 0.05
+
+
+def is_calibrated(p, n):
+    """Whether a share of rejections at .05 is within 2.6 Monte-Carlo standard errors of .05."""
+    rate, error = np.mean(np.asarray(p) <= ALPHA), math.sqrt(ALPHA * (1 - ALPHA) / n)
+    return len(p) == n and abs(rate - ALPHA) <= 2.6 * error
+
+
+def mean_abs_t(unit_map):
+    return against_nulls(unit_map, lambda maps: np.abs(maps).mean(axis=1))
+
+
+# how the nulls are made
+
+
+def test_blocks_are_equal_entries_in_every_column():
+    in_condition = np.array([True, False, True, False, True, True, False, False])
+    runs, kinds = list("11112222"), list("xxyyxxyz")
+    assert exchangeable_blocks([], in_condition).tolist() == [0] * 8
+    blocks = exchangeable_blocks([runs, kinds], in_condition)
+    # 1x: a b, 1y: a b, 2x: a a, 2y: b, 2z: b
+    assert (blocks >= 0).tolist() == [True] * 4 + [False] * 4
+    assert blocks[0] == blocks[1] != blocks[2] == blocks[3]
+
+
+def test_labels_move_within_blocks_only():
+    rng = np.random.default_rng(0)
+    in_condition = rng.random(60) < 0.4
+    blocks = rng.integers(-1, 4, 60)
+    labels = relabel(in_condition, blocks, 500, rng)
+    assert labels.shape == (500, 60)
+    assert (labels[:, blocks < 0] == in_condition[blocks < 0]).all()
+    for block in range(4):
+        inside = blocks == block
+        assert (labels[:, inside].sum(1) == in_condition[inside].sum()).all()
+        np.testing.assert_allclose(labels[:, inside].mean(0), in_condition[inside].mean(), atol=0.12)
+
+
+def test_every_labelling_is_drawn_equally_often_and_counted():
+    in_condition, blocks = np.array([True, True, False, False, True, False, True]), np.array([0, 0, 0, 0, 2, 2, -1])
+    labels = relabel(in_condition, blocks, 12_000, np.random.default_rng(0))
+    seen, times = np.unique(labels, axis=0, return_counts=True)
+    assert len(seen) == 12 == len(list(combinations(range(4), 2))) * 2
+    assert log10_relabellings(blocks, in_condition) == pytest.approx(math.log10(12))
+    assert abs(times - 1000).max() < 130
+    assert log10_relabellings(np.full(3, -1), np.array([True, False, True])) == 0
+
+
+def test_the_label_null_is_the_map_of_the_relabelled_items(respond):
+    values = np.random.default_rng(0).standard_normal((16, 12))
+    responses = respond(values)
+    for fwhm_mm in (0.0, 2.0):
+        found = t_map(responses, "a", "b", fwhm_mm=fwhm_mm, n_draws=6, seed=3)
+        in_condition, runs = np.arange(16) % 2 == 0, np.arange(16) // 8
+        labels = relabel(in_condition, runs, 6, stream(3, "label"))
+        assert (labels != in_condition).any(1).all()
+        seen = responses.values.astype(float) @ readout_kernel(responses.sheet, fwhm_mm)
+        for label, null in zip(labels, found.nulls["label"], strict=True):
+            expected = ttest_ind(seen[label], seen[~label], equal_var=False).statistic
+            np.testing.assert_allclose(null, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_unit_null_permutes_before_the_readout(respond):
+    responses = respond(np.random.default_rng(0).standard_normal((16, 24)), sheet=permuted_grid((4, 6), "s"))
+    plain = t_map(responses, "a", "b", n_draws=5)
+    for null in plain.nulls["unit"]:
+        np.testing.assert_array_equal(np.sort(null), np.sort(plain.values))
+        assert (null != plain.values).any()
+    blurred = t_map(responses, "a", "b", fwhm_mm=2.0, n_draws=5)
+    kernel, values = readout_kernel(responses.sheet, 2.0), responses.values.astype(float)
+    generator = stream(0, "unit", "site")
+    for null in blurred.nulls["unit"]:
+        seen = values[:, generator.permutation(24)] @ kernel
+        expected = ttest_ind(seen[::2], seen[1::2], equal_var=False).statistic
+        np.testing.assert_allclose(null, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
+def test_the_short_cut_of_the_floor_draws_what_whole_populations_give(statistic):
+    """Without a readout only means and variances are drawn; an identity readout draws every item."""
+    in_condition = np.arange(14) < 5
+    short, long = (
+        floor_maps(
+            statistic, in_condition, n_units=40, kernel=kernel, n_draws=100, generator=np.random.default_rng(seed)
+        )
+        for seed, kernel in ((0, None), (1, np.eye(40)))
+    )
+    assert short.shape == long.shape == (100, 40)
+    assert kstest(short.ravel(), long.ravel()).pvalue > 0.01
+
+
+@pytest.mark.parametrize(("fwhm_mm", "expected"), [(0.0, 0.0), (1.0, 0.069), (2.0, 0.602)])
+def test_the_floor_of_the_published_sheets(respond, fwhm_mm, expected):
+    """White noise on 28 x 28 units, queen contiguity: the published control's .60 is the readout's own."""
+    responses = respond(np.random.default_rng(0).standard_normal((24, 784)), sheet=permuted_grid(784, "s"))
+    found = morans_i(t_map(responses, "a", "b", fwhm_mm=fwhm_mm, n_draws=30))
+    assert found.floor.mean == pytest.approx(expected, abs=0.03)
+    assert found.unit_null.mean == pytest.approx(expected, abs=0.03)
+    assert 0.01 < found.floor.sd < 0.045
+
+
+def test_the_floor_sees_the_sheet_only(respond):
+    rng = np.random.default_rng(0)
+    one, other = (respond(rng.standard_normal((12, 24)) * scale, sheet=grid((4, 6))) for scale in (1, 50))
+    for fwhm_mm in (0.0, 2.0):
+        floors = [t_map(each, "a", "b", fwhm_mm=fwhm_mm, n_draws=4).nulls["floor"] for each in (one, other)]
+        np.testing.assert_array_equal(*floors)
+
+
+@pytest.mark.parametrize("fwhm_mm", [0.0, 2.0])
+def test_seeds(respond, fwhm_mm):
+    values = np.random.default_rng(0).standard_normal((16, 12))
+
+    def nulls(site="one", seed=0):
+        return t_map(respond(values, site=site), "a", "b", fwhm_mm=fwhm_mm, n_draws=3, seed=seed).nulls
+
+    first, again, reseeded, elsewhere = nulls(), nulls(), nulls(seed=1), nulls(site="two")
+    for null in ("floor", "unit", "label"):
+        np.testing.assert_array_equal(first[null], again[null])
+        assert not np.array_equal(first[null], reseeded[null])
+    for null in ("floor", "unit"):
+        assert not np.array_equal(first[null], elsewhere[null])
+    # all sites saw the same items, so one relabelling serves them all
+    np.testing.assert_array_equal(first["label"], elsewhere["label"])
+
+
+def test_batches_do_not_matter(respond, monkeypatch):
+    responses = respond(np.random.default_rng(0).standard_normal((16, 12)))
+    whole = t_map(responses, "a", "b", n_draws=7).nulls["label"]
+    monkeypatch.setattr("topographic.maps.nulls._BATCH_SIZE", 24)
+    np.testing.assert_allclose(t_map(responses, "a", "b", n_draws=7).nulls["label"], whole, rtol=1e-6)
+
+
+def test_a_readout_with_other_sites_than_units(respond):
+    """Units that share places: fewer sites than units, and every null lives on the sites."""
+    sheet = grid((4, 6))
+    crowded = type(sheet)("crowded", sheet.positions_mm[np.arange(30) % 24])
+    found = t_map(
+        respond(np.random.default_rng(0).standard_normal((12, 30)), sheet=crowded), "a", "b", fwhm_mm=2.0, n_draws=3
+    )
+    assert found.sheet == readout_sheet(crowded, 2.0)
+    assert {maps.shape for maps in found.nulls.values()} == {(3, 24)}
+
+
+def test_unit_maps_stay_on_the_units_without_a_kernel():
+    values = np.random.default_rng(0).standard_normal((8, 5))
+    drawn = unit_maps(welch_t, values, np.arange(8) < 4, kernel=None, n_draws=3, generator=np.random.default_rng(1))
+    assert drawn.shape == (3, 5)
+    assert drawn.dtype == np.float32
+
+
+# planted truth
+
+
+def test_unit_null_is_calibrated_and_label_null_too_where_units_are_independent(respond):
+    """Units without any arrangement, a third of them selective: no spatial structure to find."""
+    rng, n = np.random.default_rng(10), 300
+    p = []
+    for _ in range(n):
+        values = rng.standard_normal((24, 64))
+        values[::2] += np.where(rng.random(64) < 1 / 3, 1.5, 0)
+        p.append(morans_i(t_map(respond(values), "a", "b", n_draws=39, seed=int(rng.integers(1 << 30)))).unit_null.p)
+    assert is_calibrated(p, n)
+
+
+def test_unit_null_is_calibrated_through_a_readout(respond):
+    rng, n = np.random.default_rng(11), 300
+    p, values_of_i = [], []
+    for _ in range(n):
+        values = rng.standard_normal((16, 36)) * rng.uniform(0.2, 4, 36)
+        found = morans_i(t_map(respond(values), "a", "b", fwhm_mm=2.0, n_draws=19, seed=int(rng.integers(1 << 30))))
+        p.append(found.unit_null.p)
+        values_of_i.append(found.value)
+    assert np.mean(values_of_i) > 0.4  # which the readout made
+    assert is_calibrated(p, n)
+
+
+def test_smoothness_alone_passes_the_unit_null_and_not_the_label_null(respond, smooth_noise):
+    """The lesson: a smooth population without any contrast has smooth maps, whatever is contrasted."""
+    rng, n = np.random.default_rng(12), 300
+    sheet = permuted_grid(64, "s")
+    unit, label, strength = [], [], []
+    for _ in range(n):
+        unit_map = t_map(
+            respond(smooth_noise(rng, 24, sheet), sheet=sheet), "a", "b", n_draws=39, seed=int(rng.integers(1 << 30))
+        )
+        found = morans_i(unit_map)
+        unit.append(found.unit_null.p)
+        label.append(found.label_null.p)
+        strength.append(mean_abs_t(unit_map).label_null.p)
+    assert np.mean(np.array(unit) <= ALPHA) > 0.99
+    assert is_calibrated(label, n)
+    assert is_calibrated(strength, n)
+
+
+@pytest.mark.parametrize("fwhm_mm", [0.0, 1.0])
+def test_power_for_a_planted_cluster(respond, fwhm_mm):
+    """A 4 x 4 patch of selective units among independent ones: every null has to give way."""
+    rng, n = np.random.default_rng(13), 30
+    sheet = permuted_grid(100, "s")
+    patch = ((sheet.positions_mm[:, 0] >= 5) & (sheet.positions_mm[:, 0] < 9) & (sheet.positions_mm[:, 1] < 4)).numpy()
+    assert patch.sum() == 16
+    floor, unit, label, strength = [], [], [], []
+    for _ in range(n):
+        values = rng.standard_normal((40, 100))
+        values[np.ix_(np.arange(40) % 2 == 0, patch)] += 1.0
+        unit_map = t_map(
+            respond(values, sheet=sheet), "a", "b", fwhm_mm=fwhm_mm, n_draws=39, seed=int(rng.integers(1 << 30))
+        )
+        found = morans_i(unit_map)
+        floor.append(found.floor.p)
+        unit.append(found.unit_null.p)
+        label.append(found.label_null.p)
+        strength.append(mean_abs_t(unit_map).label_null.p)
+    for p in (floor, unit, label, strength):
+        assert np.mean(np.array(p) <= ALPHA) >= 0.9
+
+
+def test_a_contrast_in_a_smooth_population_shows_in_its_strength(respond, smooth_noise):
+    """Where every map is smooth, I cannot tell a real contrast from none; mean |t| can."""
+    rng, n = np.random.default_rng(14), 30
+    sheet = permuted_grid(64, "s")
+    pattern = smooth_noise(rng, 1, sheet)[0]
+    p = []
+    for _ in range(n):
+        values = smooth_noise(rng, 40, sheet)
+        values[::2] += 1.5 * pattern
+        unit_map = t_map(respond(values, sheet=sheet), "a", "b", n_draws=39, seed=int(rng.integers(1 << 30)))
+        p.append(mean_abs_t(unit_map).label_null.p)
+    assert np.mean(np.array(p) <= ALPHA) >= 0.9
+
+
+def test_runs_that_differ_are_no_contrast(respond):
+    """Unbalanced runs with an effect of run: exchange across runs finds the run, exchange within runs does not."""
+    rng, n = np.random.default_rng(15), 200
+    runs, conditions = ["1"] * 20 + ["2"] * 20, ["a"] * 14 + ["b"] * 6 + ["a"] * 6 + ["b"] * 14
+    within, across = [], []
+    for _ in range(n):
+        values = rng.standard_normal((40, 36))
+        values[:20] += rng.standard_normal(36)
+        responses = respond(values, conditions=conditions, runs=runs)
+        for exchangeable, found in ((("run",), within), ((), across)):
+            seed = int(rng.integers(1 << 30))
+            unit_map = t_map(responses, "a", "b", n_draws=39, exchangeable=exchangeable, seed=seed)
+            found.append(mean_abs_t(unit_map).label_null.p)
+    assert is_calibrated(within, n)
+    assert np.mean(np.array(across) <= ALPHA) > 0.5
+
+
+def test_few_relabellings_stay_honest(respond):
+    """Two items of each side in one block allow six labellings: p cannot fall much below one in six."""
+    rng = np.random.default_rng(16)
+    for _ in range(20):
+        values = rng.standard_normal((4, 16))
+        values[::2] += 5
+        unit_map = t_map(respond(values, runs=["1"] * 4), "a", "b", n_draws=300)
+        assert mean_abs_t(unit_map).label_null.p > 0.1
+
+
+def test_null_maps_test_any_number(respond):
+    unit_map = t_map(respond(np.random.default_rng(0).standard_normal((12, 16))), "a", "b", n_draws=9)
+    assert isinstance(unit_map, UnitMap)
+    largest = against_nulls(unit_map, lambda maps: maps.max(axis=1))
+    assert largest.unit_null.p == 1  # the largest value is the same wherever the units lie

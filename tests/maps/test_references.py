@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from topographic.maps import Referenced, UnitMap, against_nulls, mean_over_sheets
+from topographic.maps.references import compare
+from topographic.sheets import grid
+
+
+def test_compare_counts_and_never_gives_zero():
+    draws = np.array([1.0, 2.0, 3.0, 4.0])
+    null = compare(2.5, draws)
+    assert (null.mean, null.sd, null.n_draws) == (2.5, pytest.approx(np.std(draws, ddof=1)), 4)
+    assert (null.z, null.p) == (0, 3 / 5)
+    assert compare(9.0, draws).p == 1 / 5
+    assert compare(-9.0, draws).p == 1
+    assert compare(4.0, draws).p == 2 / 5  # reaching the value counts
+    assert compare(4.0 + 1e-8, draws).p == 2 / 5  # also but for the last bits
+    assert compare(-4.0 - 1e-8, -draws).p == 1
+    assert str(compare(9.0, draws)) == "2.500 +- 1.291 over 4 draws: z = 5.0, p = 0.2"
+
+
+def test_draws_that_do_not_vary_have_no_z():
+    null = compare(1.0, np.full(5, 1.0))
+    assert np.isnan(null.z)
+    assert null.p == 1
+
+
+@pytest.mark.parametrize("draws", [np.array([1.0]), np.array([1.0, 2.0, np.nan])])
+def test_too_few_or_missing_draws_are_refused(draws):
+    with pytest.raises(ValueError, match="a null needs at least 2 finite draws and has"):
+        compare(1.0, draws)
+
+
+def test_a_number_is_computed_in_the_same_way_on_map_and_nulls():
+    rng = np.random.default_rng(0)
+    nulls = {"unit": rng.standard_normal((50, 9)), "label": rng.standard_normal((40, 9)) + 3}
+    unit_map = UnitMap("s", rng.standard_normal(9), grid(9), "t", nulls=nulls)
+    number = against_nulls(unit_map, lambda maps: maps.max(axis=1))
+    assert number.value == unit_map.values.max()
+    assert number.floor is None
+    assert number.unit_null.mean == pytest.approx(nulls["unit"].max(1).mean(), rel=1e-6)
+    assert number.label_null.mean == pytest.approx(nulls["label"].max(1).mean(), rel=1e-6)
+    assert (number.unit_null.n_draws, number.label_null.n_draws) == (50, 40)
+
+
+def test_the_mean_over_sheets_is_tested_draw_by_draw():
+    rng = np.random.default_rng(0)
+    draws = rng.standard_normal((2, 30))
+    sheets = [Referenced(value, unit_null=compare(value, one)) for value, one in zip((1.0, 4.0), draws, strict=True)]
+    mean = mean_over_sheets(sheets)
+    assert mean.value == 2.5
+    assert mean.floor is None
+    np.testing.assert_allclose(mean.unit_null.draws, draws.mean(0))
+    # sheets that move together keep their spread, independent ones lose it
+    together = [Referenced(1.0, unit_null=compare(1.0, draws[0]))] * 4
+    assert mean_over_sheets(together).unit_null.sd == pytest.approx(draws[0].std(ddof=1))
+    assert mean.unit_null.sd < 0.8 * draws[0].std(ddof=1)
+
+
+def test_sheets_with_other_numbers_of_draws_are_refused():
+    sheets = [Referenced(1.0, floor=compare(1.0, np.arange(float(n)))) for n in (3, 4)]
+    with pytest.raises(ValueError, match=r"sheets carry \[3, 4\] draws; expected equally many"):
+        mean_over_sheets(sheets)

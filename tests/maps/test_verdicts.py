@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from topographic.maps import summarize, verdicts
+from topographic.sheets import permuted_grid
+
+
+def answers(summary, name="the model"):
+    found = verdicts(summary, name)
+    assert all(one.sentence.endswith(".") and "\n" not in one.sentence for one in found)
+    return {one.question: one.holds for one in found}, {one.question: one.sentence for one in found}
+
+
+@pytest.fixture
+def summarized(respond):
+    """Summary of two sheets made by ``population(generator, sheet) -> values``."""
+
+    def make(population, *, fwhm_mm=0.0, n_draws=99, seed=0, **stimuli):
+        rng, made = np.random.default_rng(seed), {}
+        for site in ("one", "two"):
+            sheet = permuted_grid(100, site)
+            made[site] = respond(population(rng, sheet), sheet=sheet, site=site, **stimuli)
+        return summarize(made, "a", "b", fwhm_mm=fwhm_mm, n_draws=n_draws)
+
+    return make
+
+
+def test_white_noise_is_nothing(summarized):
+    summary = summarized(lambda rng, sheet: rng.standard_normal((40, 100)), seed=1)
+    holds, sentences = answers(summary, "the control")
+    assert holds == {"organised": False, "separates": False, "about the contrast": False}
+    assert sentences["organised"].startswith("The control's autocorrelation lies inside its unit null: mean I is ")
+    assert sentences["organised"].endswith("99 draws); 0 of 2 sheets on their own.")
+    assert "-0.00" not in sentences["organised"]
+    assert sentences["separates"].startswith("The units do not reliably tell a from b: mean |t| is 0.")
+
+
+def test_smoothness_is_no_contrast(summarized, smooth_noise):
+    holds, sentences = answers(summarized(lambda rng, sheet: smooth_noise(rng, 40, sheet)), "TopoLM")
+    assert holds == {"organised": True, "separates": False, "about the contrast": False}
+    assert sentences["organised"].startswith("TopoLM is spatially organised beyond its unit null: mean I is 0.")
+    assert sentences["organised"].endswith("2 of 2 sheets on their own.")
+    assert sentences["about the contrast"].startswith("The smoothness is no evidence for a against b: mean I is 0.")
+    assert sentences["about the contrast"].endswith("so chance splits of the same items give maps as smooth.")
+
+
+def planted(rng, sheet):
+    values = rng.standard_normal((40, 100))
+    patch = (sheet.positions_mm < 5).all(1).numpy()
+    values[np.ix_(np.arange(40) % 2 == 0, patch)] += 1.5
+    return values
+
+
+def test_a_planted_patch_is_a_contrast(summarized):
+    holds, sentences = answers(summarized(planted))
+    assert holds == {"organised": True, "separates": True, "about the contrast": True}
+    assert sentences["separates"].startswith("The units tell a from b: mean |t| is 1.")
+    assert sentences["about the contrast"].startswith("The smoothness belongs to a against b: mean I is 0.")
+
+
+def test_a_readout_is_held_against_its_floor(summarized):
+    holds, sentences = answers(summarized(lambda rng, sheet: rng.standard_normal((20, 100)), fwhm_mm=2.0, n_draws=39))
+    assert holds["organised"] is holds["beyond readout"] is False
+    assert sentences["beyond readout"].startswith("The readout alone (FWHM 2 mm) makes white noise as smooth as I 0.")
+    assert sentences["beyond readout"].endswith("is not above that floor.")
+    holds, sentences = answers(summarized(planted, fwhm_mm=2.0, n_draws=39))
+    assert holds["beyond readout"] is True
+    assert sentences["beyond readout"].endswith("is above that floor.")
+
+
+def test_a_map_rougher_than_chance_lies_below(summarized):
+    def striped(rng, sheet):
+        values = rng.standard_normal((40, 100))
+        values[::2] += np.where(sheet.positions_mm[:, 0].numpy() % 2, 1.0, -1.0)
+        return values
+
+    # of eight queen neighbours on stripes one unit wide six are unlike
+    holds, sentences = answers(summarized(striped))
+    assert holds["organised"] is False
+    assert "lies below its unit null" in sentences["organised"]
+
+
+def test_no_draws_no_verdict(summarized):
+    (only,) = verdicts(summarized(planted, n_draws=0))
+    assert (only.question, only.holds) == ("organised", None)
+    assert only.sentence.startswith("No nulls were drawn: mean I is 0.")
+
+
+def test_cautions(summarized):
+    longer = np.tile([8, 5, 9, 6], 10)
+    _, sentences = answers(summarized(planted, n_draws=9, n_tokens=longer))
+    assert sentences["caution"] == (
+        "The conditions differ in length (8.5 and 5.5 tokens) and labels were exchanged regardless of it: "
+        "length may explain what separates them."
+    )
+    # nine runs in ten hold one side of the contrast only
+    runs, conditions = [str(k // 4) for k in range(40)], ["a", "a", "b", "b"] + (["a"] * 4 + ["b"] * 4) * 4 + ["a"] * 4
+    _, sentences = answers(summarized(planted, n_draws=9, runs=runs, conditions=conditions))
+    assert sentences["caution"] == (
+        "Only 4 of 40 labels could be exchanged within run: the label null moves little and has little power."
+    )

@@ -1,0 +1,319 @@
+"""Contrast maps: what every unit prefers, and how strongly."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from topographic.maps.nulls import (
+    exchangeable_blocks,
+    floor_maps,
+    label_maps,
+    log10_relabellings,
+    relabel,
+    stream,
+    unit_maps,
+)
+from topographic.maps.two_sample import STATISTICS, group_moments, welch_p
+from topographic.maps.unit_map import UnitMap
+from topographic.recording.readout import readout, readout_kernel, readout_sheet
+from topographic.recording.responses import Responses
+
+__all__ = ["Conditions", "condition_map", "contrast_name", "effect_size_map", "t_map"]
+
+Conditions = str | Sequence[str]
+
+_N_LENGTH_BINS = 10
+
+
+def t_map(
+    responses: Responses,
+    condition: Conditions,
+    baseline: Conditions,
+    *,
+    fwhm_mm: float = 0.0,
+    n_draws: int = 0,
+    exchangeable: Sequence[str] = ("run",),
+    seed: int = 0,
+) -> UnitMap:
+    """Welch's t of condition against baseline for every unit, with its three null maps.
+
+    ``t = (m_1 - m_2) / sqrt(s_1^2 / n_1 + s_2^2 / n_2)``
+
+    Parameters
+    ----------
+    responses : Responses
+        Responses of one site.
+    condition, baseline : str or sequence of str
+        Names of the conditions to compare; several names are pooled.
+    fwhm_mm : float
+        Full width at half maximum of a Gaussian readout before the contrast; 0 for none. Whether
+        the kernel is normalised scales each site and cannot change its t.
+    n_draws : int
+        Draws of each null; 0 for no null maps, otherwise at least 2.
+    exchangeable : sequence of str
+        The label null permutes labels only among items that agree in all of these: "run", the name
+        of any label column of the stimuli, or "length", which bins the number of tokens (every count
+        its own bin up to ten counts, else ten bins of about as many items). Items whose bin holds
+        one group only keep their labels.
+    seed : int
+        Seed of the nulls. The label null draws the same relabellings at every site, because all
+        sites saw the same items; the other two draw differently at every site.
+
+    Returns
+    -------
+    UnitMap
+        t and two-sided p of each unit (t = 0 and p = 1 where neither group varies), with nulls
+        "floor", "unit" and "label", each (n_draws, units).
+
+    Raises
+    ------
+    ValueError
+        If a condition does not exist, has fewer than 2 items, is on both sides, if no label can be
+        exchanged, or if the responses are a readout already.
+
+    References
+    ----------
+    Welch 1947, Biometrika 34; for the nulls Nichols & Holmes 2002, Hum. Brain Mapp. 15.
+    """
+    options = {"fwhm_mm": fwhm_mm, "n_draws": n_draws, "exchangeable": exchangeable, "seed": seed}
+    return _contrast_map("welch_t", responses, condition, baseline, **options)
+
+
+def effect_size_map(
+    responses: Responses,
+    condition: Conditions,
+    baseline: Conditions,
+    *,
+    fwhm_mm: float = 0.0,
+    n_draws: int = 0,
+    exchangeable: Sequence[str] = ("run",),
+    seed: int = 0,
+) -> UnitMap:
+    """Cohen's d of condition against baseline for every unit: how strong, whatever the number of items.
+
+    ``d = (m_1 - m_2) / sqrt(((n_1 - 1) s_1^2 + (n_2 - 1) s_2^2) / (n_1 + n_2 - 2))``
+
+    Parameters
+    ----------
+    responses, condition, baseline, fwhm_mm, n_draws, exchangeable, seed
+        As in `t_map`.
+
+    Returns
+    -------
+    UnitMap
+        d of each unit, 0 where neither group varies; without p.
+
+    Raises
+    ------
+    ValueError
+        As `t_map`.
+    """
+    options = {"fwhm_mm": fwhm_mm, "n_draws": n_draws, "exchangeable": exchangeable, "seed": seed}
+    return _contrast_map("cohens_d", responses, condition, baseline, **options)
+
+
+def _contrast_map(
+    statistic: str,
+    responses: Responses,
+    condition: Conditions,
+    baseline: Conditions,
+    *,
+    fwhm_mm: float,
+    n_draws: int,
+    exchangeable: Sequence[str],
+    seed: int,
+) -> UnitMap:
+    if n_draws < 0 or n_draws == 1:
+        raise ValueError(f"n_draws={n_draws}; expected 0 for no nulls, or at least 2 draws (200 give p down to .005)")
+    if responses.sheet.is_readout and (fwhm_mm or n_draws):
+        raise ValueError(
+            f"responses at {responses.site!r} are a readout already, and its nulls begin before it; "
+            "give those of the units with fwhm_mm"
+        )
+    items, in_condition = _items(responses, condition, baseline)
+    # float32 responses add up exactly in float64, so a constant unit is exactly zero from here on
+    values = responses.values[items].astype(np.float64)
+    values -= values.mean(0)
+    sheet, kernel, seen = responses.sheet, None, values
+    if fwhm_mm:
+        sheet, kernel = readout_sheet(responses.sheet, fwhm_mm), readout_kernel(responses.sheet, fwhm_mm)
+        seen = values @ kernel
+    moments = group_moments(seen, in_condition[None])
+    formula, nulls, drawing = STATISTICS[statistic], {}, {}
+    if n_draws:
+        blocks, drawing = _exchangeable(responses, items, in_condition, exchangeable)
+        labels = relabel(in_condition, blocks, n_draws, stream(seed, "label"))
+        through = {"kernel": kernel, "n_draws": n_draws}
+        floor, unit = stream(seed, "floor", responses.site), stream(seed, "unit", responses.site)
+        nulls = {
+            "floor": floor_maps(formula, in_condition, n_units=values.shape[1], generator=floor, **through),
+            "unit": unit_maps(formula, values, in_condition, generator=unit, **through),
+            "label": label_maps(formula, seen, labels),
+        }
+    return UnitMap(
+        site=responses.site,
+        values=formula(moments)[0],
+        sheet=sheet,
+        statistic=statistic,
+        p=welch_p(moments)[0] if statistic == "welch_t" else None,
+        nulls=nulls,
+        provenance={
+            "condition": _names(condition),
+            "baseline": _names(baseline),
+            "n_condition": moments.n_condition,
+            "n_baseline": moments.n_baseline,
+            "fwhm_mm": float(fwhm_mm),
+            "n_draws": n_draws,
+            "seed": seed,
+            **drawing,
+            **_length(responses, items, in_condition),
+            "stimuli": {"name": responses.stimuli.name, "checksum": responses.stimuli.checksum},
+            "recording": dict(responses.provenance),
+        },
+    )
+
+
+def condition_map(
+    responses: Responses, condition: Conditions, *, fwhm_mm: float = 0.0, normalized: bool = True
+) -> UnitMap:
+    """Mean response of every unit to one condition.
+
+    Parameters
+    ----------
+    responses : Responses
+        Responses of one site.
+    condition : str or sequence of str
+        Names of the conditions to average over.
+    fwhm_mm : float
+        Full width at half maximum of a Gaussian readout; 0 for none.
+    normalized : bool
+        Whether the readout's kernel is normalised at the edge of the sheet; see `readout`.
+
+    Returns
+    -------
+    UnitMap
+        Mean response of each unit.
+
+    Raises
+    ------
+    ValueError
+        If a condition does not exist.
+    """
+    if fwhm_mm:
+        responses = readout(responses, fwhm_mm, normalized=normalized)
+    items = _in_conditions(responses, condition)
+    return UnitMap(
+        site=responses.site,
+        values=responses.values[items].mean(0, dtype=np.float64),
+        sheet=responses.sheet,
+        statistic="mean_response",
+        provenance={
+            "condition": _names(condition),
+            "n_condition": int(items.sum()),
+            "fwhm_mm": float(fwhm_mm),
+            "stimuli": {"name": responses.stimuli.name, "checksum": responses.stimuli.checksum},
+            "recording": dict(responses.provenance),
+        },
+    )
+
+
+def contrast_name(condition: Conditions, baseline: Conditions) -> str:
+    """Name of a contrast, also of its folder: "sentences-nonwords", "nouns+verbs-rest".
+
+    Parameters
+    ----------
+    condition, baseline : str or sequence of str
+        Names of the conditions.
+
+    Returns
+    -------
+    str
+        The name.
+    """
+    return "+".join(_names(condition)) + "-" + "+".join(_names(baseline))
+
+
+def _names(conditions: Conditions) -> list[str]:
+    return [conditions] if isinstance(conditions, str) else list(conditions)
+
+
+def _in_conditions(responses: Responses, conditions: Conditions) -> Bool[np.ndarray, " stimuli"]:
+    stimuli = responses.stimuli
+    for name in _names(conditions):
+        if name not in stimuli.conditions:
+            raise ValueError(
+                f"stimulus set {stimuli.name!r} has no condition {name!r}; it has {list(stimuli.condition_names)}"
+            )
+    if not _names(conditions):
+        raise ValueError(f"no condition given; stimulus set {stimuli.name!r} has {list(stimuli.condition_names)}")
+    return np.isin(stimuli.conditions, _names(conditions))
+
+
+def _items(
+    responses: Responses, condition: Conditions, baseline: Conditions
+) -> tuple[Int[np.ndarray, " items"], Bool[np.ndarray, " items"]]:
+    """Items of the contrast, and which of them belong to the condition."""
+    first, second = _in_conditions(responses, condition), _in_conditions(responses, baseline)
+    both = set(_names(condition)) & set(_names(baseline))
+    if both:
+        raise ValueError(f"{sorted(both)} on both sides of the contrast; give each condition one side")
+    for names, members in ((condition, first), (baseline, second)):
+        if members.sum() < 2:
+            raise ValueError(
+                f"condition {'+'.join(_names(names))!r} has {members.sum()} item in {responses.stimuli!r}; "
+                "a variance needs at least 2: add items or pool conditions"
+            )
+    items = np.flatnonzero(first | second)
+    return items, first[items]
+
+
+def _exchangeable(
+    responses: Responses, items: np.ndarray, in_condition: np.ndarray, exchangeable: Sequence[str]
+) -> tuple[Int[np.ndarray, " items"], dict[str, Any]]:
+    """Blocks of exchangeable items, and what to remember of them."""
+    names = _names(exchangeable)
+    blocks = exchangeable_blocks([_column(responses, items, name) for name in names], in_condition)
+    movable = int((blocks >= 0).sum())
+    if not movable:
+        raise ValueError(
+            f"no label can be exchanged within {' x '.join(names)}: every block of {responses.stimuli!r} holds one "
+            "side of the contrast only; use fewer columns in exchangeable, or other items"
+        )
+    return blocks, {
+        "exchangeable": names,
+        "n_exchangeable": movable,
+        "log10_relabellings": log10_relabellings(blocks, in_condition),
+    }
+
+
+def _column(responses: Responses, items: np.ndarray, name: str) -> np.ndarray:
+    stimuli = responses.stimuli
+    if name == "length":
+        if responses.n_tokens is None:
+            raise ValueError(f"responses at {responses.site!r} carry no n_tokens to bin; leave 'length' out")
+        lengths = responses.n_tokens[items]
+        if len(np.unique(lengths)) <= _N_LENGTH_BINS:
+            return lengths
+        edges = np.quantile(lengths, np.linspace(0, 1, _N_LENGTH_BINS + 1)[1:-1])
+        return np.searchsorted(edges, lengths, side="left")
+    columns = {"run": stimuli.runs, **stimuli.labels}
+    if name not in columns:
+        raise ValueError(
+            f"stimulus set {stimuli.name!r} has no column {name!r} to exchange within; it has {sorted(columns)}, "
+            "and 'length' stands for the number of tokens"
+        )
+    return np.asarray(columns[name])[items]
+
+
+def _length(responses: Responses, items: np.ndarray, in_condition: np.ndarray) -> dict[str, Any]:
+    """Mean number of tokens on each side: a difference in length is an explanation to rule out."""
+    if responses.n_tokens is None:
+        return {}
+    lengths = responses.n_tokens[items].astype(np.float64)
+    first, second = lengths[in_condition], lengths[~in_condition]
+    moments = group_moments((lengths - lengths.mean())[:, None], in_condition[None])
+    varies = np.ptp(first) or np.ptp(second)
+    p = float(welch_p(moments)[0, 0]) if varies else float(first[0] == second[0])
+    return {"n_tokens": {"condition": float(first.mean()), "baseline": float(second.mean()), "p": p}}

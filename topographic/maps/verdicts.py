@@ -1,0 +1,118 @@
+"""What the numbers of a summary say, in plain words."""
+
+from dataclasses import dataclass
+
+from topographic.maps.references import NullReference
+from topographic.maps.summary import MapSummary
+
+__all__ = ["Verdict", "verdicts"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One question and what the numbers answer.
+
+    Parameters
+    ----------
+    question : str
+        "organised" (is the map smoother than its unit null?), "beyond readout" (than its kernel
+        floor?), "separates" (is the mean absolute t above its label null?), "about the contrast" (is
+        the map smoother than its label null?) or "caution".
+    holds : bool or None
+        The answer; None for a caution, or where no null was drawn.
+    sentence : str
+        The answer in a sentence.
+    """
+
+    question: str
+    holds: bool | None
+    sentence: str
+
+
+def verdicts(summary: MapSummary, name: str = "the model", *, alpha: float = 0.05) -> tuple[Verdict, ...]:
+    """Plain-word answers to what a map statistic has to survive.
+
+    Parameters
+    ----------
+    summary : MapSummary
+        Measurements of one contrast.
+    name : str
+        How to call the model in the sentences.
+    alpha : float
+        Level of the one-sided tests.
+
+    Returns
+    -------
+    tuple of Verdict
+        Organisation, kernel floor (if there was a readout), separation, specificity to the contrast,
+        and any cautions.
+    """
+    index, strength = summary.morans_i, summary.mean_abs_t
+    name = name[:1].upper() + name[1:]
+    condition, baseline = (" and ".join(summary.provenance[side]) for side in ("condition", "baseline"))
+    if index.unit_null is None or index.label_null is None or strength.label_null is None:
+        sentence = f"No nulls were drawn: mean I is {index.value:.2f} and stands without a reference."
+        return (Verdict("organised", None, sentence),)
+    found = [_organised(summary, index.unit_null, name, alpha)]
+    if summary.provenance["fwhm_mm"] and index.floor is not None:
+        found.append(_beyond_readout(summary, index.floor, alpha))
+    separates = strength.label_null.p <= alpha
+    sentence = f"The units {'tell' if separates else 'do not reliably tell'} {condition} from {baseline}: mean |t| is "
+    sentence += _beside(strength.value, strength.label_null, "shuffled labels") + "."
+    found.append(Verdict("separates", separates, sentence))
+    specific = index.label_null.p <= alpha
+    opening, close = (
+        ("The smoothness belongs to", "more than chance splits of the same items have")
+        if specific
+        else ("The smoothness is no evidence for", "so chance splits of the same items give maps as smooth")
+    )
+    beside = _beside(index.value, index.label_null, "shuffled labels")
+    sentence = f"{opening} {condition} against {baseline}: mean I is {beside}, {close}."
+    found.append(Verdict("about the contrast", specific, sentence))
+    return (*found, *_cautions(summary, alpha))
+
+
+def _organised(summary: MapSummary, null: NullReference, name: str, alpha: float) -> Verdict:
+    holds = null.p <= alpha
+    side = "below" if null.p > 1 - alpha / 2 else "inside"
+    alone = sum(row.morans_i.unit_null is not None and row.morans_i.unit_null.p <= alpha for row in summary.rows)
+    opening = (
+        f"{name} is spatially organised beyond its unit null"
+        if holds
+        else f"{name}'s autocorrelation lies {side} its unit null"
+    )
+    beside = _beside(summary.morans_i.value, null, "shuffled units")
+    sentence = f"{opening}: mean I is {beside}; {alone} of {len(summary.rows)} sheets on their own."
+    return Verdict("organised", holds, sentence)
+
+
+def _beyond_readout(summary: MapSummary, floor: NullReference, alpha: float) -> Verdict:
+    holds = floor.p <= alpha
+    sentence = (
+        f"The readout alone (FWHM {summary.provenance['fwhm_mm']:g} mm) makes white noise as smooth as I "
+        f"{floor.mean:.2f} ± {floor.sd:.2f}; the maps' {summary.morans_i.value:.2f} is "
+        f"{'above' if holds else 'not above'} that floor."
+    )
+    return Verdict("beyond readout", holds, sentence)
+
+
+def _cautions(summary: MapSummary, alpha: float) -> list[Verdict]:
+    provenance, found = summary.provenance, []
+    lengths = provenance.get("n_tokens")
+    if lengths and lengths["p"] <= alpha and "length" not in provenance["exchangeable"]:
+        found.append(
+            f"The conditions differ in length ({lengths['condition']:.1f} and {lengths['baseline']:.1f} tokens) and "
+            "labels were exchanged regardless of it: length may explain what separates them."
+        )
+    n_items = provenance["n_condition"] + provenance["n_baseline"]
+    if provenance["n_exchangeable"] < n_items / 2:
+        found.append(
+            f"Only {provenance['n_exchangeable']} of {n_items} labels could be exchanged within "
+            f"{' x '.join(provenance['exchangeable'])}: the label null moves little and has little power."
+        )
+    return [Verdict("caution", None, sentence) for sentence in found]
+
+
+def _beside(value: float, null: NullReference, shuffled: str) -> str:
+    numbers = f"{value:.2f} against {null.mean:.2f} ± {null.sd:.2f} with {shuffled} "
+    return numbers.replace("-0.00", "0.00") + f"(z = {null.z:.1f}, p = {null.p:.3g}, {null.n_draws} draws)"
