@@ -1,0 +1,93 @@
+"""From words on the command line to a dataclass."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+__all__ = ["parse_command", "parser_of"]
+
+
+def parser_of(name: str, command: type, description: str) -> ArgumentParser:
+    """Parser of one command: every field of its dataclass an option, dots for nested ones.
+
+    Parameters
+    ----------
+    name : str
+        Name of the command.
+    command : type
+        Its dataclass. A field ``run`` may be given as a bare word.
+    description : str
+        One line for the help page.
+
+    Returns
+    -------
+    ArgumentParser
+        A jsonargparse parser with ``--config`` and ``--print_config``.
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=f"topo {name}", description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below; later words win.")
+    parser.add_class_arguments(command, fail_untyped=True)
+    return parser
+
+
+def parse_command(name: str, command: type, description: str, words: Sequence[str]) -> Any:
+    """Read options, YAML files and ``key=value`` words into a command's dataclass.
+
+    Parameters
+    ----------
+    name : str
+        Name of the command.
+    command : type
+        Its dataclass.
+    description : str
+        One line for the help page.
+    words : sequence of str
+        What stood on the command line after the name. ``recipe.yaml`` means ``--config recipe.yaml``,
+        ``training.max_steps=500`` means ``--training.max_steps=500``, other bare words name runs.
+
+    Returns
+    -------
+    object
+        The command's dataclass, validated.
+
+    Raises
+    ------
+    ValueError
+        In one line, for an unknown key, a value of another type or a file that is not there.
+    """
+    parser = parser_of(name, command, description)
+    try:
+        parsed = parser.parse_args(_as_options(words, command))
+        fields = {key: entry for key, entry in vars(parser.instantiate(parsed)).items() if key != "config"}
+    except ArgumentError as error:
+        message = re.sub(r"\s+", " ", str(error)).strip()
+        raise ValueError(f"{message}; `topo {name} --help` lists every key") from None
+    return command(**fields)
+
+
+def _as_options(words: Sequence[str], command: type) -> list[str]:
+    """Spell bare words as options; argparse keeps their order, so later ones win."""
+    options: list[str] = []
+    runs: list[str] = []
+    takes_value = False
+    for word in words:
+        if takes_value or word.startswith("-"):
+            options.append(word)
+            takes_value = word.startswith("--") and "=" not in word and word not in ("--help", "--print_config")
+        elif re.fullmatch(r"[A-Za-z_][\w.]*=.*", word, flags=re.DOTALL):
+            options.append(f"--{word}")
+        elif word.endswith((".yaml", ".yml")):
+            options += ["--config", word]
+        else:
+            runs.append(word)
+    if runs and "runs" in command.__dataclass_fields__:
+        options += ["--runs", json.dumps(runs)]
+    elif len(runs) == 1 and "run" in command.__dataclass_fields__:
+        options += ["--run", runs[0]]
+    else:
+        options += runs
+    return options
