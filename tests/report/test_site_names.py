@@ -1,0 +1,29 @@
+import pytest
+
+from topographic.report.site_names import arrange_sites, site_labels
+
+
+def test_sites_are_arranged_by_layer_and_kind():
+    sites = ["model.h.10.attn", "model.h.2.attn", "model.h.2.mlp"]
+    rows, columns, places = arrange_sites(sites)
+    assert (rows, columns) == (["layer 2", "layer 10"], ["attn", "mlp"])
+    assert places == {"model.h.10.attn": (1, 0), "model.h.2.attn": (0, 0), "model.h.2.mlp": (0, 1)}
+    assert site_labels(sites)["model.h.10.attn"] == "layer 10 attn"
+
+
+@pytest.mark.parametrize("sites", [["encoder", "decoder"], ["a.1.mlp", "b.1.mlp"], ["h.1.mlp", "final"]])
+def test_sites_that_name_no_layer_or_collide_are_laid_out_in_rows_of_four(sites):
+    rows, columns, places = arrange_sites(sites)
+    assert (rows, columns) == ([], [])
+    assert list(places.values()) == [(0, 0), (0, 1)]
+    assert site_labels(sites) == {site: site for site in sites}
+
+
+def test_a_closing_sheet_is_dropped_from_the_label_only():
+    rows, columns, places = arrange_sites(["h.0.attn_sheet", "h.0.mlp_sheet"])
+    assert (rows, columns) == (["layer 0"], ["attn", "mlp"])
+    assert places == {"h.0.attn_sheet": (0, 0), "h.0.mlp_sheet": (0, 1)}
+
+
+def test_a_layer_alone_is_a_place():
+    assert site_labels(["encoder.layer.3"]) == {"encoder.layer.3": "layer 3"}

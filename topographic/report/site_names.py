@@ -1,0 +1,55 @@
+"""What the names of sites say about their place in a model."""
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["arrange_sites", "site_labels"]
+
+
+def arrange_sites(sites: Sequence[str]) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
+    """Places of sites in a table with one row per layer and one column per kind of module.
+
+    The layer is the first whole number between dots in a site's name, the kind is what follows it
+    ("transformer.h.3.attn": layer 3, kind "attn").
+
+    Parameters
+    ----------
+    sites : sequence of str
+        Names of recorded modules.
+
+    Returns
+    -------
+    row_names : list of str
+        "layer 0", "layer 1", ... ; empty where the names do not say.
+    column_names : list of str
+        Kinds in order of first appearance, without a closing "_sheet"; empty where the names do not say.
+    places : dict of str to (int, int)
+        Row and column of each site. Names without a layer are laid out in rows of four.
+    """
+    found = {site: re.fullmatch(r"(?:.*?\.)??(\d+)\.?(.*)", site) for site in sites}
+    pairs = [(match[1], match[2]) for match in found.values() if match]
+    if len(pairs) < len(found) or len(set(pairs)) < len(pairs):
+        return [], [], {site: divmod(index, 4) for index, site in enumerate(sites)}
+    layers = sorted({int(layer) for layer, _ in pairs})
+    kinds = list(dict.fromkeys(kind for _, kind in pairs))
+    places = {site: (layers.index(int(match[1])), kinds.index(match[2])) for site, match in found.items() if match}
+    return [f"layer {layer}" for layer in layers], [kind.removesuffix("_sheet") for kind in kinds], places
+
+
+def site_labels(sites: Sequence[str]) -> dict[str, str]:
+    """Short names of sites for the axis of a figure.
+
+    Parameters
+    ----------
+    sites : sequence of str
+        Names of recorded modules.
+
+    Returns
+    -------
+    dict of str to str
+        "layer 3 attn" for "transformer.h.3.attn"; the whole name where it does not say.
+    """
+    row_names, column_names, places = arrange_sites(sites)
+    if not row_names:
+        return {site: site for site in sites}
+    return {site: f"{row_names[row]} {column_names[column]}".strip() for site, (row, column) in places.items()}
