@@ -1,4 +1,4 @@
-"""The command line: `topo train`, `topo map`, `topo report`, `topo demo`."""
+"""The command line: `topo demo`, `topo train`, `topo map`, `topo report`, `topo convert`."""
 
 import importlib
 import os
@@ -10,8 +10,19 @@ __all__ = ["COMMANDS", "main"]
 # name -> (module, dataclass, function, one line); the module is imported only when its command is called
 COMMANDS = {
     "demo": ("topographic.cli.demo", "DemoCommand", "demo", "Train a topographic model and its control, map both."),
-    "train": ("topographic.cli.train", "TrainCommand", "train_model", "Train a model: topo train recipe.yaml key=value."),
+    "train": (
+        "topographic.cli.train",
+        "TrainCommand",
+        "train_model",
+        "Train a model: topo train recipe.yaml key=value.",
+    ),
     "map": ("topographic.cli.map", "MapCommand", "map_model", "Make the maps of a trained run or of any model."),
+    "convert": (
+        "topographic.cli.convert",
+        "ConvertCommand",
+        "convert",
+        "Read a checkpoint of TopoLM's authors and write it in our format.",
+    ),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import Field, fields
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
@@ -18,7 +19,7 @@ def parser_of(name: str, command: type, description: str) -> ArgumentParser:
     name : str
         Name of the command.
     command : type
-        Its dataclass. A field ``run`` may be given as a bare word.
+        Its dataclass. The first field may be given as a bare word, or as several if it is a list.
     description : str
         One line for the help page.
 
@@ -47,7 +48,7 @@ def parse_command(name: str, command: type, description: str, words: Sequence[st
         One line for the help page.
     words : sequence of str
         What stood on the command line after the name. ``recipe.yaml`` means ``--config recipe.yaml``,
-        ``training.max_steps=500`` means ``--training.max_steps=500``, other bare words name runs.
+        ``training.max_steps=500`` means ``--training.max_steps=500``, other bare words fill the first field.
 
     Returns
     -------
@@ -72,7 +73,7 @@ def parse_command(name: str, command: type, description: str, words: Sequence[st
 def _as_options(words: Sequence[str], command: type) -> list[str]:
     """Spell bare words as options; argparse keeps their order, so later ones win."""
     options: list[str] = []
-    runs: list[str] = []
+    bare: list[str] = []
     takes_value = False
     for word in words:
         if takes_value or word.startswith("-"):
@@ -83,11 +84,13 @@ def _as_options(words: Sequence[str], command: type) -> list[str]:
         elif word.endswith((".yaml", ".yml")):
             options += ["--config", word]
         else:
-            runs.append(word)
-    if runs and "runs" in command.__dataclass_fields__:
-        options += ["--runs", json.dumps(runs)]
-    elif len(runs) == 1 and "run" in command.__dataclass_fields__:
-        options += ["--run", runs[0]]
-    else:
-        options += runs
+            bare.append(word)
+    if bare:
+        first = fields(command)[0]
+        options += [f"--{first.name}", json.dumps(bare)] if str(first.type).startswith("list") else _single(first, bare)
     return options
+
+
+def _single(first: Field, words: list[str]) -> list[str]:
+    # a second bare word is left for the parser to refuse
+    return [f"--{first.name}", words[0], *words[1:]]

@@ -48,9 +48,7 @@ def demo(command: DemoCommand) -> Path:
     started = time.monotonic()
     recipe = parse_command("train", TrainCommand, "", [str(RECIPE), f"data.text={command.text}"])
     if command.max_steps is not None:
-        recipe = dataclasses.replace(
-            recipe, training=dataclasses.replace(recipe.training, max_steps=command.max_steps)
-        )
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, max_steps=command.max_steps))
     folders = {name: Path(command.run) / name for name in ("topographic", "control")}
     headline = {}
     for name, folder in folders.items():

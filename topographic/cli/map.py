@@ -97,7 +97,9 @@ def map_model(command: MapCommand) -> list[MapSummary]:
             exchangeable=command.exchangeable,
             seed=command.seed,
         )
-        print(f"{summary.contrast}: {summary.save(folder)}")
+        kept = summary.save(folder)
+        stimuli.save(kept / "stimuli.json")
+        print(f"{summary.contrast}: {kept}")
         summaries.append(summary)
     return summaries
 

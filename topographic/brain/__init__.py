@@ -1,0 +1,28 @@
+"""Cortex: surface maps as unit maps, and the models that make them from recordings."""
+
+from topographic.brain.glm import RunModel, design_matrix, group_map, load_events, run_statistic, subject_map
+from topographic.brain.surface import (
+    SurfaceMesh,
+    load_mesh,
+    load_surface_map,
+    load_surface_series,
+    threshold_as_published,
+)
+from topographic.brain.surface_nulls import estimated_fwhm_mm, permuted_nulls, smooth_noise_nulls
+
+__all__ = [
+    "RunModel",
+    "SurfaceMesh",
+    "design_matrix",
+    "estimated_fwhm_mm",
+    "group_map",
+    "load_events",
+    "load_mesh",
+    "load_surface_map",
+    "load_surface_series",
+    "permuted_nulls",
+    "run_statistic",
+    "smooth_noise_nulls",
+    "subject_map",
+    "threshold_as_published",
+]
