@@ -11,6 +11,7 @@ from topographic.sheets import (
     local_centres,
     local_neighborhoods,
     permuted_grid,
+    sample_neighborhoods,
     scattered_neighborhoods,
 )
 
@@ -95,3 +96,26 @@ def test_global_holds_everyone():
 def test_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_samples_are_rows_without_repetition():
+    every = local_neighborhoods(permuted_grid(100, "x"), 2)
+    rows = sample_neighborhoods(every, 40, generator=torch.Generator().manual_seed(1)).tolist()
+    assert len({tuple(row) for row in rows}) == 40
+    assert all(row in every.tolist() for row in rows)
+    assert rows == sample_neighborhoods(every, 40, generator=torch.Generator().manual_seed(1)).tolist()
+    assert rows != sample_neighborhoods(every, 40, generator=torch.Generator().manual_seed(2)).tolist()
+
+
+def test_every_neighborhood_is_sampled_equally_often(generator):
+    every = torch.arange(30).view(10, 3)
+    first = torch.cat([sample_neighborhoods(every, 3, generator=generator)[:, 0] for _ in range(2000)])
+    counts = torch.bincount(first // 3, minlength=10)
+    # 600 each; the standard deviation of a count is 20.5
+    assert (counts - 600).abs().max() < 5 * 20.5
+
+
+@pytest.mark.parametrize("n", [0, 11])
+def test_too_many_or_too_few_samples(n, generator):
+    with pytest.raises(ValueError, match=f"n={n} neighbourhoods of 10; ask for 1 to 10 of them"):
+        sample_neighborhoods(torch.arange(30).view(10, 3), n, generator=generator)

@@ -115,4 +115,4 @@ def _cautions(summary: MapSummary, alpha: float) -> list[Verdict]:
 
 def _beside(value: float, null: NullReference, shuffled: str) -> str:
     numbers = f"{value:.2f} against {null.mean:.2f} ± {null.sd:.2f} with {shuffled} "
-    return numbers.replace("-0.00", "0.00") + f"(z = {null.z:.1f}, p = {null.p:.3g}, {null.n_draws} draws)"
+    return numbers.replace("-0.00", "0.00") + f"(z = {null.z:.1f}, p = {null.p:.3f}, {null.n_draws} draws)"

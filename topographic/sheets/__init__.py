@@ -14,6 +14,7 @@ from topographic.sheets.neighborhoods import (
     global_neighborhoods,
     local_centres,
     local_neighborhoods,
+    sample_neighborhoods,
     scattered_neighborhoods,
 )
 from topographic.sheets.sheet import Sheet
@@ -34,6 +35,7 @@ __all__ = [
     "local_centres",
     "local_neighborhoods",
     "permuted_grid",
+    "sample_neighborhoods",
     "scattered_neighborhoods",
     "spacing_mm",
     "to_grid",

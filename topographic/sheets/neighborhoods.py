@@ -7,7 +7,14 @@ from torch import Tensor
 from topographic.sheets.geometry import grid_shape, lattice_coordinates
 from topographic.sheets.sheet import Sheet
 
-__all__ = ["NEIGHBORHOODS", "global_neighborhoods", "local_centres", "local_neighborhoods", "scattered_neighborhoods"]
+__all__ = [
+    "NEIGHBORHOODS",
+    "global_neighborhoods",
+    "local_centres",
+    "local_neighborhoods",
+    "sample_neighborhoods",
+    "scattered_neighborhoods",
+]
 
 
 def local_neighborhoods(
@@ -146,6 +153,36 @@ def global_neighborhoods(sheet: Sheet) -> Int64[Tensor, "1 units"]:
         All unit indices.
     """
     return torch.arange(sheet.n_units).unsqueeze(0)
+
+
+def sample_neighborhoods(
+    neighborhoods: Int64[Tensor, "neighborhoods units_per_neighborhood"], n: int, *, generator: torch.Generator
+) -> Int64[Tensor, "n units_per_neighborhood"]:
+    """Some of the neighbourhoods, drawn without replacement.
+
+    Parameters
+    ----------
+    neighborhoods : Tensor of int64, shape (neighborhoods, units_per_neighborhood)
+        What to draw from, on any device.
+    n : int
+        How many.
+    generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor of int64, shape (n, units_per_neighborhood)
+        Different rows in the order of drawing.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is below 1 or above the number of neighbourhoods.
+    """
+    if not 1 <= n <= len(neighborhoods):
+        raise ValueError(f"n={n} neighbourhoods of {len(neighborhoods)}; ask for 1 to {len(neighborhoods)} of them")
+    order = torch.randperm(len(neighborhoods), generator=generator, device=generator.device)
+    return neighborhoods[order[:n].to(neighborhoods.device, non_blocking=True)]
 
 
 NEIGHBORHOODS = {"local": local_neighborhoods, "scattered": scattered_neighborhoods, "global": global_neighborhoods}

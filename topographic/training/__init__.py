@@ -1,1 +1,50 @@
-"""Making a model topographic."""
+"""Making a model topographic.
+
+Names are fetched when they are first used, so that somebody with a training loop of their own can import
+`Objective` without transformers' Trainer coming along.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from topographic.training.config import DataConfig, RunConfig, SpatialConfig, TrainingConfig
+    from topographic.training.data import PackedTokens, Tokens, prepare_tokens
+    from topographic.training.objective import Objective, SpatialCorrelation
+    from topographic.training.run import spatial_objective, train
+    from topographic.training.tokenizer import load_tokenizer, train_tokenizer
+    from topographic.training.trainer import TopographicTrainer
+
+__all__ = [
+    "DataConfig",
+    "Objective",
+    "PackedTokens",
+    "RunConfig",
+    "SpatialConfig",
+    "SpatialCorrelation",
+    "Tokens",
+    "TopographicTrainer",
+    "TrainingConfig",
+    "load_tokenizer",
+    "prepare_tokens",
+    "spatial_objective",
+    "train",
+    "train_tokenizer",
+]
+
+_FILES = {
+    "config": ("DataConfig", "RunConfig", "SpatialConfig", "TrainingConfig"),
+    "data": ("PackedTokens", "Tokens", "prepare_tokens"),
+    "objective": ("Objective", "SpatialCorrelation"),
+    "run": ("spatial_objective", "train"),
+    "tokenizer": ("load_tokenizer", "train_tokenizer"),
+    "trainer": ("TopographicTrainer",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the file that holds a name."""
+    for file, names in _FILES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
