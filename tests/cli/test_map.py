@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from topographic.cli import main
+from topographic.cli.map import CONTRASTS, MapCommand, load_model, map_model
+from topographic.maps import MapSummary
+from topographic.stimuli import StimulusSet, load_localizer
+
+
+def test_maps_use_the_sheets_the_model_carries(demo_folder):
+    model, _ = load_model(demo_folder / "topographic")
+    summary = MapSummary.load(demo_folder / "topographic" / "maps" / "sentences-nonwords")
+    assert set(summary.maps) == set(model.sheets())
+    for site, sheet in model.sheets().items():
+        assert summary.maps[site].sheet == sheet
+
+
+def test_the_stimuli_lie_beside_their_maps(demo_folder):
+    kept = StimulusSet.load(demo_folder / "control" / "maps" / "noun-verb" / "stimuli.json")
+    assert kept == load_localizer("nouns_verbs")
+
+
+def test_mapping_twice_gives_the_same_numbers(demo_folder, tmp_path):
+    command = {"run": str(demo_folder / "control"), "contrasts": ["nouns_verbs"], "n_draws": 19}
+    (one,) = map_model(MapCommand(**command, out=str(tmp_path / "a")))
+    (two,) = map_model(MapCommand(**command, out=str(tmp_path / "b")))
+    (other,) = map_model(MapCommand(**command, out=str(tmp_path / "c"), seed=1))
+    assert json.dumps(one.to_json()) == json.dumps(two.to_json())
+    assert one.morans_i.value == other.morans_i.value
+    assert one.morans_i.unit_null.mean != other.morans_i.unit_null.mean
+
+
+def test_any_hugging_face_model_on_a_layout(demo_folder, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(demo_folder / "control" / "model")
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=36, n_layer=2, n_head=4)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    words = ["sites=transformer.h.*.mlp", "contrasts=[nouns_verbs]", "n_draws=9", f"out={tmp_path / 'maps'}"]
+    assert main(["map", str(tmp_path), *words]) == 0
+    summary = MapSummary.load(tmp_path / "maps" / "noun-verb")
+    assert [row.site for row in summary.rows] == ["transformer.h.0.mlp", "transformer.h.1.mlp"]
+    assert all(np.isfinite(unit_map.values).all() for unit_map in summary.maps.values())
+
+
+def test_a_model_without_sheets_needs_sites(tmp_path, demo_folder, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(demo_folder / "control" / "model")
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=36, n_layer=1, n_head=4)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert main(["map", str(tmp_path), f"out={tmp_path / 'maps'}"]) == 1
+    assert "carries no sheets; say which modules to lay out" in capsys.readouterr().err
+    assert main(["map", str(tmp_path), "sites=nothing.*", f"out={tmp_path / 'maps'}"]) == 1
+    assert "site pattern 'nothing.*' matches no module" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["no_such_folder"], 1, "is no run folder"),
+        (["x", "contrasts=[poetry]"], 2, r"contrasts=['poetry']; expected one or more of"),
+        (["x", "pooling=max"], 2, "pooling"),
+    ],
+)
+def test_wrong_words_are_one_line(words, status, message, capsys):
+    assert main(["map", *words]) == status
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("topo map:")
+    assert "\n" not in line
+    assert message in line
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS.values(), ids=CONTRASTS.keys())
+def test_every_contrast_exists_in_its_stimuli(contrast):
+    assert {contrast.condition, contrast.baseline} <= set(load_localizer(contrast.stimuli).condition_names)
+
+
+def test_a_truncated_model_is_one_line(demo_folder, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(demo_folder / "control" / "model", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    assert main(["map", str(tmp_path), "n_draws=0"]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "truncated" in line
