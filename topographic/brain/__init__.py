@@ -8,7 +8,7 @@ from topographic.brain.surface import (
     load_surface_series,
     threshold_as_published,
 )
-from topographic.brain.surface_nulls import estimated_fwhm_mm, permuted_nulls, smooth_noise_nulls
+from topographic.brain.surface_nulls import estimated_fwhm_mm, smooth_noise_nulls
 
 __all__ = [
     "RunModel",
@@ -20,7 +20,6 @@ __all__ = [
     "load_mesh",
     "load_surface_map",
     "load_surface_series",
-    "permuted_nulls",
     "run_statistic",
     "smooth_noise_nulls",
     "subject_map",

@@ -16,43 +16,9 @@ from topographic.maps import UnitMap
 from topographic.maps.nulls import stream
 from topographic.sheets import Sheet, adjacent_pairs
 
-__all__ = ["estimated_fwhm_mm", "permuted_nulls", "smooth_noise_nulls"]
+__all__ = ["estimated_fwhm_mm", "smooth_noise_nulls"]
 
 _MAX_ROUNDS = 2000
-
-
-def permuted_nulls(unit_map: UnitMap, n_draws: int = 200, *, seed: int = 0) -> UnitMap:
-    """Add the unit null: the same values at permuted vertices.
-
-    Parameters
-    ----------
-    unit_map : UnitMap
-        Any map.
-    n_draws : int
-        Number of permutations.
-    seed : int
-        Seed of the permutations.
-
-    Returns
-    -------
-    UnitMap
-        The map with ``nulls["unit"]``, shape (n_draws, units); units without a value keep none.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two draws are asked for.
-
-    Notes
-    -----
-    It asks whether there is any spatial structure. Smoothing makes some, so every recording that was smoothed, or
-    taken with voxels larger than the mesh, beats it; `smooth_noise_nulls` asks for more.
-    """
-    present = _present(unit_map, n_draws)
-    generator = stream(seed, "unit", unit_map.site)
-    maps = np.full((n_draws, len(present)), np.nan, dtype=np.float32)
-    maps[:, present] = generator.permuted(np.tile(unit_map.values[present], (n_draws, 1)), axis=1)
-    return replace(unit_map, nulls={**unit_map.nulls, "unit": maps})
 
 
 def smooth_noise_nulls(unit_map: UnitMap, fwhm_mm: float, n_draws: int = 200, *, seed: int = 0) -> UnitMap:

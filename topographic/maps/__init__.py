@@ -1,9 +1,11 @@
 """Where on the sheet."""
 
 from topographic.maps.autocorrelation import MoransI, morans_i
+from topographic.maps.clusters import CLUSTER_METHODS, ClusterTest, cluster_mass_test, clusters
 from topographic.maps.contrasts import condition_map, contrast_name, effect_size_map, t_map
 from topographic.maps.curves import DistanceCurve, correlation_by_distance, difference_by_distance
 from topographic.maps.dimensionality import effective_dimensionality
+from topographic.maps.permuted import noise_floor, permuted_null
 from topographic.maps.references import NullReference, Referenced, against_nulls, mean_over_sheets
 from topographic.maps.selection import Selection
 from topographic.maps.smoothness import SMOOTHNESS, correlation_range, difference_rise
@@ -11,9 +13,13 @@ from topographic.maps.summary import MapSummary, SiteSummary, summarize
 from topographic.maps.thresholds import control_fdr, select, select_top
 from topographic.maps.unit_map import UnitMap
 from topographic.maps.verdicts import Verdict, verdicts
+from topographic.maps.window_fit import fit_windows, window_curve
+from topographic.maps.windows import integration_maps, integration_windows, yoking_map
 
 __all__ = [
+    "CLUSTER_METHODS",
     "SMOOTHNESS",
+    "ClusterTest",
     "DistanceCurve",
     "MapSummary",
     "MoransI",
@@ -24,6 +30,8 @@ __all__ = [
     "UnitMap",
     "Verdict",
     "against_nulls",
+    "cluster_mass_test",
+    "clusters",
     "condition_map",
     "contrast_name",
     "control_fdr",
@@ -33,11 +41,18 @@ __all__ = [
     "difference_rise",
     "effect_size_map",
     "effective_dimensionality",
+    "fit_windows",
+    "integration_maps",
+    "integration_windows",
     "mean_over_sheets",
     "morans_i",
+    "noise_floor",
+    "permuted_null",
     "select",
     "select_top",
     "summarize",
     "t_map",
     "verdicts",
+    "window_curve",
+    "yoking_map",
 ]

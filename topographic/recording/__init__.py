@@ -3,7 +3,34 @@
 from topographic.recording.hooks import edit, tap
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.record import POOLINGS, record
+from topographic.recording.replacements import (
+    SwappedWords,
+    embedding_matched_word,
+    random_word,
+    same_class_word,
+    single_token_words,
+    swap_words,
+)
 from topographic.recording.responses import Responses
 from topographic.recording.sites import find_sites
+from topographic.recording.swaps import SwapDifferences, record_swaps
 
-__all__ = ["POOLINGS", "Responses", "edit", "find_sites", "readout", "readout_kernel", "readout_sheet", "record", "tap"]
+__all__ = [
+    "POOLINGS",
+    "Responses",
+    "SwapDifferences",
+    "SwappedWords",
+    "edit",
+    "embedding_matched_word",
+    "find_sites",
+    "random_word",
+    "readout",
+    "readout_kernel",
+    "readout_sheet",
+    "record",
+    "record_swaps",
+    "same_class_word",
+    "single_token_words",
+    "swap_words",
+    "tap",
+]

@@ -1,22 +1,28 @@
 """`record`: what the units of some sites do when a model reads a stimulus set."""
 
-import contextlib
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-import transformers
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-import topographic
 from topographic.recording.hooks import tap
+from topographic.recording.reading import (
+    batches,
+    caller,
+    check_fit,
+    check_layout_names,
+    evaluating,
+    padded,
+    provenance_of,
+    sheet_of,
+    tokenize,
+)
 from topographic.recording.responses import Responses
-from topographic.recording.sites import find_sites, unwrapped
+from topographic.recording.sites import find_sites
 from topographic.sheets import Layout, Sheet, grid
 from topographic.stimuli.stimulus_set import StimulusSet
 
@@ -92,123 +98,31 @@ def record(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; expected at least 1")
     names = find_sites(model, sites)
-    _check_layout_names(layout, names)
-    texts = _tokenize(tokenizer, stimuli, add_bos)
-    _check_fit(model, tokenizer, stimuli, texts)
-    call, takes_mask = _caller(model)
+    check_layout_names(layout, names)
+    texts = tokenize(tokenizer, stimuli, add_bos)
+    check_fit(model, tokenizer, stimuli, texts)
+    call, takes_mask = caller(model)
     pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0  # any id does: pads are masked
 
     sheets: dict[str, Sheet] = {}
     values: dict[str, np.ndarray] = {}
-    with _evaluating(model), torch.no_grad(), tqdm(total=len(texts), desc="record", disable=not progress) as bar:
-        for indices in _batches(texts, batch_size, may_pad=takes_mask):
-            ids, shown, pooled = _padded([texts[index] for index in indices], pad_id)
+    with evaluating(model), torch.no_grad(), tqdm(total=len(texts), desc="record", disable=not progress) as bar:
+        for indices in batches(texts, batch_size, may_pad=takes_mask):
+            ids, shown, pooled = padded([texts[index] for index in indices], pad_id)
             with tap(model, names) as heard:
                 call(ids, shown)
             for site in names:
                 response = _pool(site, heard.get(site), pooled, POOLINGS[pooling])
                 _check_finite(site, response, stimuli, indices)
                 if site not in sheets:
-                    sheets[site] = _sheet(layout, site, response.shape[1])
+                    sheets[site] = sheet_of(layout, site, response.shape[1])
                     values[site] = np.empty((len(texts), response.shape[1]), np.float32)
                 values[site][indices] = response.cpu().numpy()
             bar.update(len(indices))
 
     n_tokens = np.array([sum(text.is_own) for text in texts])
-    provenance = _provenance(model, tokenizer, pooling, bos=texts[0].has_bos)
+    provenance = provenance_of(model, tokenizer, pooling, bos=texts[0].has_bos)
     return {site: Responses(site, values[site], sheets[site], stimuli, n_tokens, provenance) for site in names}
-
-
-class _Text(NamedTuple):
-    """One tokenised item."""
-
-    ids: list[int]
-    is_own: list[bool]  # False for special tokens: shown to the model, not pooled
-    has_bos: bool
-
-
-def _tokenize(tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, add_bos: bool | None) -> list[_Text]:
-    encoded = tokenizer(list(stimuli.items), return_special_tokens_mask=True, padding=False, truncation=False)
-    bos = tokenizer.bos_token_id
-    if add_bos and bos is None:
-        raise ValueError(f"add_bos=True, but {type(tokenizer).__name__} has no bos_token; set it or leave add_bos out")
-    texts = []
-    for index, (ids, special) in enumerate(zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)):
-        own = [not flag for flag in special]
-        if not any(own):
-            raise ValueError(
-                f"stimulus set {stimuli.name!r}: item {index} ({stimuli.items[index]!r}) tokenises to nothing; "
-                "remove it or use a tokenizer that knows its characters"
-            )
-        starts_special = not own[0]
-        wants_bos = not starts_special and (add_bos or (add_bos is None and bos is not None))
-        if wants_bos:
-            ids, own = [bos, *ids], [False, *own]
-        elif add_bos is False and starts_special and ids[0] == bos:
-            ids, own = ids[1:], own[1:]
-        texts.append(_Text(list(ids), own, has_bos=ids[0] == bos and not own[0]))
-    return texts
-
-
-def _check_fit(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, texts: Sequence[_Text]
-) -> None:
-    """Refuse items longer than the context and ids the model has no embedding for."""
-    bare = unwrapped(model)
-    positions = getattr(getattr(bare, "config", None), "max_position_embeddings", None)
-    context = min(positions or tokenizer.model_max_length, tokenizer.model_max_length)
-    longest = max(range(len(texts)), key=lambda index: len(texts[index].ids))
-    if len(texts[longest].ids) > context:
-        raise ValueError(
-            f"stimulus set {stimuli.name!r}: item {longest} ({stimuli.items[longest][:40]!r}...) has "
-            f"{len(texts[longest].ids)} tokens; the model reads at most {context}: shorten or split it"
-        )
-    lookup = getattr(bare, "get_input_embeddings", None)
-    embeddings = lookup() if callable(lookup) else None
-    highest = max(max(text.ids) for text in texts)
-    # checked here because on a GPU an id out of range ends the whole process
-    if isinstance(embeddings, nn.Embedding) and highest >= embeddings.num_embeddings:
-        raise ValueError(
-            f"the tokenizer gives token id {highest}; {type(bare).__name__} embeds {embeddings.num_embeddings} ids: "
-            "use the tokenizer the model was trained with"
-        )
-
-
-def _batches(texts: Sequence[_Text], batch_size: int, *, may_pad: bool) -> Iterator[list[int]]:
-    """Indices of items of similar length, the longest first so that a lack of memory shows at once."""
-    order = sorted(range(len(texts)), key=lambda index: -len(texts[index].ids))
-    batch: list[int] = []
-    for index in order:
-        alike = not batch or may_pad or len(texts[index].ids) == len(texts[batch[0]].ids)
-        if len(batch) == batch_size or not alike:
-            yield batch
-            batch = []
-        batch.append(index)
-    yield batch
-
-
-def _padded(
-    texts: Sequence[_Text], pad_id: int
-) -> tuple[Int64[Tensor, "batch tokens"], Int64[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Ids, the mask the model gets and the mask that is pooled; pads on the right, where no position shifts."""
-    shape = len(texts), max(len(text.ids) for text in texts)
-    ids, shown = torch.full(shape, pad_id, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-    pooled = torch.zeros(shape, dtype=torch.bool)
-    for row, text in enumerate(texts):
-        ids[row, : len(text.ids)] = torch.tensor(text.ids)
-        shown[row, : len(text.ids)] = 1
-        pooled[row, : len(text.ids)] = torch.tensor(text.is_own)
-    return ids, shown, pooled
-
-
-def _caller(model: nn.Module) -> tuple[Callable[[Tensor, Tensor], Any], bool]:
-    """How to call the model, and whether it can be told about pads; if not, batches hold one length each."""
-    parameters = inspect.signature(unwrapped(model).forward).parameters
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    if "attention_mask" in parameters or (takes_any and "input_ids" in parameters):
-        return lambda ids, shown: model(input_ids=ids.to(device), attention_mask=shown.to(device)), True
-    return lambda ids, _: model(ids.to(device)), False
 
 
 def _pool(
@@ -236,57 +150,6 @@ def _check_finite(
             f"site {site!r} gives NaN or infinity for item {item} ({stimuli.items[item][:40]!r}) and {len(bad) - 1} "
             "others of its batch; check the model's weights, or load it in float32"
         )
-
-
-def _check_layout_names(layout: Layout | Mapping[str, Sheet], names: Sequence[str]) -> None:
-    if not isinstance(layout, Mapping):
-        return
-    missing = [name for name in names if name not in layout]
-    if missing:
-        raise ValueError(
-            f"layout has no sheet for site {missing[0]!r} ({len(missing)} of {len(names)} sites lack one); "
-            f"it holds {', '.join(map(repr, list(layout)[:3]))}...: add it or narrow the site patterns"
-        )
-
-
-def _sheet(layout: Layout | Mapping[str, Sheet], site: str, n_units: int) -> Sheet:
-    sheet = layout[site] if isinstance(layout, Mapping) else layout(n_units, site)
-    if sheet.n_units != n_units:
-        raise ValueError(
-            f"site {site!r} has {n_units} units and its sheet {sheet.name!r} places {sheet.n_units}; "
-            "give it a layout of its width"
-        )
-    return sheet
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with every module's own mode put back: parts of a model may be frozen in another."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _provenance(model: nn.Module, tokenizer: PreTrainedTokenizerBase, pooling: str, *, bos: bool) -> dict[str, Any]:
-    bare = unwrapped(model)
-    dtype = next((parameter.dtype for parameter in model.parameters()), torch.get_default_dtype())
-    return {
-        "model": type(bare).__name__,
-        "name_or_path": str(getattr(bare, "name_or_path", "")),
-        "tokenizer": type(tokenizer).__name__,
-        "pooling": pooling,
-        "bos": bos,
-        "dtype": str(dtype).removeprefix("torch."),
-        "versions": {
-            "topographic": topographic.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-    }
 
 
 def _last(

@@ -3,5 +3,14 @@
 from topographic.stimuli.download import fetch, fetch_published
 from topographic.stimuli.localizers import LOCALIZERS, load_localizer
 from topographic.stimuli.stimulus_set import StimulusSet
+from topographic.stimuli.word_sequences import sentence_blocks, word_runs
 
-__all__ = ["LOCALIZERS", "StimulusSet", "fetch", "fetch_published", "load_localizer"]
+__all__ = [
+    "LOCALIZERS",
+    "StimulusSet",
+    "fetch",
+    "fetch_published",
+    "load_localizer",
+    "sentence_blocks",
+    "word_runs",
+]

@@ -1,0 +1,55 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from topographic.recording.checksum import weights_checksum
+
+
+class Small(nn.Module):
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.linear = nn.Linear(3, 4)
+        self.norm = nn.BatchNorm1d(4)  # its count of batches is a whole number without axes
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randn(4, 3, generator=generator))
+            self.linear.bias.zero_()
+
+
+def test_equal_weights_have_equal_checksums():
+    model = Small()
+    assert weights_checksum(model) == weights_checksum(Small()) == weights_checksum(copy.deepcopy(model).eval())
+    assert weights_checksum(nn.DataParallel(model)) == weights_checksum(model)
+    assert len(weights_checksum(model)) == 64
+
+
+def test_one_bit_of_one_weight_changes_it():
+    model, other = Small(), Small()
+    with torch.no_grad():
+        other.linear.weight[2, 1] = torch.nextafter(other.linear.weight[2, 1], torch.tensor(9.0))
+    assert weights_checksum(model) != weights_checksum(other)
+    assert weights_checksum(model) != weights_checksum(Small(seed=1))
+
+
+def test_a_buffer_counts():
+    model = Small()
+    before = weights_checksum(model)
+    model.norm.num_batches_tracked += 1
+    assert weights_checksum(model) != before
+
+
+def test_names_and_shapes_count():
+    first, second = nn.Linear(4, 2, bias=False), nn.Linear(2, 4, bias=False)
+    with torch.no_grad():
+        first.weight.zero_()
+        second.weight.zero_()
+    assert weights_checksum(first) != weights_checksum(second)
+    assert weights_checksum(nn.Sequential(first)) != weights_checksum(first)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_every_precision_has_its_own(dtype):
+    assert weights_checksum(Small().to(dtype)) != weights_checksum(Small())
+    assert weights_checksum(Small().to(dtype)) == weights_checksum(Small().to(dtype))

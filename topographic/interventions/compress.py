@@ -1,0 +1,383 @@
+"""What a layer loses when weights are taken away: pruning, and shrinking its sheet."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+from transformers.pytorch_utils import Conv1D
+
+from topographic.losses.pyramid import sheet_shape
+from topographic.losses.weight_sheets import weight_sheets
+from topographic.recording.sites import find_sites, modules_by_site, unwrapped
+
+__all__ = [
+    "SCOPES",
+    "CompressionEffect",
+    "DownsampledLinear",
+    "downsample",
+    "downsampling_curve",
+    "prune",
+    "pruning_curve",
+]
+
+Sites = str | Sequence[str]
+Measure = Callable[[nn.Module], Mapping[str, float]]
+
+
+def prune(model: nn.Module, sites: Sites, fraction: float, *, scope: str = "layer") -> nn.Module:
+    """Copy of a model without the smallest weights of some layers.
+
+    ``w -> 0`` for the ``round(fraction * n)`` of ``n`` weights with the smallest ``|w|`` (L1 unstructured).
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model; it is not touched. Of a wrapped one (DDP, torch.compile) the bare model is copied.
+    sites : str or sequence of str
+        Layers with a weight matrix or kernel, by name or wildcard. Their biases stay. A weight tied to
+        another layer is pruned there as well.
+    fraction : float
+        Share of the weights to remove, in [0, 1].
+    scope : {"layer", "global"}
+        Whether weights compete within each layer, or over all sites together.
+
+    Returns
+    -------
+    nn.Module
+        The copy, its pruned weights plain parameters with zeros in them.
+
+    Raises
+    ------
+    ValueError
+        If the fraction is none, the scope is unknown, or a pattern matches nothing.
+    TypeError
+        If a site has no weight matrix of its own.
+
+    References
+    ----------
+    Han et al. 2015, NeurIPS 28; as curves in Deb et al. 2025, TopoNets, ICLR, which states neither scope nor sites.
+    """
+    if scope not in SCOPES:
+        raise ValueError(f"scope={scope!r}; expected one of {sorted(SCOPES)}")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction={fraction}; expected the share of weights to remove, from 0 to 1")
+    pruned = copy.deepcopy(unwrapped(model))
+    for weights in SCOPES[scope](_weights(pruned, sites)):
+        _zero_smallest(weights, fraction)
+    return pruned
+
+
+def downsample(
+    model: nn.Module, sites: Sites, keep: float, *, shape: tuple[int, int] | None = None, keep_bias: bool = False
+) -> nn.Module:
+    """Copy of a model in which the sheets of some layers have fewer units, read between by interpolation.
+
+    ``W' = shrink(W)`` from a sheet of ``h x w`` to one of ``floor(h sqrt(keep)) x floor(w sqrt(keep))`` units;
+    then ``z = widen(W' x + b')``. Both are bilinear. The nonlinearity and the next layer see all ``h w`` units.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model; it is not touched. Of a wrapped one (DDP, torch.compile) the bare model is copied.
+    sites : str or sequence of str
+        Linear layers (`torch.nn.Linear`, Conv1D of transformers) by name or wildcard; each becomes a
+        `DownsampledLinear`. What was attached to the layer itself (hooks, a parametrisation) is not taken over.
+    keep : float
+        Share of the units to keep, above 0 and at most 1. Sides are rounded down, so fewer are kept:
+        of 48 x 64 units 42 x 57, 33 x 45 and 21 x 28 at 0.8, 0.5 and 0.2.
+    shape : (int, int), optional
+        Rows and columns of the sheets, unit ``u`` at row ``u // columns``; by default the most nearly
+        square (`sheet_shape`).
+    keep_bias : bool
+        Add the whole bias after widening instead of shrinking it with the weights.
+
+    Returns
+    -------
+    nn.Module
+        The copy. Its state dict has smaller weights under the same names; to read one back, call
+        ``downsample`` with the same arguments on a model of the original configuration and load it there.
+
+    Raises
+    ------
+    ValueError
+        If ``keep`` is out of range or leaves no unit, the shape does not fit, or a pattern matches nothing.
+    TypeError
+        If a site is no linear layer.
+
+    References
+    ----------
+    Deb et al. 2025, TopoNets, ICLR, arXiv:2501.16396. The rounding and what is left out of the
+    shrinking (the next layer's weights) follow from the numbers of parameters it reports.
+    """
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep={keep}; expected the share of units to keep, above 0 and at most 1")
+    small = copy.deepcopy(unwrapped(model))
+    modules = modules_by_site(small)
+    for site in find_sites(small, sites):
+        layer = modules[site]
+        if not isinstance(layer, (nn.Linear, Conv1D)):
+            raise TypeError(
+                f"site {site!r} is a {type(layer).__name__}; only Linear layers and the Conv1D of transformers can be "
+                "downsampled: name such a layer, for example the first of each MLP"
+            )
+        _replace(small, layer, _downsampled(layer, keep, site, shape=shape, keep_bias=keep_bias))
+    return small
+
+
+class DownsampledLinear(nn.Module):
+    """A linear layer with few output units that answers for a larger sheet of them.
+
+    ``z = widen(W' x + b')``, or ``widen(W' x) + b`` with a bias as long as the large sheet.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (small_rows * small_columns, in)
+        Incoming weights of the units that are left.
+    bias : Tensor, shape (small_rows * small_columns,) or (rows * columns,), or None
+        Their bias, or that of all units.
+    small_shape, shape : (int, int)
+        Rows and columns of the sheet that is left and of the one answered for.
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "small in"],
+        bias: Float[Tensor, " biases"] | None,
+        small_shape: tuple[int, int],
+        shape: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.bias = None if bias is None else nn.Parameter(bias)
+        self.small_shape, self.shape = small_shape, shape
+
+    def forward(self, inputs: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """Activations of the whole sheet.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (..., in)
+            What the layer reads.
+
+        Returns
+        -------
+        Tensor, shape (..., rows * columns)
+            In the unit order of the layer it stands for.
+        """
+        before = self.bias if self.bias is not None and len(self.bias) == len(self.weight) else None
+        few = functional.linear(inputs, self.weight, before)
+        sheets = few.reshape(1, -1, *self.small_shape)
+        wide = functional.interpolate(sheets, size=self.shape, mode="bilinear").reshape(*inputs.shape[:-1], -1)
+        return wide if self.bias is None or before is not None else wide + self.bias
+
+    def extra_repr(self) -> str:
+        """Sizes, for printing."""
+        small, whole = (" x ".join(map(str, shape)) for shape in (self.small_shape, self.shape))
+        return f"in_features={self.weight.shape[1]}, units={small} for {whole}, bias={self.bias is not None}"
+
+
+@dataclass(frozen=True)
+class CompressionEffect:
+    """One line of a curve: what one measure was when part of the weights had gone.
+
+    Parameters
+    ----------
+    measure : str
+        Name of the measure, for example "perplexity".
+    method : str
+        "pruning" or "downsampling".
+    fraction : float
+        Share of the sites' weights that was to go.
+    n_parameters : int
+        Parameters that are left: for pruning all of them less the zeros among the sites' weights, so that
+        curves of both methods can be compared at equal numbers.
+    value : float
+        The measure.
+    """
+
+    measure: str
+    method: str
+    fraction: float
+    n_parameters: int
+    value: float
+
+
+def pruning_curve(
+    model: nn.Module,
+    sites: Sites,
+    fractions: Sequence[float],
+    measure: Measure,
+    *,
+    scope: str = "layer",
+    progress: bool = True,
+) -> list[CompressionEffect]:
+    """Measure a model with more and more of its weights pruned.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model; it is not touched.
+    sites : str or sequence of str
+        Layers to prune, as in `prune`.
+    fractions : sequence of float
+        Shares to remove, from 0 (the model as it is) to 1.
+    measure : callable
+        ``model -> {name: number}``.
+    scope : {"layer", "global"}
+        As in `prune`.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    list of CompressionEffect
+        One per fraction and measure.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `prune`.
+    """
+
+    def compress(fraction: float) -> tuple[nn.Module, int]:
+        pruned = prune(model, sites, fraction, scope=scope)
+        return pruned, -sum(int((weight == 0).sum()) for weight in _weights(pruned, sites))
+
+    return _curve("pruning", fractions, compress, measure, progress)
+
+
+def downsampling_curve(
+    model: nn.Module,
+    sites: Sites,
+    fractions: Sequence[float],
+    measure: Measure,
+    *,
+    shape: tuple[int, int] | None = None,
+    keep_bias: bool = False,
+    progress: bool = True,
+) -> list[CompressionEffect]:
+    """Measure a model with its sheets made smaller and smaller.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model; it is not touched.
+    sites : str or sequence of str
+        Linear layers, as in `downsample`.
+    fractions : sequence of float
+        Shares of the units to remove, from 0 (the model as it is) to below 1: ``keep = 1 - fraction``.
+    measure : callable
+        ``model -> {name: number}``.
+    shape, keep_bias
+        As in `downsample`.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    list of CompressionEffect
+        One per fraction and measure.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `downsample`.
+    """
+
+    def compress(fraction: float) -> tuple[nn.Module, int]:
+        keep = round(1 - fraction, 12)  # 1 - 0.51 is just below 0.49, and sides are rounded down
+        return downsample(model, sites, keep, shape=shape, keep_bias=keep_bias), 0
+
+    return _curve("downsampling", fractions, compress, measure, progress)
+
+
+def _curve(
+    method: str,
+    fractions: Sequence[float],
+    compress: Callable[[float], tuple[nn.Module, int]],
+    measure: Measure,
+    progress: bool,
+) -> list[CompressionEffect]:
+    rows = []
+    for fraction in tqdm(fractions, desc=method, disable=not progress):
+        compressed, correction = compress(fraction)
+        n_parameters = correction + sum(parameter.numel() for parameter in compressed.parameters())
+        rows += [
+            CompressionEffect(name, method, float(fraction), n_parameters, float(value))
+            for name, value in measure(compressed).items()
+        ]
+    return rows
+
+
+def _weights(model: nn.Module, sites: Sites) -> list[Tensor]:
+    """Weight parameters of the sites, tied ones once."""
+    modules, found = modules_by_site(model), {}
+    for site in find_sites(model, sites):
+        own = modules[site].named_parameters(recurse=False)
+        weights = [weight for name, weight in own if name.startswith("weight") and weight.ndim >= 2]
+        if not weights:
+            raise TypeError(
+                f"site {site!r} ({type(modules[site]).__name__}) has no weight matrix of its own; name the layer that "
+                "has one, and remove a parametrisation before pruning"
+            )
+        found |= {id(weight): weight for weight in weights}
+    return list(found.values())
+
+
+@torch.no_grad()
+def _zero_smallest(weights: Sequence[Tensor], fraction: float) -> None:
+    sizes = torch.cat([weight.abs().flatten() for weight in weights])
+    gone = torch.zeros_like(sizes, dtype=torch.bool)
+    gone[sizes.topk(round(fraction * len(sizes)), largest=False).indices] = True
+    for weight, part in zip(weights, gone.split([weight.numel() for weight in weights]), strict=True):
+        weight.masked_fill_(part.reshape(weight.shape), 0)
+
+
+def _downsampled(
+    layer: nn.Linear | Conv1D, keep: float, site: str, *, shape: tuple[int, int] | None, keep_bias: bool
+) -> DownsampledLinear:
+    weight = weight_sheets(layer)["weight"].detach()
+    shape = sheet_shape(len(weight)) if shape is None else shape
+    if shape[0] * shape[1] != len(weight):
+        raise ValueError(f"site {site!r} has {len(weight)} units; they do not fill a sheet of shape={shape}")
+    small_shape = (math.floor(shape[0] * math.sqrt(keep)), math.floor(shape[1] * math.sqrt(keep)))
+    if min(small_shape) < 1:
+        raise ValueError(
+            f"keep={keep} leaves {small_shape[0]} x {small_shape[1]} of the {shape[0]} x {shape[1]} units at {site!r}; "
+            "keep more"
+        )
+    bias = None if layer.bias is None else layer.bias.detach()
+    if bias is not None:
+        bias = bias.clone() if keep_bias else _shrunk(bias.unsqueeze(1), shape, keep).squeeze(1)
+    small = DownsampledLinear(_shrunk(weight, shape, keep), bias, small_shape, shape)
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(getattr(layer, name).requires_grad)
+    return small.train(layer.training)
+
+
+def _shrunk(values: Float[Tensor, "units depth"], shape: tuple[int, int], keep: float) -> Float[Tensor, "small depth"]:
+    # by scale and not by size, as published: the two place the samples differently where sides are rounded
+    sheet = values.T.unflatten(1, shape).unsqueeze(0)
+    small = functional.interpolate(sheet, scale_factor=math.sqrt(keep), mode="bilinear")
+    return small.squeeze(0).flatten(1).T.contiguous()
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    # everywhere: a module may be shared
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is old:
+                setattr(parent, name, new)
+
+
+# sites whose weights compete with one another
+SCOPES: dict[str, Callable[[list[Tensor]], list[list[Tensor]]]] = {
+    "layer": lambda weights: [[weight] for weight in weights],
+    "global": lambda weights: [weights],
+}

@@ -1,0 +1,34 @@
+"""Which weights a result belongs to."""
+
+import hashlib
+
+import torch
+from torch import nn
+
+from topographic.recording.sites import unwrapped
+
+__all__ = ["weights_checksum"]
+
+
+def weights_checksum(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters and stored buffers.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model, wrapped (DataParallel, DDP, torch.compile) or not, on any device.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256 over the names, types, shapes and bytes of the state dict, sorted by name. The same for a
+        model and for what is loaded from its checkpoint; another one as soon as any bit of any weight differs.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(unwrapped(model).state_dict().items()):
+        if not isinstance(tensor, torch.Tensor):
+            continue  # a module's extra state need not be a tensor
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        # bytes rather than numbers: numpy has no bfloat16
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
