@@ -10,21 +10,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from topographic.training.config import DataConfig, RunConfig, SpatialConfig, TrainingConfig
     from topographic.training.data import PackedTokens, Tokens, prepare_tokens
-    from topographic.training.objective import Objective, SpatialCorrelation
+    from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term, check_finite
     from topographic.training.run import spatial_objective, train
     from topographic.training.tokenizer import load_tokenizer, train_tokenizer
     from topographic.training.trainer import TopographicTrainer
+    from topographic.training.weight_terms import WeightSheet, WeightSmoothness
 
 __all__ = [
     "DataConfig",
+    "Draw",
     "Objective",
     "PackedTokens",
     "RunConfig",
     "SpatialConfig",
     "SpatialCorrelation",
+    "Term",
     "Tokens",
     "TopographicTrainer",
     "TrainingConfig",
+    "WeightSheet",
+    "WeightSmoothness",
+    "check_finite",
     "load_tokenizer",
     "prepare_tokens",
     "spatial_objective",
@@ -35,10 +41,11 @@ __all__ = [
 _FILES = {
     "config": ("DataConfig", "RunConfig", "SpatialConfig", "TrainingConfig"),
     "data": ("PackedTokens", "Tokens", "prepare_tokens"),
-    "objective": ("Objective", "SpatialCorrelation"),
+    "objective": ("Draw", "Objective", "SpatialCorrelation", "Term", "check_finite"),
     "run": ("spatial_objective", "train"),
     "tokenizer": ("load_tokenizer", "train_tokenizer"),
     "trainer": ("TopographicTrainer",),
+    "weight_terms": ("WeightSheet", "WeightSmoothness"),
 }
 
 

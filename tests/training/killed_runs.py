@@ -1,0 +1,108 @@
+"""Train once without interruption, and once killed twice with SIGKILL: within a step, and while a checkpoint is saved.
+
+Every run is a process of its own, forked before anything is computed; only the imports are shared.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import make_gpt2
+
+from topographic.training import (
+    DataConfig,
+    RunConfig,
+    SpatialConfig,
+    TrainingConfig,
+    checkpoints,
+    load_tokenizer,
+    train,
+    trainer,
+)
+from topographic.training.callbacks import ProgressBar
+
+
+def config_in(folder: Path) -> RunConfig:
+    """Epochs of six steps; log lines, checkpoints and evaluations fall on different ones."""
+    data = DataConfig(
+        text=str(folder / "corpus.jsonl"),
+        vocab_size=300,
+        sequence_length=16,
+        validation_fraction=0.1,
+        cache_folder=str(folder / "cache"),
+    )
+    spatial = SpatialConfig(
+        sites=["transformer.h.*.attn", "transformer.h.*.mlp"], radius=2, n_neighborhoods=2, weight=1.0
+    )
+    training = TrainingConfig(
+        max_steps=14,
+        batch_size=3,
+        gradient_accumulation_steps=2,
+        learning_rate=1e-2,
+        warmup_steps=3,
+        logging_steps=3,
+        eval_steps=6,
+        eval_batches=2,
+        save_steps=4,
+        cpu=True,
+    )
+    return RunConfig(data, spatial, training)
+
+
+def run(folder: Path, name: str) -> None:
+    """One process's work."""
+    config = config_in(folder)
+    tokenizer = load_tokenizer(config.data)
+    # another initialisation each time: a resumed run must not depend on it
+    seed = 0 if name == "whole" or not (folder / name).exists() else 99
+    train(make_gpt2(tokenizer, dropout=0.2, seed=seed), tokenizer, config, folder / name)
+
+
+def kill_within_step(step: int) -> None:
+    """Die between two passes of a step."""
+
+    def die(self: ProgressBar, args: object, state: object, control: object, **_: object) -> None:
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ProgressBar.on_substep_end = die
+
+
+def kill_while_saving(step: int) -> None:
+    """Die when everything but the new name is on the disk."""
+    publish = trainer.publish_folder
+
+    def die(staging: Path, path: Path) -> None:
+        if path.name == f"checkpoint-{step}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        publish(staging, path)
+
+    trainer.publish_folder = die
+
+
+def in_a_process(folder: Path, name: str, prepare: Callable[[], None] = lambda: None) -> dict[str, object]:
+    """How it ended and which checkpoints it left."""
+    child = os.fork()
+    if not child:
+        prepare()
+        run(folder, name)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    left = sorted(path.name for path in (folder / name / "checkpoints").iterdir())
+    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    last = checkpoints.last_checkpoint(folder / name / "checkpoints")
+    return {"signal": signalled, "left": left, "last": last and last.name}
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    ended = {
+        "whole": in_a_process(root, "whole"),
+        "first": in_a_process(root, "killed", lambda: kill_within_step(6)),
+        "second": in_a_process(root, "killed", lambda: kill_while_saving(12)),
+        "third": in_a_process(root, "killed"),
+    }
+    (root / "ended.json").write_text(json.dumps(ended))

@@ -1,0 +1,128 @@
+from dataclasses import dataclass, field, fields
+
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+
+from topographic.training.config import (
+    DataConfig,
+    HasTrainingConfigs,
+    RunConfig,
+    SpatialConfig,
+    TrainingConfig,
+    plain,
+    save_config,
+)
+
+
+def parse(*words: str) -> RunConfig:
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(RunConfig, None, fail_untyped=True)
+    read = parser.instantiate(parser.parse_args(list(words)))
+    return RunConfig(data=read.data, spatial=read.spatial, training=read.training)
+
+
+def test_yaml_round_trip(tmp_path):
+    config = RunConfig(
+        DataConfig(text="books", max_tokens=10, cache_folder="cache"),
+        SpatialConfig(weight=0.25, sites=["h.*.attn", "h.*.mlp"], norm="linf"),
+        TrainingConfig(betas=(0.8, 0.9), early_stopping_patience=3, keep_checkpoints=None),
+    )
+    save_config(tmp_path / "config.yaml", config)
+    assert parse("--config", str(tmp_path / "config.yaml")) == config
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert written == plain(config)
+    assert written["training"]["betas"] == [0.8, 0.9]
+    assert set(written["data"]) == {entry.name for entry in fields(DataConfig)}  # every key is spelt out
+
+
+def test_dotted_overrides_win_over_the_file(tmp_path):
+    save_config(tmp_path / "config.yaml", RunConfig(training=TrainingConfig(max_steps=7)))
+    config = parse("--config", str(tmp_path / "config.yaml"), "--training.max_steps=9", "--spatial.sites=[a,b]")
+    assert config.training.max_steps == 9
+    assert config.spatial.sites == ["a", "b"]
+
+
+@pytest.mark.parametrize("word", ["--training.max_step=9", "--data.txt=x", "--spatial.norm=l3", "--training.bf16=7"])
+def test_unknown_keys_and_choices_are_refused(word):
+    with pytest.raises(Exception, match=word.split("=")[0].split(".")[-1]):
+        parse(word)
+
+
+@pytest.mark.parametrize("config", [DataConfig, SpatialConfig, TrainingConfig])
+def test_every_field_has_its_help(config):
+    import inspect
+
+    source = inspect.getsource(config)
+    for entry in fields(config):
+        declared = source.index(f"    {entry.name}: ")
+        assert source[declared:].split("\n")[1].strip().startswith('"""'), entry.name
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: DataConfig(vocab_size=100), "data.vocab_size=100; expected at least 257"),
+        (lambda: DataConfig(tokenizer_characters=0), "data.tokenizer_characters=0; expected above 0"),
+        (lambda: DataConfig(max_tokens=0), "data.max_tokens=0; expected above 0, or null"),
+        (lambda: DataConfig(validation_fraction=1.0), "data.validation_fraction=1.0; expected 0 to below 1"),
+        (lambda: DataConfig(sequence_length=1), "data.sequence_length=1; expected at least 2"),
+        (lambda: SpatialConfig(weight=-1.0), "spatial.weight=-1.0; expected"),
+        (lambda: SpatialConfig(weight=float("nan")), "spatial.weight=nan; expected"),
+        (lambda: SpatialConfig(sites=[]), "spatial.sites=.*; expected a list of patterns"),
+        (lambda: SpatialConfig(radius=0), "spatial.radius=0; expected"),
+        (lambda: SpatialConfig(k=2), "spatial.k=2; expected at least 3"),
+        (lambda: SpatialConfig(n_neighborhoods=0), "spatial.n_neighborhoods=0"),
+        (lambda: TrainingConfig(max_steps=0), "training.max_steps=0; expected at least 1"),
+        (lambda: TrainingConfig(batch_size=0), "training.batch_size=0"),
+        (lambda: TrainingConfig(save_steps=0), "training.save_steps=0"),
+        (lambda: TrainingConfig(eval_batches=0), "training.eval_batches=0; expected at least 1, or null"),
+        (lambda: TrainingConfig(learning_rate=0.0), "training.learning_rate=0.0; expected above 0"),
+        (lambda: TrainingConfig(min_learning_rate=1.0), "training.min_learning_rate=1.0; expected 0 to 0.0006"),
+        (lambda: TrainingConfig(warmup_steps=-1), "training.warmup_steps=-1"),
+        (lambda: TrainingConfig(weight_decay=-0.1), "training.weight_decay=-0.1"),
+        (lambda: TrainingConfig(max_grad_norm=-1.0), "training.max_grad_norm=-1.0"),
+        (lambda: TrainingConfig(betas=(0.9, 1.0)), "training.betas="),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(make, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_other_dataclasses_with_the_three_fields_will_do():
+    @dataclass
+    class WithModel:
+        model: str = "small"
+        data: DataConfig = field(default_factory=DataConfig)
+        spatial: SpatialConfig = field(default_factory=SpatialConfig)
+        training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    assert isinstance(WithModel(), HasTrainingConfigs)
+    assert plain(WithModel())["model"] == "small"
+    assert not isinstance(TrainingConfig(), HasTrainingConfigs)
+
+
+def test_validation_share_is_right_and_depends_on_the_seed():
+    documents = [f"document {number}" for number in range(5000)]
+
+    def held_out(config):
+        return [config.is_validation(document) for document in documents]
+
+    held, other = held_out(DataConfig(validation_fraction=0.1)), held_out(DataConfig(validation_fraction=0.1, seed=1))
+    assert sum(held) / 5000 == pytest.approx(0.1, abs=4 * (0.09 / 5000) ** 0.5)
+    both = sum(a and b for a, b in zip(held, other, strict=True)) / 5000
+    assert both == pytest.approx(0.01, abs=4 * (0.01 / 5000) ** 0.5)
+    # a document held out at a small fraction is held out at every larger one
+    small = held_out(DataConfig(validation_fraction=0.01))
+    assert any(small)
+    assert all(b for a, b in zip(small, held, strict=True) if a)
+    assert not any(held_out(DataConfig(validation_fraction=0.0)))
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert DataConfig().cache() == tmp_path / "topographic"
+    assert DataConfig(cache_folder=str(tmp_path / "own")).cache() == tmp_path / "own"

@@ -1,0 +1,383 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from topographic.sheets import grid, permuted_grid
+from topographic.storage import load_json
+from topographic.training import run as module
+from topographic.training.config import DataConfig, RunConfig, SpatialConfig, TrainingConfig, plain
+from topographic.training.data import prepare_tokens
+from topographic.training.run import spatial_objective, train, training_arguments
+
+HERE = Path(__file__).parent
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_open_formats_only(folder):
+    """No file that unpickling could execute: neither a pickle nor the zip that torch.save makes."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        start = path.read_bytes()[:4]
+        assert not start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")), path
+        known = {".json", ".jsonl", ".yaml", ".safetensors"}
+        assert path.suffix in known or path.name.startswith("events.out.tfevents"), path
+        assert not path.name.endswith(".partial")
+
+
+def run_script(*command, **environment):
+    kept = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
+    path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        env={**kept, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def write_short_corpus(folder):
+    """A text of which six steps make an epoch."""
+    draw = np.random.default_rng(0)
+    words = ["river", "tree", "cat", "dog", "house", "child", "saw", "found"]
+    documents = [" ".join(draw.choice(words, size=12)) for _ in range(60)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path):
+    write_short_corpus(tmp_path)
+    run_script(HERE / "killed_runs.py", tmp_path)
+    ended = load_json(tmp_path / "ended.json")
+    assert ended["whole"] == {"signal": None, "left": ["checkpoint-12", "checkpoint-14"], "last": "checkpoint-14"}
+    assert ended["first"] == {"signal": signal.SIGKILL, "left": ["checkpoint-4"], "last": "checkpoint-4"}
+    left = [".checkpoint-12.partial", "checkpoint-4", "checkpoint-8"]
+    assert ended["second"] == {"signal": signal.SIGKILL, "left": left, "last": "checkpoint-8"}
+    assert ended["third"] == ended["whole"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert (whole / "metrics.jsonl").read_text() == (killed / "metrics.jsonl").read_text()
+    for file in ("model/model.safetensors", "model/config.json", "checkpoints/checkpoint-14/optimizer.safetensors"):
+        assert (whole / file).read_bytes() == (killed / file).read_bytes()
+    seen = lines(killed)
+    assert [line["step"] for line in seen if "loss" in line] == [3, 6, 9, 12]
+    assert [line["step"] for line in seen if "eval_loss" in line] == [6, 12, 14]
+    assert max(line["epoch"] for line in seen) > 2
+    record = load_json(killed / "run.json")
+    assert [entry["step"] for entry in record["resumed"]] == [4, 8]
+    assert record["status"] == "finished"
+    assert load_json(whole / "run.json")["resumed"] == []
+    assert_open_formats_only(whole)
+    assert_open_formats_only(killed)
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def test_two_processes_train_alike_on_different_draws(tmp_path):
+    write_short_corpus(tmp_path)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", free_port()]
+    run_script(*launcher, HERE / "two_processes.py", tmp_path)
+    first, second = load_json(tmp_path / "said-0.json"), load_json(tmp_path / "said-1.json")
+    for name in first:
+        assert first[name]["weights"] == second[name]["weights"]
+        assert [entry[:2] for entry in first[name]["drawn"]] == [entry[:2] for entry in second[name]["drawn"]]
+        equal = [a == b for a, b in zip(first[name]["drawn"], second[name]["drawn"], strict=True)]
+        assert sum(equal) < len(equal) / 2  # six pairs of four blocks, so that a few coincide
+        assert first[name]["sharded"] is name.startswith("sharded")
+    for kind in ("replicated", "sharded"):
+        whole, resumed = tmp_path / f"{kind}-whole", tmp_path / kind
+        assert (whole / "metrics.jsonl").read_text() == (resumed / "metrics.jsonl").read_text()
+        assert first[kind]["weights"] == first[f"{kind} again"]["weights"]
+        files = {path.name for path in (whole / "checkpoints" / "checkpoint-8").iterdir()}
+        assert {"process-0.safetensors", "process-1.safetensors"} <= files
+        assert load_json(whole / "run.json")["n_processes"] == 2
+        assert_open_formats_only(whole)
+    logged = [line for line in lines(tmp_path / "replicated-whole") if "loss" in line]
+    assert logged[-1]["spatial_loss"] < logged[0]["spatial_loss"]
+    assert logged[-1]["task_loss"] < logged[0]["task_loss"]
+    replicated, sharded = (
+        load_file(tmp_path / f"{kind}-whole/model/model.safetensors") for kind in first if " " not in kind
+    )
+    for name, weights in replicated.items():
+        torch.testing.assert_close(sharded[name], weights, rtol=1e-3, atol=2e-4)
+
+
+@pytest.fixture
+def start(tmp_path, run_config, tokenizer, small_gpt2):
+    def start(name="run", *, model=None, config=None, **words):
+        config = run_config if config is None else config
+        return train(small_gpt2(tokenizer) if model is None else model, tokenizer, config, tmp_path / name, **words)
+
+    return start
+
+
+def test_a_run_folder_holds_everything(start, run_config, tokenizer, small_gpt2):
+    run_config.training.report_to = "tensorboard"
+    model = small_gpt2(tokenizer)
+    folder = start(model=model)
+    held = {path.name for path in folder.iterdir()}
+    assert held == {"config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model"}
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == plain(run_config)
+    record = load_json(folder / "run.json")
+    assert (record["status"], record["steps"], record["stopped_early"]) == ("finished", 6, False)
+    assert record["tokens_seen"] == 6 * 2 * 4 * 16
+    assert record["corpus"]["text_sha256"] == prepare_tokens(run_config.data, tokenizer).manifest["text_sha256"]
+    assert record["n_parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert record["seeds"] == {"data": 42, "training": 42}
+    assert record["eval_loss"] == [line["eval_loss"] for line in lines(folder) if "eval_loss" in line][-1]
+    assert [line["step"] for line in lines(folder)] == [2, 3, 4, 6, 6]
+    loaded = AutoModelForCausalLM.from_pretrained(folder / "model")
+    for (name, ours), theirs in zip(model.named_parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+    text = "the cat saw the dog"
+    assert AutoTokenizer.from_pretrained(folder / "model")(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert_open_formats_only(folder)
+
+
+def test_the_same_run_gives_the_same_numbers(start):
+    first, second = start("first"), start("second")
+    assert (first / "metrics.jsonl").read_text() == (second / "metrics.jsonl").read_text()
+    assert (first / "model/model.safetensors").read_bytes() == (second / "model/model.safetensors").read_bytes()
+
+
+def test_a_finished_run_is_refused_unless_it_is_overwritten(start, tmp_path):
+    folder = start()
+    (folder / "notes.txt").write_text("of the user")
+    for resume in ("auto", "never"):
+        with pytest.raises(FileExistsError, match=r"holds a run that is finished; expected a new folder.*overwrite"):
+            start(resume=resume)
+    before = (folder / "metrics.jsonl").read_text()
+    (folder / "maps").mkdir()
+    start(overwrite=True)
+    assert (folder / "metrics.jsonl").read_text() == before
+    assert not (folder / "maps").exists()
+    assert (folder / "notes.txt").read_text() == "of the user"
+
+
+def interrupt(folder, *, keep):
+    """Put a finished run back to where its checkpoint stood."""
+    record = load_json(folder / "run.json")
+    (folder / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    for path in (folder / "checkpoints").iterdir():
+        if path.name != f"checkpoint-{keep}":
+            for file in path.iterdir():
+                file.unlink()
+            path.rmdir()
+
+
+def test_an_interrupted_run_asks_for_the_same_configuration(start, run_config):
+    folder = start()
+    interrupt(folder, keep=4)
+    other = replace(run_config, training=replace(run_config.training, learning_rate=2e-2))
+    with pytest.raises(FileExistsError, match=r"another configuration \(training.learning_rate was 0.01 and is 0.02\)"):
+        start(config=other)
+    with pytest.raises(FileExistsError, match=r"holds a run that is running"):
+        start(resume="never")
+    weights = (folder / "model/model.safetensors").read_bytes()
+    start()
+    assert (folder / "model/model.safetensors").read_bytes() == weights
+
+
+def test_a_run_killed_after_its_last_step_is_only_finished(start, monkeypatch):
+    folder = start()
+    metrics, weights = (folder / "metrics.jsonl").read_text(), (folder / "model/model.safetensors").read_bytes()
+    interrupt(folder, keep=6)
+    (folder / "model/model.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.Trainer.training_step", None)
+        start()
+    assert (folder / "metrics.jsonl").read_text() == metrics
+    assert (folder / "model/model.safetensors").read_bytes() == weights
+    assert load_json(folder / "run.json")["status"] == "finished"
+
+
+def test_a_truncated_checkpoint_is_said(start):
+    folder = start()
+    interrupt(folder, keep=4)
+    damaged = folder / "checkpoints/checkpoint-4/optimizer.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"checkpoint-4 is damaged") as caught:
+        start()
+    assert "\n" not in str(caught.value)
+
+
+def test_rising_validation_losses_end_the_run(start, run_config):
+    """A rate far too high makes the loss rise; the patience is two rises in a row."""
+    training = replace(
+        run_config.training,
+        max_steps=60,
+        learning_rate=0.3,
+        min_learning_rate=0.3,
+        eval_steps=1,
+        logging_steps=60,
+        save_steps=100,
+        early_stopping_patience=2,
+    )
+    folder = start(config=replace(run_config, training=training))
+    losses = [line["eval_loss"] for line in lines(folder) if "eval_loss" in line]
+    assert len(losses) < 60
+    assert losses[-1] > losses[-2] > losses[-3]
+    rises = [later > earlier for earlier, later in pairwise(losses)]
+    assert not any(a and b for a, b in pairwise(rises[:-1]))  # not a step too late
+    record = load_json(folder / "run.json")
+    assert (record["stopped_early"], record["steps"], record["status"]) == (True, len(losses), "finished")
+
+
+class WithSheets(nn.Module):
+    """A model that says where its units lie."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def sheets(self):
+        return {"a": grid(16, "a")}
+
+
+def placed(objective, site):
+    """Sheet of a site, once it has been heard."""
+    (term,) = objective.terms
+    return term._place(site, 16)[0]
+
+
+def test_sheets_come_from_the_model_and_the_rest_from_the_layout():
+    objective = spatial_objective(WithSheets(), SpatialConfig(radius=2), seed=3)
+    assert objective.sites == {"spatial": ["a"]}
+    assert placed(objective, "a") == grid(16, "a")
+    config = SpatialConfig(sites=["a", "b"], radius=2, weight=0.25, n_neighborhoods=2, norm="linf")
+    objective = spatial_objective(WithSheets(), config, seed=3)
+    assert objective.sites == {"spatial": ["a", "b"]}
+    assert placed(objective, "a") == grid(16, "a")
+    assert placed(objective, "b") == permuted_grid(16, "b")
+    (term,) = objective.terms
+    assert (term.weight, term.n_neighborhoods, term.norm, term.seed) == (0.25, 2, "linf", 3)
+    assert spatial_objective(WithSheets(), SpatialConfig(weight=0.0), seed=0).terms == []
+
+
+def test_no_sheets_and_no_sites():
+    with pytest.raises(ValueError, match=r"Linear carries no sheets and spatial.sites names none; set spatial.sites"):
+        spatial_objective(nn.Linear(3, 3), SpatialConfig(), seed=0)
+    assert spatial_objective(nn.Linear(3, 3), SpatialConfig(weight=0.0), seed=0).terms == []
+
+
+def test_a_wider_configuration_is_kept_whole(start, run_config):
+    @dataclass
+    class WithModel:
+        overwrite: bool = False
+        model: dict = field(default_factory=lambda: {"preset": "small"})
+        data: DataConfig = field(default_factory=DataConfig)
+        spatial: SpatialConfig = field(default_factory=SpatialConfig)
+        training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    config = WithModel(
+        data=run_config.data, spatial=run_config.spatial, training=replace(run_config.training, max_steps=1)
+    )
+    folder = start(config=config)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"] == {"preset": "small"}
+    interrupt(folder, keep=1)
+    with pytest.raises(FileExistsError, match=r"model.preset was small and is large"):
+        start(config=replace(config, model={"preset": "large"}))
+    start(config=replace(config, overwrite=True))  # a word of the caller's, not a part of the run
+    assert load_json(folder / "run.json")["status"] == "finished"
+
+
+BAD = {
+    "radius": (lambda c: replace(c, spatial=replace(c.spatial, radius=9)), "radius=9 needs a 17 x 17 block on a 4 x 4"),
+    "sites": (lambda c: replace(c, spatial=replace(c.spatial, sites=["no.such"])), "'no.such' matches no module"),
+    "long": (lambda c: replace(c, data=replace(c.data, sequence_length=64)), "the model takes 32 tokens at most"),
+    "patience": (
+        lambda c: replace(
+            c,
+            data=replace(c.data, validation_fraction=0.0),
+            training=replace(c.training, early_stopping_patience=2),
+        ),
+        "data.validation_fraction is 0; hold some documents out",
+    ),
+    "fsdp": (lambda c: replace(c, training=replace(c.training, fsdp=True)), "start several with torchrun"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_does_not_fit_is_refused_before_anything_is_made(start, run_config, tmp_path, name):
+    change, said = BAD[name]
+    with pytest.raises(ValueError, match=said) as caught:
+        start(config=change(run_config))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_vocabulary_that_is_too_small_is_refused(start, tokenizer, small_gpt2):
+    model = small_gpt2(tokenizer)
+    model.config.vocab_size = 200
+    with pytest.raises(ValueError, match=f"tokenizer has {len(tokenizer)} entries, the model 200"):
+        start(model=model)
+
+
+def test_too_few_windows_for_a_step_are_said(start, run_config):
+    config = replace(run_config, training=replace(run_config.training, batch_size=4000))
+    with pytest.raises(ValueError, match=r"training windows of 16 tokens; one step takes 8000 \(batch_size x"):
+        start(config=config)
+
+
+@pytest.mark.parametrize(("library", "report_to"), [("accelerate", "none"), ("wandb", "wandb")])
+def test_missing_extras_are_named(start, run_config, monkeypatch, library, report_to):
+    find = module.importlib.util.find_spec
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == library else find(name))
+    config = replace(run_config, training=replace(run_config.training, report_to=report_to))
+    with pytest.raises(ImportError, match=rf"needs {library}, which is not installed; run `pip install 'topographic\["):
+        start(config=config)
+
+
+def test_sharding_needs_accelerators(start, run_config, monkeypatch):
+    """As under torchrun on a machine without accelerators, where accelerate would quietly replicate."""
+
+    def quietly(config, *rest, **words):
+        return training_arguments(replace(config, fsdp=False), *rest, **words)
+
+    monkeypatch.setattr(module, "training_arguments", quietly)
+    monkeypatch.setattr(module, "_check_fit", lambda *_: None)
+    config = replace(run_config, training=replace(run_config.training, fsdp=True))
+    with pytest.raises(ValueError, match=r"training.fsdp=True on cpu; parameters are sharded over accelerators only"):
+        start(config=config)
+
+
+def test_the_rehearsal_leaves_the_model_as_it_was(tokenizer, small_gpt2, run_config):
+    model = small_gpt2(tokenizer, dropout=0.5)
+    state = torch.get_rng_state()
+    module._rehearse(model, spatial_objective(model, run_config.spatial, seed=0))
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_arguments_say_what_the_configuration_says(tmp_path):
+    config = TrainingConfig(bf16=True, cpu=True, save_steps=7, keep_checkpoints=None, seed=5, report_to="none")
+    arguments = training_arguments(config, tmp_path, evaluates=False)
+    assert arguments.bf16
+    assert (arguments.eval_strategy, arguments.save_steps, arguments.save_total_limit) == ("no", 7, None)
+    assert (arguments.adam_beta1, arguments.adam_beta2, arguments.weight_decay) == (0.9, 0.95, 0.1)
+    assert (arguments.seed, arguments.data_seed) == (5, 5)
+    assert arguments.report_to == []
+    assert RunConfig().training == TrainingConfig()

