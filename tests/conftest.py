@@ -1,6 +1,9 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +28,18 @@ def shared() -> Path:
 def generator() -> torch.Generator:
     """A seeded source of randomness."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def process_group(tmp_path) -> Iterator[None]:
+    """A distributed group of this process alone, on gloo.
+
+    The group outlives the wrappers made in the test: where a wrapper's reducer is the last to let go of it, the
+    group's destructor waits for gloo's threads while holding the lock that they may be waiting for.
+    """
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    gc.collect()
+    time.sleep(0.2)
+    torch.distributed.destroy_process_group()

@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from topographic.cli import main
+from topographic.cli.bench import Bench
+from topographic.cli.map import load_model
+from topographic.models import TopoLMForCausalLM, preset
 from topographic.stimuli import load_localizer
+from topographic.training.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +31,34 @@ def demo_folder(tmp_path_factory, text) -> Path:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         assert main(["demo", f"text={text}", f"run={folder}", "max_steps=4", "n_draws=19"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, text) -> Path:
+    """A model folder: an untrained TopoLM of four sheets of 36 units, and a tokenizer of its own."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = train_tokenizer([text.read_text(encoding="utf-8")], 400)
+    tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TopoLMForCausalLM(preset("tiny", vocab_size=len(tokenizer), n_positions=64, **tokens))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_bench(tiny_model, tmp_path) -> Bench:
+    """That model on the bench of an evaluation."""
+    model, tokenizer = load_model(tiny_model)
+    return Bench(
+        model=model.cpu(),
+        tokenizer=tokenizer,
+        sites=list(model.sheets()),
+        layout=model.sheets(),
+        stimuli_folder=None,
+        pairs="own",
+        text=None,
+        cache_folder=tmp_path / "networks",
+        recording={"pooling": "mean", "batch_size": 64},
+    )

@@ -275,19 +275,14 @@ def test_survives_compilation_in_one_graph(generator, unchecked, kind, layout):
         torch.testing.assert_close(gradient, torch.autograd.grad(expected, weight)[0])
 
 
-def test_adds_to_a_task_loss_under_data_parallel_training(generator, tmp_path):
+def test_adds_to_a_task_loss_under_data_parallel_training(generator, process_group):
     model = nn.Linear(5, 36)
     inputs = torch.randn(7, 5, generator=generator)
     (model(inputs).square().mean() + laplacian_pyramid_loss(model.weight, 2.0)).backward()
     expected = model.weight.grad.clone()
     model.zero_grad()
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        wrapped = DistributedDataParallel(model)
-        (wrapped(inputs).square().mean() + laplacian_pyramid_loss(wrapped.module.weight, 2.0)).backward()
-    finally:
-        torch.distributed.destroy_process_group()
+    wrapped = DistributedDataParallel(model)
+    (wrapped(inputs).square().mean() + laplacian_pyramid_loss(wrapped.module.weight, 2.0)).backward()
     torch.testing.assert_close(model.weight.grad, expected)
 
 

@@ -168,21 +168,16 @@ def test_wrappers_are_looked_through():
         assert weight_sheets(wrapped)["weight"].data_ptr() == layer.weight.data_ptr()
 
 
-def test_sharded_weights_are_gathered(tmp_path):
+def test_sharded_weights_are_gathered(process_group):
     layer, whole = nn.Linear(6, 16), nn.Linear(6, 16)
     whole.load_state_dict(layer.state_dict())
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        fully_shard(layer, mesh=init_device_mesh("cpu", (1,)))
-        for kind in ("output", "bias"):
-            ((sheet,), (expected,)) = (weight_sheets(module, kind).values() for module in (layer, whole))
-            assert type(sheet) is torch.Tensor
-            for tensor in (sheet, expected):
-                laplacian_pyramid_loss(tensor, 2.0, kind).backward()
-        gradients = [parameter.grad.to_local() for parameter in layer.parameters()]
-    finally:
-        torch.distributed.destroy_process_group()
+    fully_shard(layer, mesh=init_device_mesh("cpu", (1,)))
+    for kind in ("output", "bias"):
+        ((sheet,), (expected,)) = (weight_sheets(module, kind).values() for module in (layer, whole))
+        assert type(sheet) is torch.Tensor
+        for tensor in (sheet, expected):
+            laplacian_pyramid_loss(tensor, 2.0, kind).backward()
+    gradients = [parameter.grad.to_local() for parameter in layer.parameters()]
     torch.testing.assert_close(gradients, [parameter.grad for parameter in whole.parameters()])
 
 

@@ -522,7 +522,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     assert len(recomputed) == 2
 
 
-def test_autocast_and_distributed_wrappers(tmp_path) -> None:
+def test_autocast_and_distributed_wrappers(process_group) -> None:
     """bfloat16 autocast stays near float32; DDP carries the integer buffers and leaves gradients alone."""
     model, ids = tiny().train(), tokens(2, 10)
     expected, sheets = gradients_of_both_terms(model, ids), model.sheets()
@@ -530,13 +530,8 @@ def test_autocast_and_distributed_wrappers(tmp_path) -> None:
         loss = model(ids, labels=ids).loss
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(model(ids, labels=ids).loss.item(), rel=0.02)
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        for ours, plain in zip(gradients_of_both_terms(DistributedDataParallel(model), ids), expected, strict=True):
-            torch.testing.assert_close(ours, plain)
-    finally:
-        torch.distributed.destroy_process_group()
+    for ours, plain in zip(gradients_of_both_terms(DistributedDataParallel(model), ids), expected, strict=True):
+        torch.testing.assert_close(ours, plain)
     assert model.sheets() == sheets
 
 

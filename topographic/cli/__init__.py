@@ -1,4 +1,4 @@
-"""The command line: `topo demo`, `topo train`, `topo map`, `topo report`, `topo convert`."""
+"""The command line: `topo demo`, `topo train`, `topo map`, `topo report`, `topo evaluate`, `topo convert`."""
 
 import importlib
 import os
@@ -22,6 +22,12 @@ COMMANDS = {
         "ConvertCommand",
         "convert",
         "Read a checkpoint of TopoLM's authors and write it in our format.",
+    ),
+    "evaluate": (
+        "topographic.cli.evaluate",
+        "EvaluateCommand",
+        "evaluate",
+        "Measure what the TopoLM paper measures, each number beside its null.",
     ),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }

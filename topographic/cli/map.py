@@ -10,7 +10,7 @@ from topographic.recording import record
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.stimuli import load_localizer
 
-__all__ = ["CONTRASTS", "Contrast", "MapCommand", "load_model", "map_model"]
+__all__ = ["CONTRASTS", "Contrast", "MapCommand", "load_model", "map_model", "sites_and_layout"]
 
 
 class Contrast(NamedTuple):
@@ -80,7 +80,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the maps go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / "maps"
     model, tokenizer = load_model(command.run)
-    sites, layout = _sites_and_layout(model, command)
+    sites, layout = sites_and_layout(model, command)
     summaries = []
     for name in command.contrasts:
         contrast = CONTRASTS[name]
@@ -137,7 +137,28 @@ def load_model(run: str | Path) -> tuple[Any, Any]:
     return model.to(device), AutoTokenizer.from_pretrained(source)
 
 
-def _sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
+def sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
+    """Sites and layout a command asks for, or the sheets the model carries.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Any model.
+    command : MapCommand
+        With ``sites`` and ``layout``.
+
+    Returns
+    -------
+    sites : str or list of str
+        Names or wildcards.
+    layout : callable or mapping
+        As `record` takes it.
+
+    Raises
+    ------
+    ValueError
+        If the model carries no sheets and no sites are named.
+    """
     if command.sites is not None:
         return command.sites, LAYOUTS[command.layout]
     if not hasattr(model, "sheets"):

@@ -5,10 +5,14 @@ from topographic.maps.clusters import CLUSTER_METHODS, ClusterTest, cluster_mass
 from topographic.maps.contrasts import condition_map, contrast_name, effect_size_map, t_map
 from topographic.maps.curves import DistanceCurve, correlation_by_distance, difference_by_distance
 from topographic.maps.dimensionality import effective_dimensionality
+from topographic.maps.length import length_adjusted_map, match_length
+from topographic.maps.localizer import load_or_localize, localize, localizer_maps
 from topographic.maps.permuted import noise_floor, permuted_null
+from topographic.maps.profiles import Profile, held_out, ordering_counts, response_profile
 from topographic.maps.references import NullReference, Referenced, against_nulls, mean_over_sheets
 from topographic.maps.selection import Selection
 from topographic.maps.smoothness import SMOOTHNESS, correlation_range, difference_rise
+from topographic.maps.stability import split_half_stability
 from topographic.maps.summary import MapSummary, SiteSummary, summarize
 from topographic.maps.thresholds import control_fdr, select, select_top
 from topographic.maps.unit_map import UnitMap
@@ -24,6 +28,7 @@ __all__ = [
     "MapSummary",
     "MoransI",
     "NullReference",
+    "Profile",
     "Referenced",
     "Selection",
     "SiteSummary",
@@ -42,14 +47,23 @@ __all__ = [
     "effect_size_map",
     "effective_dimensionality",
     "fit_windows",
+    "held_out",
     "integration_maps",
     "integration_windows",
+    "length_adjusted_map",
+    "load_or_localize",
+    "localize",
+    "localizer_maps",
+    "match_length",
     "mean_over_sheets",
     "morans_i",
     "noise_floor",
+    "ordering_counts",
     "permuted_null",
+    "response_profile",
     "select",
     "select_top",
+    "split_half_stability",
     "summarize",
     "t_map",
     "verdicts",

@@ -125,15 +125,16 @@ def length_adjusted_map(
 
 
 def _covariance_fit(
-    values: Float[np.ndarray, "items units"], lengths: Float[np.ndarray, " items"], in_condition: Bool[np.ndarray, " items"]
+    values: Float[np.ndarray, "items units"],
+    lengths: Float[np.ndarray, " items"],
+    in_condition: Bool[np.ndarray, " items"],
 ) -> tuple[Float[np.ndarray, " units"], Float[np.ndarray, " units"], float]:
     """Adjusted difference, residual standard deviation, and the factor from that to the standard error."""
     groups = (in_condition, ~in_condition)
     if len(values) < 4 or not any(np.ptp(lengths[group]) for group in groups):
         raise ValueError(
-            f"{len(values)} items whose number of tokens {'varies' if np.ptp(lengths) else 'does not vary'} between and "
-            "not within the conditions; a regression on length needs at least 4 items, and items of several lengths in "
-            "a condition: use other items, or length='none'"
+            f"{len(values)} items whose number of tokens does not vary within a condition, or fewer than 4; a "
+            "regression on length needs items of several lengths in a condition: use other items, or length='none'"
         )
     total = values - values.mean(0)
     inner_values, inner_lengths = values.copy(), lengths.copy()

@@ -1,5 +1,6 @@
 """Listening to any module of any model."""
 
+from topographic.recording.checksum import weights_checksum
 from topographic.recording.hooks import edit, tap
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.record import POOLINGS, record
@@ -33,4 +34,5 @@ __all__ = [
     "single_token_words",
     "swap_words",
     "tap",
+    "weights_checksum",
 ]

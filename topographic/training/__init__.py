@@ -14,9 +14,16 @@ if TYPE_CHECKING:
     from topographic.training.run import spatial_objective, train
     from topographic.training.tokenizer import load_tokenizer, train_tokenizer
     from topographic.training.trainer import TopographicTrainer
-    from topographic.training.weight_terms import WeightSheet, WeightSmoothness
+    from topographic.training.weight_terms import (
+        SCHEDULES,
+        WeightSheet,
+        WeightSmoothness,
+        cosine_schedule,
+        linear_schedule,
+    )
 
 __all__ = [
+    "SCHEDULES",
     "DataConfig",
     "Draw",
     "Objective",
@@ -31,6 +38,8 @@ __all__ = [
     "WeightSheet",
     "WeightSmoothness",
     "check_finite",
+    "cosine_schedule",
+    "linear_schedule",
     "load_tokenizer",
     "prepare_tokens",
     "spatial_objective",
@@ -45,7 +54,7 @@ _FILES = {
     "run": ("spatial_objective", "train"),
     "tokenizer": ("load_tokenizer", "train_tokenizer"),
     "trainer": ("TopographicTrainer",),
-    "weight_terms": ("WeightSheet", "WeightSmoothness"),
+    "weight_terms": ("SCHEDULES", "WeightSheet", "WeightSmoothness", "cosine_schedule", "linear_schedule"),
 }
 
 

@@ -20,8 +20,7 @@ objective is made. With gradient accumulation, say so (``Objective(..., accumula
 pass in ``draw`` and divide ``loss`` by the number of passes before ``backward()``, as always. Gradient
 checkpointing must be off, since a checkpointed module's output carries no gradient.
 
-Another term is any object that fits `Term`. One on weights rather than activations names no sites in ``taps`` and
-sets ``per_step``: it is then computed once per optimiser step.
+Another term is any object that fits `Term`; `weight_terms` has one on weights.
 """
 
 import contextlib
@@ -62,7 +61,7 @@ class Term(Protocol):
     name : str
         Name in the log: "spatial" gives ``spatial_loss`` and ``spatial/<site>``.
     weight : float or callable
-        Factor of the sum over sites, or a function of the optimiser step (a schedule).
+        Factor of `total`, or a function of the optimiser step (a schedule).
     per_step : bool
         True for a term that depends on the weights alone, which one forward pass changes nothing about.
     """
@@ -72,24 +71,13 @@ class Term(Protocol):
     per_step: bool
 
     def taps(self, model: nn.Module) -> list[str]:
-        """Sites whose activations the term needs.
-
-        Parameters
-        ----------
-        model : nn.Module
-            The model, wrapped or not.
-
-        Returns
-        -------
-        list of str
-            Module names; none for a term on weights.
-        """
+        """Names of the modules whose activations the term needs; none for a term on weights."""
         ...
 
     def losses(
         self, model: nn.Module, activations: Mapping[str, Tensor], draw: Draw, token_mask: Tensor | None
     ) -> dict[str, Tensor]:
-        """Loss of every site; their sum times ``weight`` joins the task loss.
+        """Loss of every site; what `total` makes of them joins the task loss, times ``weight``.
 
         Parameters
         ----------
@@ -109,9 +97,13 @@ class Term(Protocol):
         """
         ...
 
+    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """What ``weight`` multiplies, made of what `losses` returned: their sum, their mean, or some of them."""
+        ...
+
 
 class Objective:
-    """Task loss plus weighted terms: ``L = L_task + sum_t weight_t sum_k loss_t(site k)`` (TopoLM, section 3).
+    """Task loss plus weighted terms: ``L = L_task + sum_t weight_t total_t(losses of its sites)``.
 
     Parameters
     ----------
@@ -203,7 +195,8 @@ class Objective:
             weight = _checked_weight(term, term.weight(step) if callable(term.weight) else term.weight)
             activations = {site: _heard_at(site, heard, task_loss) for site in self.sites[term.name]}
             losses = term.losses(self._model, activations, Draw(draw, _rank()), token_mask)
-            added = weight * torch.stack([each.to(task_loss.device) for each in losses.values()]).sum()
+            losses = {site: each.to(task_loss.device) for site, each in losses.items()}
+            added = weight * term.total(losses)
             loss = loss + (added * self.accumulation if term.per_step else added)
             latest = {f"{term.name}/{site}": each.detach() for site, each in losses.items()}
             self._latest[term.name] = {**latest, f"{term.name}_loss": added.detach()}
@@ -310,6 +303,10 @@ class SpatialCorrelation:
             found |= dict(zip(sites, losses.mean(-1).unbind(), strict=True))
         return {site: found[site] for site in activations}
 
+    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Sum over sites (TopoLM, section 3), as `Term.total`."""
+        return torch.stack(list(losses.values())).sum()
+
     def _place(self, site: str, n_units: int) -> tuple[Sheet, Tensor]:
         """Sheet of a site and all its neighbourhoods, made when the site is first heard and its width known."""
         if site not in self._places:
@@ -389,8 +386,8 @@ def _checked_weight(term: Term, weight: float) -> float:
 
 
 def _rank() -> int:
-    running = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if running else 0
+    distributed = torch.distributed
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
 def _generator(*key: object) -> torch.Generator:

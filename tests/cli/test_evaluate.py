@@ -1,0 +1,215 @@
+import csv
+import json
+import math
+import re
+
+import pytest
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from topographic.cli import evaluate as room
+from topographic.cli.arguments import parse_command
+from topographic.cli.evaluate import EvaluateCommand, evaluate
+from topographic.cli.suites import SUITES
+
+FAST = {"quick": True, "fwhm_mm": [2.0], "lesion_draws": 1, "lesion_pairs": 1, "batch_size": 64}
+PARTS = ["network", "clusters", "profiles", "word_classes", "minimal_pairs", "lesions"]
+
+
+def run(model, out, **changes):
+    return evaluate(EvaluateCommand(str(model), out=str(out), **{**FAST, **changes}))
+
+
+@pytest.fixture(scope="module")
+def evaluation(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    assert run(tiny_model, folder) == folder / "index.html"
+    return folder
+
+
+def tables(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("*/*.csv"))}
+
+
+def watch(monkeypatch):
+    """Names of the parts that are measured from now on."""
+    measured = []
+
+    def watched(name, part):
+        def measure(bench, choices):
+            measured.append(name)
+            return part.measure(bench, choices)
+
+        return part._replace(measure=measure)
+
+    monkeypatch.setattr(
+        room, "SUITES", {"topolm": {name: watched(name, part) for name, part in SUITES["topolm"].items()}}
+    )
+    return measured
+
+
+def test_everything_the_paper_measures_is_on_the_page(evaluation):
+    text = (evaluation / "evaluation.md").read_text()
+    assert re.findall(r"^## (.*)$", text, flags=re.M) == [
+        "Language network",
+        "Clusters",
+        "Response profiles",
+        "Nouns, verbs and concreteness",
+        "Minimal pairs",
+        "Lesions",
+    ]
+    assert "4 sheets of 36 units" in text
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len([link for link in links if link.endswith(".png")]) >= 5
+    assert all((evaluation / link).is_file() for link in links)
+    page = (evaluation / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == len([link for link in links if link.endswith(".png")])
+    record = json.loads((evaluation / "evaluation.json").read_text())
+    assert record["command"]["quick"] is True
+    assert set(record["material"]) == {"localizer", "profiles", "words", "pairs", "text"}
+    assert len(record["weights"]) == 64
+
+
+def test_every_number_stands_beside_its_null_and_the_published_one(evaluation):
+    with open(evaluation / "word_classes" / "means.csv", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert len(rows) == 4
+    for row in rows:
+        for column in ("I", "floor", "unit null", "p (unit)", "label null", "p (label)", "TopoLM (published)"):
+            assert math.isfinite(float(row[column])), column
+        assert 1 / 21 <= float(row["p (unit)"]) <= 1
+        # an untrained model is as smooth as its readout makes it
+        assert abs(float(row["I"]) - float(row["floor"])) < 0.25
+    with open(evaluation / "lesions" / "lesions.csv", newline="") as opened:
+        lesions = list(csv.DictReader(opened))
+    assert {row["measure"] for row in lesions} >= {"perplexity", "accuracy"}
+    assert all(float(row["p (connected)"]) >= 0.5 for row in lesions), "one draw cannot give a smaller p"
+
+
+def test_the_same_command_measures_nothing_again(evaluation, tiny_model, monkeypatch):
+    measured, before = watch(monkeypatch), tables(evaluation)
+    run(tiny_model, evaluation)
+    assert measured == []
+    assert tables(evaluation) == before
+
+
+def test_elsewhere_and_in_other_batches_it_gives_the_same_numbers(evaluation, tiny_model, tmp_path):
+    run(tiny_model, tmp_path / "again", batch_size=7)
+    again = tables(tmp_path / "again")
+    assert list(again) == list(tables(evaluation))
+    for name, content in tables(evaluation).items():
+        for row, other in zip(
+            csv.reader(content.decode().splitlines()), csv.reader(again[name].decode().splitlines()), strict=True
+        ):
+            for cell, twin in zip(row, other, strict=True):
+                try:
+                    assert float(cell) == pytest.approx(float(twin), rel=1e-2, abs=1e-3), name
+                except ValueError:
+                    assert cell == twin
+
+
+def test_the_seed_decides_what_is_drawn(evaluation, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "SUITES", {"topolm": {name: SUITES["topolm"][name] for name in ("network", "profiles")}})
+    run(tiny_model, tmp_path, seed=1)
+    for name, drawn in (("network/rules.csv", "Dice null"), ("profiles/profiles.csv", "low")):
+        first, second = (list(csv.DictReader((folder / name).open(newline=""))) for folder in (evaluation, tmp_path))
+        assert [row[drawn] for row in first] != [row[drawn] for row in second]
+        fixed = "units" if name.startswith("network") else "mean"
+        assert [row[fixed] for row in first if row.get("length") != "matched"] == [
+            row[fixed] for row in second if row.get("length") != "matched"
+        ]
+
+
+def test_an_interrupted_evaluation_goes_on(evaluation, tiny_model, tmp_path, monkeypatch):
+    def stop(bench, choices):
+        raise KeyboardInterrupt
+
+    parts = SUITES["topolm"]
+    broken = {**parts, "word_classes": parts["word_classes"]._replace(measure=stop)}
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "SUITES", {"topolm": broken})
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_model, tmp_path)
+    assert not (tmp_path / "index.html").exists()
+    measured = watch(monkeypatch)
+    run(tiny_model, tmp_path)
+    assert measured == ["word_classes", "minimal_pairs", "lesions"]
+    assert tables(tmp_path) == tables(evaluation)
+
+
+def test_only_what_a_choice_decides_is_measured_again(evaluation, tiny_model, tmp_path, monkeypatch):
+    measured = watch(monkeypatch)
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    for file in evaluation.rglob("*"):
+        if file.is_file():
+            target = copied / file.relative_to(evaluation)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    run(tiny_model, copied, lesion_pairs=2)
+    assert measured == ["lesions"]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"sentence_good": "the dog runs", "sentence_bad": "the dog run"}) + "\n")
+    measured.clear()
+    run(tiny_model, copied, lesion_pairs=2, pairs=str(pairs))
+    assert measured == ["minimal_pairs", "lesions"]
+
+
+def test_a_model_without_sheets_is_laid_out(tiny_model, tmp_path, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    folder = tmp_path / "gpt2"
+    shape = {"n_embd": 36, "n_layer": 1, "n_head": 4, "n_positions": 64}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError, match="carries no sheets; say which modules to lay out"):
+        run(folder, tmp_path / "out")
+    fewer = {name: SUITES["topolm"][name] for name in ("network", "lesions")}
+    monkeypatch.setattr(room, "SUITES", {"topolm": fewer})
+    run(folder, tmp_path / "out", sites="transformer.h.*.mlp")
+    text = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "GPT2LMHeadModel" in text
+    assert "1 sheets of 36 units" in text
+
+
+def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "SUITES", {"topolm": {"minimal_pairs": SUITES["topolm"]["minimal_pairs"]}})
+    (tmp_path / "model").symlink_to(tiny_model)
+    assert evaluate(EvaluateCommand(str(tmp_path), **FAST)) == tmp_path / "evaluation" / "index.html"
+    with pytest.raises(ValueError, match=r"is no run folder .* say where results go: --out FOLDER"):
+        evaluate(EvaluateCommand(str(tiny_model), **FAST))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fwhm_mm=[-1.0]"], r"fwhm_mm=\[-1.0\]; expected widths in mm of 0"),
+        (["fwhm_mm=[]"], r"fwhm_mm=\[\]; expected widths"),
+        (["fwhm_mm=[2.0,2.0]"], "names a width twice"),
+        (["n_draws=18"], "expected at least 19 draws of a null"),
+        (["lesion_draws=0"], "1 control lesion"),
+        (["lesion_fractions=[0.6]"], r"lesion_fractions=\[0.6\]; expected shares above 0 and at most 0.5"),
+        (["cluster_threshold=0"], "expected a t above 0"),
+        (["suite=toponets"], "suite"),
+        (["colour=red"], "`topo evaluate --help` lists every key"),
+    ],
+)
+def test_what_nothing_can_be_measured_with(words, message):
+    with pytest.raises(ValueError, match=message):
+        parse_command("evaluate", EvaluateCommand, "", ["a_model", *words])
+
+
+def test_the_command_line_fills_the_command(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("fwhm_mm: [0.0, 1.0]\nlesion_mode: mean\n")
+    command = parse_command("evaluate", EvaluateCommand, "", ["a_model", str(recipe), "seed=3"])
+    choices = command.choices()
+    assert (command.run, choices.fwhm_mm, choices.lesion_mode, choices.seed) == ("a_model", (0.0, 1.0), "mean", 3)
+    assert (choices.n_draws, choices.lesion_fractions, choices.lesion_draws) == (200, (0.01, 0.05), 20)
+    quick = parse_command("evaluate", EvaluateCommand, "", ["a_model", "quick=true"]).choices()
+    assert (quick.n_draws, quick.lesion_fractions, quick.lesion_draws) == (20, (0.01,), 3)
+
+
+def test_published_sets_that_are_not_there(tiny_model, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no langloc_fmri_run"):
+        run(tiny_model, tmp_path / "out", stimuli=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no minimal pairs at"):
+        run(tiny_model, tmp_path / "out", pairs=str(tmp_path / "blimp"))

@@ -1,0 +1,43 @@
+from dataclasses import fields
+
+import pytest
+
+from topographic.cli.bench import PUBLISHED_SETS, Choices
+from topographic.cli.suites import SUITES
+
+PARTS = [(suite, name, part) for suite, parts in SUITES.items() for name, part in parts.items()]
+
+
+@pytest.mark.parametrize(("suite", "name", "part"), PARTS, ids=[f"{suite}-{name}" for suite, name, _ in PARTS])
+def test_every_part_names_choices_and_material_that_exist(suite, name, part):
+    assert set(part.choices) <= {field.name for field in fields(Choices)}
+    assert set(part.material) <= {*PUBLISHED_SETS, "pairs", "text"}
+    assert part.material
+
+
+def test_every_choice_and_every_set_decides_some_part():
+    parts = SUITES["topolm"].values()
+    # the size of a batch decides the time, not the numbers
+    assert {choice for part in parts for choice in part.choices} == {field.name for field in fields(Choices)} - {
+        "batch_size"
+    }
+    assert {role for part in parts for role in part.material} == {*PUBLISHED_SETS, "pairs", "text"}
+
+
+class Watched(Choices):
+    """Choices that remember which of them were read."""
+
+    def __getattribute__(self, name):
+        value = super().__getattribute__(name)
+        if name in {field.name for field in fields(Choices)}:
+            super().__getattribute__("__dict__").setdefault("read", set()).add(name)
+        return value
+
+
+@pytest.mark.parametrize(("suite", "name", "part"), PARTS, ids=[f"{suite}-{name}" for suite, name, _ in PARTS])
+def test_what_a_part_reads_is_in_its_key(tiny_bench, suite, name, part):
+    """Else a changed choice would leave old numbers standing."""
+    choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), lesion_draws=1, lesion_pairs=1)
+    found = part.measure(tiny_bench, choices)
+    assert vars(choices)["read"] - {"batch_size"} == set(part.choices)
+    assert found.tables

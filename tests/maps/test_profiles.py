@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from topographic.maps import Selection, select, t_map
+from topographic.maps.clusters import clusters
+from topographic.maps.localizer import localize, localizer_maps
+from topographic.maps.profiles import held_out, ordering_counts, response_profile
+from topographic.maps.stability import split_half
+from topographic.maps.thresholds import control_fdr
+from topographic.recording.readout import readout
+from topographic.sheets import grid
+
+CONDITIONS = ("sentences", "words", "jabberwocky", "nonwords")
+STRENGTH = {"sentences": 3.0, "words": 2.0, "jabberwocky": 0.5, "nonwords": 0.0}
+NETWORK = np.arange(64) < 12
+
+
+@pytest.fixture
+def responses(respond):
+    """Two sheets of 64 units; the first twelve of each respond S > W > J > N."""
+    rng = np.random.default_rng(0)
+    conditions = CONDITIONS * 40
+    found = {}
+    for site in ("one", "two"):
+        values = rng.standard_normal((160, 64))
+        values += np.outer([STRENGTH[condition] for condition in conditions], NETWORK)
+        found[site] = respond(values, site=site, conditions=conditions, runs=["odd"] * 80 + ["even"] * 80)
+    return found
+
+
+@pytest.fixture
+def network(responses):
+    first, _ = split_half(responses)
+    return list(localize(first, "sentences", "nonwords").values())
+
+
+def test_the_planted_profile_is_found_on_other_items(responses, network):
+    profile = response_profile(held_out(responses, network), network, name="network")
+    assert profile.conditions == CONDITIONS
+    assert profile.ordering == "S>W>J>N"
+    assert profile.n_units == sum(one.n_selected for one in network)
+    np.testing.assert_allclose(profile.means, [3.0, 2.0, 0.5, 0.0], atol=0.25)
+    truth = np.array([3.0, 2.0, 0.5, 0.0]) * np.mean(np.concatenate([NETWORK[one.mask] for one in network]))
+    assert ((profile.low < truth) & (truth < profile.high)).sum() >= 3
+
+
+def test_means_are_over_units_of_all_sites_then_items(responses):
+    chosen = [Selection(site, np.arange(64) < n, grid(64, site), "by hand") for site, n in (("one", 3), ("two", 20))]
+    profile = response_profile(responses, chosen)
+    together = np.concatenate([responses[one.site].values[:, one.mask] for one in chosen], axis=1).astype(float)
+    for index, condition in enumerate(CONDITIONS):
+        rows = np.array(responses["one"].stimuli.conditions) == condition
+        assert profile.means[index] == pytest.approx(together[rows].mean())
+    alone = response_profile(responses, chosen[1], ["words"])
+    assert alone.means[0] == pytest.approx(responses["two"].values[1::4, :20].mean(), rel=1e-5)
+    assert alone.conditions == ("words",)
+
+
+def test_absolute_comes_before_the_mean(responses):
+    chosen = Selection("one", NETWORK, grid(64, "one"), "by hand")
+    profile = response_profile(responses, chosen, absolute=True)
+    assert profile.means[3] == pytest.approx(np.abs(responses["one"].values[3::4, :12]).mean(), rel=1e-5)
+    assert profile.means[3] > 0.7, "noise about 0 has a large mean magnitude"
+    assert profile.to_rows()[0]["absolute"] is True
+
+
+def test_intervals_are_those_of_scipy_and_of_normal_theory(responses):
+    chosen = Selection("one", NETWORK, grid(64, "one"), "by hand")
+    profile = response_profile(responses, chosen, n_bootstrap=20000)
+    per_item = responses["one"].values[:, :12].astype(float).mean(1)
+    for index in range(4):
+        values = per_item[index::4]
+        other = stats.bootstrap(
+            (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)
+        ).confidence_interval
+        half = stats.norm.ppf(0.975) * values.std() / np.sqrt(len(values))
+        assert (profile.low[index], profile.high[index]) == pytest.approx((other.low, other.high), abs=0.05 * half)
+        assert (profile.low[index], profile.high[index]) == pytest.approx(
+            (values.mean() - half, values.mean() + half), abs=0.1 * half
+        )
+
+
+def test_the_interval_covers_the_truth(respond):
+    rng, hits = np.random.default_rng(3), 0
+    chosen = Selection("site", np.ones(4, bool), grid(4), "all")
+    for _ in range(200):
+        one = respond(rng.standard_normal((30, 4)), conditions=["a"] * 30)
+        profile = response_profile({"site": one}, chosen, n_bootstrap=400)
+        hits += profile.low[0] <= 0 <= profile.high[0]
+    # a percentile interval of 30 items is a little narrow: about 93.5 %; binomial sd 1.7 %
+    assert 0.88 <= hits / 200 <= 0.985
+
+
+def test_the_seed_draws_the_samples(responses):
+    chosen = Selection("one", NETWORK, grid(64, "one"), "by hand")
+    limits = [response_profile(responses, chosen, seed=seed, n_bootstrap=50).low.tolist() for seed in (0, 0, 1)]
+    assert limits[0] == limits[1] != limits[2]
+
+
+def test_rows(responses, network):
+    rows = response_profile(held_out(responses, network), network, name="network").to_rows()
+    assert [row["condition"] for row in rows] == list(CONDITIONS)
+    assert set(rows[0]) == {"units", "n_units", "absolute", "condition", "n_items", "mean", "low", "high"}
+    assert rows[2]["n_items"] == 20
+    assert all(row["low"] < row["mean"] < row["high"] for row in rows)
+
+
+def test_items_that_chose_the_units_are_refused(responses, network):
+    with pytest.raises(ValueError, match="40 of 160 items chose the units at 'one' themselves"):
+        response_profile(responses, network)
+    assert response_profile(responses, network, circular=True).means[0] > 2
+    by_other_means = select(control_fdr({"one": t_map(responses["one"], "sentences", "nonwords")})["one"])
+    with pytest.raises(ValueError, match="160 of 160 items chose the units"):
+        response_profile(responses, by_other_means)
+
+
+def test_circular_profiles_find_what_is_not_there(respond):
+    """Why independence is asked for: noise alone looks selective on the items that chose it."""
+    rng = np.random.default_rng(5)
+    noise = {
+        "site": respond(rng.standard_normal((40, 400)), conditions=["a", "b"] * 20, runs=["1", "1", "2", "2"] * 10)
+    }
+    first, _ = split_half(noise)
+    chosen = localize(first, "a", "b", rule="top", level=0.05)["site"]
+    circular = response_profile(first, chosen, circular=True)
+    honest = response_profile(held_out(noise, chosen), chosen)
+    assert circular.low[0] > circular.high[1]
+    assert abs(honest.means[0] - honest.means[1]) < 0.3 < circular.means[0] - circular.means[1]
+
+
+def test_clusters_remember_their_items_too(responses):
+    first, second = split_half(responses)
+    maps = localizer_maps(first, "sentences", "nonwords")
+    found = [cluster for one in maps.values() for cluster in clusters(one, min_units=4)]
+    assert len(found) == 2
+    assert found[0].mask[NETWORK].sum() >= 8
+    with pytest.raises(ValueError, match="chose the units"):
+        response_profile(first, found[0])
+    profiles = [response_profile(second, cluster) for cluster in found]
+    assert ordering_counts(profiles) == {"S>W>J>N": 2}
+
+
+def test_orderings_are_counted_most_frequent_first(respond):
+    def profile(means):
+        values = np.tile(means, 3)[:, None] + np.zeros((6, 4))
+        one = respond(values, conditions=["sand", "salt"] * 3)
+        return response_profile({"site": one}, Selection("site", np.ones(4, bool), grid(4), "all"))
+
+    counts = ordering_counts([profile([2.0, 1.0]), profile([1.0, 2.0]), profile([0.0, 2.0])])
+    assert list(counts.items()) == [("salt>sand", 2), ("sand>salt", 1)], "initials coincide: whole names"
+
+
+def test_held_out_keeps_whole_runs(responses, network):
+    kept = held_out(responses, network)
+    assert set(kept["two"].stimuli.runs) == {"even"}
+    assert len(kept["one"].stimuli) == 80, "items of conditions that chose nothing stay out with their run"
+    everything = list(localize(responses, "sentences", "nonwords").values())
+    with pytest.raises(ValueError, match=r"every run of .* holds items that chose the units"):
+        held_out(responses, everything)
+    with pytest.raises(ValueError, match="does not say by which items it was made"):
+        held_out(responses, Selection("one", NETWORK, grid(64, "one"), "by hand"))
+
+
+def test_masks_of_readout_sites_do_not_fit_units(responses):
+    first, second = split_half(responses)
+    sites = localize(first, "sentences", "nonwords", fwhm_mm=2.0)["one"]
+    with pytest.raises(ValueError, match="is of 64 readout sites and the responses are those of 64 units"):
+        response_profile(second, sites)
+    smoothed = {site: readout(one, 2.0) for site, one in second.items()}
+    assert response_profile(smoothed, sites).ordering == "S>W>J>N"
+
+
+def test_what_a_profile_refuses(responses):
+    chosen = Selection("one", NETWORK, grid(64, "one"), "by hand")
+    with pytest.raises(ValueError, match="no unit is selected"):
+        response_profile(responses, Selection("one", np.zeros(64, bool), grid(64, "one"), "none"))
+    with pytest.raises(ValueError, match="no responses at 'three', where 12 units are selected"):
+        response_profile(responses, Selection("three", NETWORK, grid(64, "three"), "by hand"))
+    with pytest.raises(ValueError, match="condition 'music' has 0 items"):
+        response_profile(responses, chosen, ["sentences", "music"])
+    with pytest.raises(ValueError, match="condition 'sentences' has 1 items"):
+        response_profile({"one": responses["one"].take(np.arange(4))}, chosen)
+    with pytest.raises(ValueError, match="n_bootstrap=1"):
+        response_profile(responses, chosen, n_bootstrap=1)
+    elsewhere = Selection("one", NETWORK, grid(64, "one", shape=(4, 16)), "another layout")
+    with pytest.raises(ValueError, match="on another sheet; make both with the same layout"):
+        response_profile(responses, elsewhere)

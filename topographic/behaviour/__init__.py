@@ -1,0 +1,22 @@
+"""What the model does: how probable it finds sentences, and which of them it prefers."""
+
+from topographic.behaviour.harness import evaluate_with_harness, harness_command
+from topographic.behaviour.minimal_pairs import MinimalPairScores, accuracy_interval, minimal_pairs
+from topographic.behaviour.surprisal import PROTOCOLS, perplexity, token_log_probabilities
+from topographic.behaviour.syntaxgym import Suite, SuiteScores, SyntaxGymScores, load_suites, syntaxgym
+
+__all__ = [
+    "PROTOCOLS",
+    "MinimalPairScores",
+    "Suite",
+    "SuiteScores",
+    "SyntaxGymScores",
+    "accuracy_interval",
+    "evaluate_with_harness",
+    "harness_command",
+    "load_suites",
+    "minimal_pairs",
+    "perplexity",
+    "syntaxgym",
+    "token_log_probabilities",
+]

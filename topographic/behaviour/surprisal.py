@@ -1,0 +1,265 @@
+"""How probable a causal language model finds every token of a text."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from topographic.recording.sites import unwrapped
+
+__all__ = ["PROTOCOLS", "evaluation_mode", "perplexity", "token_log_probabilities"]
+
+TokenIds = list[int]
+
+
+@torch.no_grad()
+def token_log_probabilities(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    protocol: str = "bos",
+    batch_size: int = 48,
+    progress: bool = True,
+) -> list[Float[np.ndarray, " _tokens"]]:
+    """Natural log-probability of every token of every text given the tokens before it.
+
+    ``log p(w_t | w_<t) = z_t[w_t] - logsumexp(z_t)``, with ``z_t`` the logits after ``w_<t``.
+
+    All tokens of a text are scored in one causal forward. Texts of like length are batched and padded on the right,
+    where neither causal attention nor the attention mask lets a token see a pad; pads are not scored. The values
+    of a text are therefore those it has alone, and come back in the order of the texts.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Causal language model, called as ``model(input_ids=, attention_mask=)`` and answering with ``logits``
+        of shape (batch, tokens, vocabulary). It is put into evaluation mode meanwhile.
+    tokenizer : PreTrainedTokenizerBase
+        Its tokenizer. Special tokens are not added by it, its padding side does not matter.
+    texts : sequence of str
+        What to score.
+    protocol : {"bos", "harness", "no_bos", "published"}
+        "bos": the beginning-of-text token (end-of-text where the tokenizer has none) is put in front and not
+        scored, so the first word counts. This is the log-likelihood of lm-evaluation-harness for an empty context.
+        "harness": the same with a space before the text, as the harness's own multiple-choice tasks have it,
+        its BLiMP among them.
+        "no_bos": nothing is put in front; the first token has no context and is not scored.
+        "published": as the script released with TopoLM, see Notes. **Biased**; for comparison only.
+    batch_size : int
+        Texts per forward.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    list of ndarray, each of shape (tokens,)
+        float32. One value per token ("bos", "harness"), per token but the first ("no_bos"), or per position but
+        the first of the padded text ("published").
+
+    Raises
+    ------
+    ValueError
+        If there are no texts, one becomes no token, or too few to score, or more than the model can read, or
+        tokens that it does not know; if the protocol is unknown or needs a token the tokenizer lacks.
+    TypeError
+        If the texts are a single string.
+
+    Notes
+    -----
+    The released script pads the texts of a batch (48, in the order of the file) with end-of-text to the longest
+    of them, lets the pads count as text, and skips the first token. The surprisal of a text then depends on its
+    neighbours, and where the sentences of a pair get different numbers of pads the shorter one is charged for
+    more of them: 18.9 % of BLiMP's pairs. Here ``batch_size`` sets these groups, too. The script also runs the model
+    once per prefix; the causal forward gives the same numbers.
+    """
+    sequences = _sequences(model, tokenizer, texts, protocol, batch_size)
+    scores: dict[int, Float[np.ndarray, " _tokens"]] = {}
+    with evaluation_mode(model), tqdm(total=len(sequences), desc="surprisal", disable=not progress) as bar:
+        for chosen in _batches_of_like_length(sequences, batch_size):
+            batch = _batch_log_probabilities(model, [sequences[index] for index in chosen])
+            scores.update(zip(chosen, batch, strict=True))
+            bar.update(len(chosen))
+    return [scores[index] for index in range(len(sequences))]
+
+
+def perplexity(log_probabilities: Sequence[Float[np.ndarray, " _tokens"]]) -> float:
+    """Exponential of the mean surprisal over all scored tokens of all texts.
+
+    ``exp(-sum_t log p(w_t | w_<t) / T)``
+
+    Parameters
+    ----------
+    log_probabilities : sequence of ndarray, each of shape (tokens,)
+        As `token_log_probabilities` returns them.
+
+    Returns
+    -------
+    float
+        1 for a model that is always certain and right, the size of the vocabulary for one that knows nothing.
+
+    Raises
+    ------
+    ValueError
+        If there is no token.
+    """
+    n_tokens = sum(len(text) for text in log_probabilities)
+    if not n_tokens:
+        raise ValueError("perplexity of no tokens; expected the log-probabilities of at least one token")
+    return float(np.exp(-sum(text.sum(dtype=np.float64) for text in log_probabilities) / n_tokens))
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch dropout and the like off while the block runs, then put every module back as it was.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _sequences(
+    model: nn.Module, tokenizer: Any, texts: Sequence[str], protocol: str, batch_size: int
+) -> list[TokenIds]:
+    """Token sequences of which all but the last token are read and all but the first are scored."""
+    if isinstance(texts, str):
+        raise TypeError(f"texts is the single string {texts[:40]!r}; expected a sequence: wrap it in a list")
+    if not len(texts):
+        raise ValueError("no texts to score; give at least one")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol {protocol!r} is unknown; choose one of {sorted(PROTOCOLS)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected at least 1 text per forward")
+    sequences = PROTOCOLS[protocol](texts, tokenizer, batch_size)
+    n_positions, n_vocabulary = _limits(model)
+    for index, sequence in enumerate(sequences):
+        if len(sequence) < 2:
+            raise ValueError(
+                f"text {index} ({texts[index]!r}) is one token, which has nothing before it under protocol "
+                f"{protocol!r}; use protocol='bos' or a longer text"
+            )
+        if len(sequence) - 1 > n_positions:
+            raise ValueError(
+                f"text {index} needs {len(sequence) - 1} positions under protocol {protocol!r}, the model has "
+                f"{n_positions}; shorten the text ({texts[index][:40]!r}...)"
+            )
+        if max(sequence) >= n_vocabulary:
+            raise ValueError(
+                f"text {index} has token {max(sequence)}, the model knows tokens 0 to {n_vocabulary - 1}; "
+                "use the tokenizer it was trained with"
+            )
+    return sequences
+
+
+def _batches_of_like_length(sequences: list[TokenIds], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of about one tenth pads at most, longest first: what is too much for memory fails at once."""
+    batch: list[int] = []
+    for index in sorted(range(len(sequences)), key=lambda index: -len(sequences[index])):
+        if batch and (len(batch) == batch_size or len(sequences[index]) < 0.9 * len(sequences[batch[0]])):
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch
+
+
+def _batch_log_probabilities(model: nn.Module, sequences: list[TokenIds]) -> list[Float[np.ndarray, " _tokens"]]:
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    tokens = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
+    read = torch.zeros_like(tokens)
+    for row, sequence in enumerate(sequences):
+        tokens[row, : len(sequence)] = torch.tensor(sequence)
+        read[row, : len(sequence) - 1] = 1
+    tokens, read = tokens.to(device), read.to(device)
+    no_cache = {"use_cache": False} if hasattr(getattr(unwrapped(model), "config", None), "use_cache") else {}
+    logits = model(input_ids=tokens[:, :-1], attention_mask=read[:, :-1], **no_cache).logits
+    # one text at a time: the log-probabilities of one text are the most that is held beside the logits
+    scores = [
+        _log_probabilities(logits[row, : len(sequence) - 1], tokens[row, 1 : len(sequence)])
+        for row, sequence in enumerate(sequences)
+    ]
+    on_cpu = torch.cat(scores).cpu().numpy()
+    return np.split(on_cpu, np.cumsum([len(row) for row in scores])[:-1])
+
+
+def _log_probabilities(
+    logits: Float[Tensor, "tokens vocabulary"], targets: Int[Tensor, " tokens"]
+) -> Float[Tensor, " tokens"]:
+    return logits.log_softmax(dim=1, dtype=torch.float32).gather(1, targets[:, None])[:, 0]
+
+
+def _limits(model: nn.Module) -> tuple[int | float, int | float]:
+    """How many positions and how many different tokens the model can read, where its configuration says so."""
+    config: Any = getattr(unwrapped(model), "config", None)
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None)) or math.inf
+    # some models without a limit say -1
+    return positions if positions > 0 else math.inf, getattr(config, "vocab_size", None) or math.inf
+
+
+def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[TokenIds]:
+    token_ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    for index, ids in enumerate(token_ids):
+        if not ids:
+            raise ValueError(f"text {index} ({texts[index]!r}) becomes no token; remove it or check the tokenizer")
+    return token_ids
+
+
+def _after_bos(texts: Sequence[str], tokenizer: Any, batch_size: int) -> list[TokenIds]:
+    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if bos is None:
+        raise ValueError(
+            "the tokenizer has neither a beginning- nor an end-of-text token to put in front; use protocol='no_bos'"
+        )
+    # a text that brings the token itself does not get a second one
+    return [ids if ids[0] == bos else [bos, *ids] for ids in _token_ids(texts, tokenizer)]
+
+
+def _after_bos_and_space(texts: Sequence[str], tokenizer: Any, batch_size: int) -> list[TokenIds]:
+    return _after_bos([f" {text}" for text in texts], tokenizer, batch_size)
+
+
+def _as_they_are(texts: Sequence[str], tokenizer: Any, batch_size: int) -> list[TokenIds]:
+    return _token_ids(texts, tokenizer)
+
+
+def _padded_as_text(texts: Sequence[str], tokenizer: Any, batch_size: int) -> list[TokenIds]:
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise ValueError("the tokenizer has no end-of-text token for protocol 'published'; use protocol='no_bos'")
+    token_ids = _token_ids(texts, tokenizer)
+    padded = []
+    for start in range(0, len(token_ids), batch_size):
+        batch = token_ids[start : start + batch_size]
+        longest = max(len(ids) for ids in batch)
+        padded += [ids + [eos] * (longest - len(ids)) for ids in batch]
+    return padded
+
+
+PROTOCOLS: dict[str, Callable[[Sequence[str], Any, int], list[TokenIds]]] = {
+    "bos": _after_bos,
+    "harness": _after_bos_and_space,
+    "no_bos": _as_they_are,
+    "published": _padded_as_text,
+}

@@ -1,0 +1,150 @@
+"""The behaviour parts of a suite: minimal pairs and lesions, beside the published numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from topographic.behaviour import minimal_pairs, perplexity, token_log_probabilities
+from topographic.cli.bench import Bench, Choices
+from topographic.interventions import LesionEffect, lesion_effects
+from topographic.report.findings import Findings, Table
+
+__all__ = ["grammar", "lesions"]
+
+# Rathi, Mehrer et al. (ICLR 2025, arXiv:2410.11516): BLiMP, TopoLM and its control, read off the figure
+_PUBLISHED = {
+    "anaphor_agreement": (0.8135, 0.9040),
+    "argument_structure": (0.6541, 0.6836),
+    "binding": (0.7410, 0.7717),
+    "control_raising": (0.6342, 0.7168),
+    "determiner_noun_agreement": (0.8204, 0.8665),
+    "ellipsis": (0.5985, 0.6995),
+    "filler_gap_dependency": (0.7073, 0.7831),
+    "irregular_forms": (0.9040, 0.8675),
+    "island_effects": (0.6101, 0.6663),
+    "npi_licensing": (0.7399, 0.7076),
+    "quantifiers": (0.6510, 0.7913),
+    "s-selection": (0.6850, 0.7015),
+    "subject_verb_agreement": (0.7093, 0.8423),
+    "all": (0.7071, 0.7617),
+}
+
+
+def grammar(bench: Bench, choices: Choices) -> Findings:
+    """Minimal pairs per phenomenon and paradigm, and perplexity.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and what it is shown.
+    choices : Choices
+        Texts per forward.
+
+    Returns
+    -------
+    Findings
+        Accuracies with intervals.
+    """
+    pairs = bench.minimal_pairs()
+    passages = bench.passages(pairs)
+    scores = minimal_pairs(bench.model, bench.tokenizer, pairs, batch_size=choices.batch_size)
+    surprisal = token_log_probabilities(bench.model, bench.tokenizer, passages, batch_size=choices.batch_size)
+    rows = [
+        {"phenomenon": row["name"], **_accuracy(row), **_published(row["name"])}
+        for row in (*scores.by_phenomenon(), scores.overall())
+    ]
+    paradigms = [
+        {"paradigm": row["name"], "phenomenon": row["phenomenon"], **_accuracy(row)} for row in scores.by_paradigm()
+    ]
+    return Findings(
+        "Minimal pairs",
+        "Share of pairs whose grammatical sentence is the more probable one, with 95 % intervals over pairs; chance is "
+        f"0.5. Each sentence is scored whole after the beginning-of-text token, pads never. {scores.n_ties} of "
+        f"{len(scores.good)} pairs tie and count as wrong. Perplexity of {len(passages)} passages "
+        f"({'good sentences' if bench.text is None else bench.text}): {perplexity(surprisal):.2f}.",
+        [
+            Table(
+                "phenomena", "By phenomenon", rows, "Published: BLiMP, its pads scored; other pairs are other numbers."
+            ),
+            Table("paradigms", "By paradigm", paradigms),
+        ],
+    )
+
+
+def lesions(bench: Bench, choices: Choices) -> Findings:
+    """What silencing the language network costs, beside silencing as many other units.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and what it is shown.
+    choices : Choices
+        Sizes of the lesions, their kind, draws of the controls, pairs per paradigm.
+
+    Returns
+    -------
+    Findings
+        One row per lesion and measure, controls in the same row.
+    """
+    pairs = bench.minimal_pairs(choices.lesion_pairs)
+    passages = bench.passages(pairs)
+    options = {"batch_size": choices.batch_size, "progress": False}
+
+    def measure(model: nn.Module) -> dict[str, float]:
+        surprisal = token_log_probabilities(model, bench.tokenizer, passages, **options)
+        scores = minimal_pairs(model, bench.tokenizer, pairs, **options)
+        phenomena = {f"accuracy: {row['name']}": row["accuracy"] for row in scores.by_phenomenon()}
+        return {"perplexity": perplexity(surprisal), "accuracy": scores.accuracy, **phenomena}
+
+    rows, notes = [], []
+    for fraction in choices.lesion_fractions:
+        size = f"top {100 * fraction:g} %"
+        chosen = [one for one in bench.network(rule="top", level=fraction).values() if one.n_selected]
+        try:
+            effects = lesion_effects(
+                bench.model,
+                chosen,
+                bench.sheets,
+                measure,
+                mode=choices.lesion_mode,
+                responses=None if choices.lesion_mode == "zero" else bench.recorded("localizer"),
+                n_draws=choices.lesion_draws,
+                seed=choices.seed,
+            )
+        except ValueError as error:  # such as no room for a control; the page has to say so
+            notes.append(f"{size}: not measured. {error}")
+            continue
+        rows += [{"size": size, **row} for row in _lesion_rows(effects)]
+    return Findings(
+        "Lesions",
+        "The units with the largest t for sentences against nonwords are silenced at their output (mode "
+        f"{choices.lesion_mode!r}) and the model is measured again. The same is done to as many other units: random "
+        "units of the model, random units of the same sheets, connected patches of the same sizes on the same sheets "
+        f"({choices.lesion_draws} draws each). p: share of control lesions that change the measure at least as much, "
+        "in either direction.",
+        [Table("lesions", "Effects with their controls", rows, "The paper reports no numbers for its lesions.")],
+        (),
+        notes,
+    )
+
+
+def _accuracy(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"pairs": row["n_pairs"], "accuracy": row["accuracy"], "low": row["low"], "high": row["high"]}
+
+
+def _published(phenomenon: str) -> dict[str, float | None]:
+    topolm, control = _PUBLISHED.get(phenomenon, (None, None))
+    return {"TopoLM (published)": topolm, "control (published)": control}
+
+
+def _lesion_rows(effects: list[LesionEffect]) -> list[dict[str, Any]]:
+    """One row per measure: intact, lesioned, and every control."""
+    rows: dict[str, dict[str, Any]] = {}
+    for effect in effects:
+        row = rows.setdefault(effect.measure, {"measure": effect.measure, "units": 0})
+        row["units"] = max(row["units"], effect.n_units)
+        row[effect.kind] = effect.value
+        if effect.kind not in ("intact", "lesion"):
+            row |= {f"sd ({effect.kind})": effect.sd, f"p ({effect.kind})": effect.p}
+    return list(rows.values())

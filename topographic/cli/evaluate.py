@@ -1,0 +1,185 @@
+"""`topo evaluate`: everything a paper measures, on a trained run or on any Hugging Face causal model."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm.auto import tqdm
+
+from topographic.cli.bench import Bench, Choices
+from topographic.cli.map import MapCommand, load_model, sites_and_layout
+from topographic.cli.suites import SUITES, Part
+from topographic.report.findings import load_findings, save_findings, write_findings
+from topographic.storage import save_json
+
+__all__ = ["EvaluateCommand", "evaluate"]
+
+# a look at everything in about a minute on a small model; p values go down to 1 / 21 only
+_QUICK_DRAWS, _QUICK_LESION_DRAWS = 20, 3
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """Measure a model as the TopoLM paper does, without the faults of its scripts, beside the published numbers."""
+
+    run: str
+    """A run folder, or the name or folder of any Hugging Face causal model."""
+    suite: Literal["topolm"] = "topolm"
+    """What to measure; topolm: language network, clusters, profiles, word classes, minimal pairs, lesions."""
+    quick: bool = False
+    """Few draws and one lesion: a look, not a result."""
+    stimuli: str | None = None
+    """Folder of the published stimulus sets; our own sets by default."""
+    pairs: str = "own"
+    """Minimal pairs: "own", or a .jsonl file or a folder of them in BLiMP's layout."""
+    text: str | None = None
+    """File with one passage a line for the perplexity; the good sentences of the pairs by default."""
+    sites: str | None = None
+    """Wildcard over module names; by default the sheets a topographic model carries."""
+    layout: Literal["grid", "permuted_grid"] = "grid"
+    """Layout of sites for which the model carries no sheet."""
+    fwhm_mm: list[float] = field(default_factory=lambda: [0.0, 2.0])
+    """Gaussian readouts before the contrasts, full widths at half maximum; 0 for none, 2 in the paper."""
+    n_draws: int = 200
+    """Draws of each null."""
+    cluster_threshold: float = 3.0
+    """t above which units form the clusters that are tested; chosen before looking."""
+    lesion_fractions: list[float] = field(default_factory=lambda: [0.01, 0.05])
+    """Shares of all units that lesions silence, the most language-selective ones."""
+    lesion_draws: int = 20
+    """Control lesions of each kind."""
+    lesion_mode: Literal["zero", "mean", "resample"] = "zero"
+    """What takes the place of silenced activity."""
+    lesion_pairs: int = 20
+    """Minimal pairs per paradigm that are measured under lesions."""
+    pooling: Literal["mean", "last", "sum"] = "mean"
+    """How an item's tokens become one response."""
+    batch_size: int = 32
+    """Items per forward pass."""
+    seed: int = 0
+    """Seed of nulls, samples and controls."""
+    out: str | None = None
+    """Folder for the evaluation; RUN/evaluation by default, needed for a model that is no run."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers nothing can be measured with."""
+        if not self.fwhm_mm or not all(math.isfinite(width) and width >= 0 for width in self.fwhm_mm):
+            raise ValueError(
+                f"fwhm_mm={self.fwhm_mm}; expected widths in mm of 0 (no readout) or above, such as [0, 2]"
+            )
+        if len(set(self.fwhm_mm)) < len(self.fwhm_mm):
+            raise ValueError(f"fwhm_mm={self.fwhm_mm} names a width twice; give each once")
+        if self.n_draws < 19 or self.lesion_draws < 1 or self.lesion_pairs < 1:
+            raise ValueError(
+                f"n_draws={self.n_draws}, lesion_draws={self.lesion_draws}, lesion_pairs={self.lesion_pairs}; expected "
+                "at least 19 draws of a null (with fewer no p reaches .05), 1 control lesion and 1 pair per paradigm"
+            )
+        if not all(0 < fraction <= 0.5 for fraction in self.lesion_fractions):
+            raise ValueError(
+                f"lesion_fractions={self.lesion_fractions}; expected shares above 0 and at most 0.5, such as [0.01], "
+                "because as many other units serve as controls"
+            )
+        if not self.cluster_threshold > 0:
+            raise ValueError(f"cluster_threshold={self.cluster_threshold}; expected a t above 0, such as 3")
+
+    def choices(self) -> Choices:
+        """The numbers that decide what is measured.
+
+        Returns
+        -------
+        Choices
+            Reduced where a quick look is asked for.
+        """
+        fractions = self.lesion_fractions[:1] if self.quick else self.lesion_fractions
+        return Choices(
+            fwhm_mm=tuple(self.fwhm_mm),
+            n_draws=min(self.n_draws, _QUICK_DRAWS) if self.quick else self.n_draws,
+            cluster_threshold=self.cluster_threshold,
+            lesion_fractions=tuple(fractions),
+            lesion_draws=min(self.lesion_draws, _QUICK_LESION_DRAWS) if self.quick else self.lesion_draws,
+            lesion_mode=self.lesion_mode,
+            lesion_pairs=self.lesion_pairs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+
+def evaluate(command: EvaluateCommand) -> Path:
+    """Measure every part that is not there yet, then write the page.
+
+    Parameters
+    ----------
+    command : EvaluateCommand
+        What to measure, and on what.
+
+    Returns
+    -------
+    Path
+        The page, ``evaluation/index.html``; ``evaluation.md`` says the same, and a folder per part holds its tables
+        (CSV and Markdown) and pictures. An evaluation that was interrupted goes on with the first missing part;
+        parts whose weights, sheets, stimuli or choices have changed are measured again.
+
+    Raises
+    ------
+    ValueError
+        If the run holds no model, sites or stimuli do not fit, or as the analyses say.
+    """
+    run = Path(command.run)
+    if command.out is None and not (run / "model").is_dir():
+        raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
+    folder = Path(command.out) if command.out is not None else run / "evaluation"
+    bench, choices = _bench(command, folder), command.choices()
+    material, parts = bench.material(), {}
+    bar = tqdm(SUITES[command.suite].items(), desc="evaluate", unit="part", disable=None)
+    for name, part in bar:
+        bar.set_postfix_str(name)
+        key = _key(bench, part, choices, material)
+        findings = load_findings(folder / name, key)
+        if findings is None:
+            save_findings(folder / name, part.measure(bench, choices), key)
+            findings = load_findings(folder / name, key)
+        parts[name] = findings
+    save_json(folder / "evaluation.json", {"command": asdict(command), **bench.identity, "material": material})
+    title = f"Evaluation of {run.resolve().name if run.exists() else command.run}"
+    _, page = write_findings(folder, title, _lead(command, bench), parts)
+    print(page)
+    return page
+
+
+def _bench(command: EvaluateCommand, folder: Path) -> Bench:
+    model, tokenizer = load_model(command.run)
+    sites, layout = sites_and_layout(model, MapCommand(command.run, sites=command.sites, layout=command.layout))
+    return Bench(
+        model=model,
+        tokenizer=tokenizer,
+        sites=sites,
+        layout=layout,
+        stimuli_folder=command.stimuli,
+        pairs=command.pairs,
+        text=command.text,
+        cache_folder=folder / "networks",
+        recording={"pooling": command.pooling, "batch_size": command.batch_size},
+    )
+
+
+def _key(bench: Bench, part: Part, choices: Choices, material: dict[str, str]) -> dict[str, Any]:
+    """Everything the numbers of a part depend on."""
+    return {
+        **bench.identity,
+        "pooling": bench.recording["pooling"],
+        "sheets": {site: sheet.checksum for site, sheet in bench.sheets.items()},
+        "choices": {name: getattr(choices, name) for name in part.choices},
+        "material": {role: material[role] for role in part.material if role in material},
+    }
+
+
+def _lead(command: EvaluateCommand, bench: Bench) -> str:
+    sizes = sorted({sheet.n_units for sheet in bench.sheets.values()})
+    kind = "published stimulus sets" if command.stimuli else "this library's own stimulus sets"
+    quick = " A quick look: few draws, so p values are coarse." if command.quick else ""
+    return (
+        f"{type(bench.model).__name__}, weights {bench.identity['weights'][:12]}, {len(bench.sheets)} sheets of "
+        f"{' or '.join(map(str, sizes))} units, {kind}, minimal pairs: {command.pairs}. Published numbers are those of "
+        f"Rathi, Mehrer et al. (ICLR 2025), for models of 24 sheets of 784 units.{quick}"
+    )

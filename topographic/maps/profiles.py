@@ -1,0 +1,240 @@
+"""Response profiles: what chosen units do in every condition, measured on items that did not choose them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from topographic.maps.localizer import item_digest
+from topographic.maps.selection import Selection
+from topographic.recording.responses import Responses
+
+__all__ = ["Profile", "held_out", "ordering_counts", "response_profile"]
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Mean response of some units in each condition, with intervals over the items.
+
+    Parameters
+    ----------
+    name : str
+        What the units are.
+    n_units : int
+        How many.
+    conditions : tuple of str
+        Names of the conditions.
+    means, low, high : ndarray, shape (conditions,)
+        Mean over units and items, and the limits of its interval at 95 %.
+    n_items : ndarray of int, shape (conditions,)
+        Items of each condition.
+    absolute : bool
+        Whether the responses were made absolute before they were averaged.
+    """
+
+    name: str
+    n_units: int
+    conditions: tuple[str, ...]
+    means: Float[np.ndarray, " conditions"]
+    low: Float[np.ndarray, " conditions"]
+    high: Float[np.ndarray, " conditions"]
+    n_items: Int[np.ndarray, " conditions"]
+    absolute: bool = False
+
+    @property
+    def ordering(self) -> str:
+        """Conditions from the largest mean to the smallest: "S>W>N>J"; whole names where initials coincide."""
+        initials = [name[:1].upper() for name in self.conditions]
+        names = initials if len(set(initials)) == len(initials) else list(self.conditions)
+        return ">".join(names[index] for index in np.argsort(-self.means, kind="stable"))
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One row per condition.
+
+        Returns
+        -------
+        list of dict
+            ``units`` (the name), ``n_units``, ``absolute``, ``condition``, ``n_items``, ``mean``, ``low``, ``high``.
+        """
+        numbers = zip(self.n_items.tolist(), self.means.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
+        fixed = {"units": self.name, "n_units": self.n_units, "absolute": self.absolute}
+        return [
+            {**fixed, "condition": condition, "n_items": n_items, "mean": mean, "low": low, "high": high}
+            for condition, (n_items, mean, low, high) in zip(self.conditions, numbers, strict=True)
+        ]
+
+
+def response_profile(
+    responses: Mapping[str, Responses],
+    selection: Selection | Sequence[Selection],
+    conditions: Sequence[str] | None = None,
+    *,
+    absolute: bool = False,
+    circular: bool = False,
+    name: str | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Profile:
+    """Mean response of chosen units in each condition, with bootstrap intervals over the items.
+
+    ``m_c = mean over items i of c of r_i`` with ``r_i = mean over chosen units u of a_iu`` (or of ``|a_iu|``). The
+    interval holds the middle 95 % of ``m_c`` over samples, with replacement, of the items of the condition.
+
+    Parameters
+    ----------
+    responses : mapping of site to Responses
+        Responses to items that did not choose the units, at least of the sites that hold chosen units.
+    selection : Selection or sequence of Selection
+        A cluster, or the parts of a network, one or several sites; units count alike, wherever they lie.
+    conditions : sequence of str, optional
+        Which conditions, in which order; all by default.
+    absolute : bool
+        Average absolute responses, as published for TopoLM. A unit that goes from +1 to -1 counts as unchanged then.
+    circular : bool
+        Allow items by which the units were chosen. Such a profile shows the contrast of the localizer even where
+        there is nothing but noise.
+    name : str, optional
+        What to call the units; their rule by default.
+    n_bootstrap : int
+        Samples.
+    seed : int
+        Seed of the samples.
+
+    Returns
+    -------
+    Profile
+        Means and percentile intervals at 95 %.
+
+    Raises
+    ------
+    ValueError
+        If no unit is chosen, a site has no responses or lies on another sheet than its selection (units are not
+        readout sites), a condition does not exist or has fewer than 2 items, or items are not independent.
+
+    Notes
+    -----
+    Released code for TopoLM averages over all sites of a sheet with zeros outside the cluster, so that its values
+    grow with the size of the cluster; here they do not depend on it.
+
+    References
+    ----------
+    Fedorenko, Behr & Kanwisher 2011, PNAS 108; TopoLM (arXiv:2410.11516), figure 2; for independent data
+    Kriegeskorte et al. 2009, Nat. Neurosci. 12; Efron & Tibshirani 1993, ch. 13.
+    """
+    parts = [selection] if isinstance(selection, Selection) else list(selection)
+    parts = [part for part in parts if part.n_selected]
+    if not parts:
+        raise ValueError("no unit is selected; loosen the rule that made the selection")
+    for part in parts:
+        _check_fit(responses, part, circular)
+    if n_bootstrap < 2:
+        raise ValueError(f"n_bootstrap={n_bootstrap}; expected at least 2 samples, 1000 for an interval at 95 %")
+    stimuli = responses[parts[0].site].stimuli
+    per_item = _mean_over_units(responses, parts, absolute)
+    names = tuple(stimuli.condition_names if conditions is None else conditions)
+    generator = np.random.default_rng(seed)
+    means, limits, n_items = [], [], []
+    for condition in names:
+        values = per_item[np.array(stimuli.conditions) == condition]
+        if len(values) < 2:
+            raise ValueError(f"condition {condition!r} has {len(values)} items in {stimuli!r}; an interval needs 2")
+        samples = values[generator.integers(len(values), size=(n_bootstrap, len(values)))].mean(1)
+        means.append(values.mean())
+        limits.append(np.quantile(samples, [0.025, 0.975]))
+        n_items.append(len(values))
+    low, high = np.array(limits).T
+    n_units = sum(part.n_selected for part in parts)
+    return Profile(name or parts[0].rule, n_units, names, np.array(means), low, high, np.array(n_items), absolute)
+
+
+def held_out(responses: Mapping[str, Responses], selection: Selection | Sequence[Selection]) -> dict[str, Responses]:
+    """The runs in which no item chose the units.
+
+    Parameters
+    ----------
+    responses : mapping of site to Responses
+        Several sites, one stimulus set.
+    selection : Selection or sequence of Selection
+        Made by `localize`, or clusters of `localizer_maps`.
+
+    Returns
+    -------
+    dict of site to Responses
+        The items of those runs.
+
+    Raises
+    ------
+    ValueError
+        If no run is left, or a selection does not say by which items it was made.
+    """
+    parts = [selection] if isinstance(selection, Selection) else list(selection)
+    stimuli = next(iter(responses.values())).stimuli
+    seen = np.zeros(len(stimuli), bool)
+    for part in parts:
+        seen |= _chose(part, stimuli.items)
+    runs = np.array(stimuli.runs)
+    kept = np.flatnonzero(~np.isin(runs, runs[seen]))
+    if not len(kept):
+        raise ValueError(
+            f"every run of {stimuli!r} holds items that chose the units; localize on one half of the runs (split_half)"
+        )
+    return {site: one.take(kept) for site, one in responses.items()}
+
+
+def ordering_counts(profiles: Sequence[Profile]) -> dict[str, int]:
+    """How many profiles have their conditions in which order.
+
+    Parameters
+    ----------
+    profiles : sequence of Profile
+        One per cluster.
+
+    Returns
+    -------
+    dict of str to int
+        Such as ``{"S>W>N>J": 37, "S>W>J>N": 9}``, the most frequent first.
+    """
+    return dict(Counter(profile.ordering for profile in profiles).most_common())
+
+
+def _mean_over_units(
+    responses: Mapping[str, Responses], parts: Sequence[Selection], absolute: bool
+) -> Float[np.ndarray, " items"]:
+    chosen = [responses[part.site].values[:, part.mask].astype(np.float64) for part in parts]
+    together = np.concatenate(chosen, axis=1)
+    return (np.abs(together) if absolute else together).mean(1)
+
+
+def _check_fit(responses: Mapping[str, Responses], part: Selection, circular: bool) -> None:
+    if part.site not in responses:
+        raise ValueError(f"no responses at {part.site!r}, where {part.n_selected} units are selected; record that site")
+    sheet = responses[part.site].sheet
+    if sheet.checksum != part.sheet.checksum:
+        kinds = ["readout sites" if one.is_readout else "units" for one in (part.sheet, sheet)]
+        raise ValueError(
+            f"the selection at {part.site!r} is of {part.sheet.n_units} {kinds[0]} and the responses are those of "
+            f"{sheet.n_units} {kinds[1]} on another sheet; make both with the same layout and fwhm_mm"
+        )
+    stimuli = responses[part.site].stimuli
+    n_used = 0
+    if not circular and "items" in part.provenance:
+        n_used = int(_chose(part, stimuli.items).sum())
+    elif not circular and part.provenance.get("stimuli", {}).get("checksum") == stimuli.checksum:
+        n_used = len(stimuli)  # a selection made by other means: it names its set, not its items
+    if n_used:
+        raise ValueError(
+            f"{n_used} of {len(stimuli)} items chose the units at {part.site!r} themselves, so their responses say "
+            "nothing new: profile other items (held_out), or pass circular=True"
+        )
+
+
+def _chose(part: Selection, items: Sequence[str]) -> Bool[np.ndarray, " items"]:
+    if "items" not in part.provenance:
+        raise ValueError(
+            f"the selection at {part.site!r} does not say by which items it was made; use localize or localizer_maps"
+        )
+    used = set(part.provenance["items"])
+    return np.array([item_digest(item) in used for item in items])

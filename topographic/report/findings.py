@@ -1,0 +1,289 @@
+"""Findings: tables and pictures of one analysis, kept so that an interrupted evaluation goes on where it stopped."""
+
+import base64
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+import topographic
+from topographic.report.markup import NOTHING, Html, number, p_value, table, tag
+from topographic.report.page import _resource
+from topographic.storage import load_json, save_json, write_atomically
+
+__all__ = ["Findings", "Picture", "Table", "load_findings", "save_findings", "save_table", "write_findings"]
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of an analysis.
+
+    Parameters
+    ----------
+    name : str
+        Name of its files.
+    title : str
+        Heading.
+    rows : sequence of mappings
+        One mapping of column to cell per row: text, numbers, True or False, None where there is nothing. Cells
+        of columns called "p" or "p (...)" are probabilities. A table without rows says "none".
+    note : str
+        What to know when reading it.
+    """
+
+    name: str
+    title: str
+    rows: Rows
+    note: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of all rows, in order of first appearance."""
+        return list(dict.fromkeys(column for row in self.rows for column in row))
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of an analysis.
+
+    Parameters
+    ----------
+    name : str
+        Name of its file.
+    title : str
+        Heading, which also stands for the picture where it cannot be seen.
+    figure : matplotlib Figure or None
+        What to draw; None once it is on disk.
+    note : str
+        What to look for.
+    """
+
+    name: str
+    title: str
+    figure: Any
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What one analysis found.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    text : str
+        What was done, in plain words.
+    tables : sequence of Table
+        Its tables.
+    pictures : sequence of Picture
+        Its pictures.
+    notes : sequence of str
+        What could not be measured, and why.
+    """
+
+    title: str
+    text: str
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    notes: Sequence[str] = ()
+
+
+def save_table(folder: str | Path, found: Table) -> tuple[Path, Path]:
+    """Write a table as CSV, numbers in full, and as Markdown, numbers as one reads them.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder for both files.
+    found : Table
+        The table.
+
+    Returns
+    -------
+    csv, markdown : Path
+        The files, ``<name>.csv`` and ``<name>.md``.
+    """
+    folder = Path(folder)
+    files = folder / f"{found.name}.csv", folder / f"{found.name}.md"
+    with write_atomically(files[0]) as temporary, open(temporary, "w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, found.columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{column: _full(cell) for column, cell in row.items()} for row in found.rows])
+    with write_atomically(files[1]) as temporary:
+        temporary.write_text(_markdown(found) + "\n", encoding="utf-8")
+    return files
+
+
+def save_findings(folder: str | Path, findings: Findings, key: Mapping[str, Any]) -> None:
+    """Write tables and pictures, then ``findings.json``, which says that all are there.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of this analysis.
+    findings : Findings
+        Tables, and pictures with their figures.
+    key : mapping
+        Everything the findings depend on, as JSON can hold it.
+    """
+    folder = Path(folder)
+    for found in findings.tables:
+        save_table(folder, found)
+    for picture in findings.pictures:
+        with write_atomically(folder / f"{picture.name}.png") as temporary:
+            picture.figure.savefig(temporary, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    # a row is written as a list of pairs, because JSON objects are sorted by key here
+    tables = [
+        {
+            "name": one.name,
+            "title": one.title,
+            "note": one.note,
+            "rows": [list(_plain(row).items()) for row in one.rows],
+        }
+        for one in findings.tables
+    ]
+    pictures = [{"name": one.name, "title": one.title, "note": one.note} for one in findings.pictures]
+    content = {"title": findings.title, "text": findings.text, "notes": list(findings.notes)}
+    save_json(folder / "findings.json", {"key": _plain(key), **content, "tables": tables, "pictures": pictures})
+
+
+def load_findings(folder: str | Path, key: Mapping[str, Any]) -> Findings | None:
+    """Read findings that depend on just this key.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of the analysis.
+    key : mapping
+        As for `save_findings`.
+
+    Returns
+    -------
+    Findings or None
+        Without figures; None if they are not there, not finished, or were made with another key.
+    """
+    folder = Path(folder)
+    if not (folder / "findings.json").is_file():
+        return None
+    content = load_json(folder / "findings.json")
+    if content.get("key") != _plain(key):
+        return None
+    tables = [
+        Table(one["name"], one["title"], [dict(row) for row in one["rows"]], one["note"]) for one in content["tables"]
+    ]
+    pictures = [Picture(one["name"], one["title"], None, one["note"]) for one in content["pictures"]]
+    files = [f"{one.name}.csv" for one in tables] + [f"{one.name}.png" for one in pictures]
+    if not all((folder / file).is_file() for file in files):
+        return None
+    return Findings(content["title"], content["text"], tables, pictures, content["notes"])
+
+
+def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str, Findings]) -> tuple[Path, Path]:
+    """Write all parts of an evaluation as ``evaluation.md`` and as a self-contained ``index.html``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of the evaluation, which holds one folder per part (`save_findings`).
+    title : str
+        Heading.
+    lead : str
+        What was evaluated, and how.
+    parts : mapping of str to Findings
+        By the names of their folders.
+
+    Returns
+    -------
+    markdown, page : Path
+        The files. The Markdown file links to the pictures beside it, the page carries them.
+    """
+    folder = Path(folder)
+    blocks = [f"# {title}", lead]
+    sections = []
+    for name, findings in parts.items():
+        blocks += [f"## {findings.title}", findings.text, *(f"- {note}" for note in findings.notes)]
+        blocks += [
+            f"![{one.title}]({quote(name)}/{one.name}.png)\n\n{one.title}. {one.note}" for one in findings.pictures
+        ]
+        blocks += [_markdown(one) + f"\n\n[{one.name}.csv]({quote(name)}/{one.name}.csv)" for one in findings.tables]
+        sections.append(_section(folder / name, findings))
+    files = folder / "evaluation.md", folder / "index.html"
+    page = Template(_resource("page.html")).substitute(
+        title=tag("title", title),
+        style=_resource("page.css"),
+        header=tag("header", tag("h1", title), tag("p", lead, class_="lead")),
+        main=tag("main", *sections),
+        footer=tag("footer", tag("p", f"Written by topographic {topographic.__version__}.")),
+    )
+    for file, content in zip(files, ("\n\n".join(blocks) + "\n", page), strict=True):
+        with write_atomically(file) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return files
+
+
+def _section(folder: Path, findings: Findings) -> Html:
+    parts = [tag("h2", findings.title), tag("p", findings.text)]
+    parts += [tag("p", note, class_="missing") for note in findings.notes]
+    for picture in findings.pictures:
+        encoded = base64.b64encode((folder / f"{picture.name}.png").read_bytes()).decode("ascii")
+        image = tag("img", src=f"data:image/png;base64,{encoded}", alt=picture.title, style="max-width: 100%")
+        parts.append(tag("figure", tag("h3", picture.title), image, tag("figcaption", picture.note)))
+    for found in findings.tables:
+        rows = [[_short(column, row.get(column)) for column in found.columns] for row in found.rows]
+        parts.append(tag("h3", found.title))
+        parts.append(table(found.columns, rows, style="numbers dense") if rows else tag("p", "none"))
+        parts += [tag("p", found.note, class_="note")] if found.note else []
+    return tag("section", *parts)
+
+
+def _markdown(found: Table) -> str:
+    """Heading, table and note."""
+    lines = [f"### {found.title}", ""]
+    if found.rows:
+        cells = [[_short(column, row.get(column)) for column in found.columns] for row in found.rows]
+        for row in (found.columns, ["---"] * len(found.columns), *cells):
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    else:
+        lines.append("none")
+    return "\n".join([*lines, "", found.note] if found.note else lines)
+
+
+def _short(column: str, cell: Any) -> str:
+    """A cell as one reads it."""
+    cell = _plain(cell)
+    if cell is None:
+        return NOTHING
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, float):
+        if column == "p" or column.startswith("p ("):
+            return p_value(cell)
+        if column.endswith("(mm)"):
+            return f"{cell:g}"
+        return number(cell, 1 if abs(cell) >= 100 else 3 if abs(cell) >= 0.1 else 4)
+    return str(cell)
+
+
+def _full(cell: Any) -> Any:
+    """A cell as a machine reads it: every digit, nothing where there is no value."""
+    cell = _plain(cell)
+    return "" if cell is None else cell
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON can hold it; NaN and infinity become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(entry) for entry in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

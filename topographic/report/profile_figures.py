@@ -1,0 +1,98 @@
+"""Figures of an evaluation: response profiles as bars, a number by depth as lines."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from topographic.maps.profiles import Profile
+from topographic.report.figures import INK, RUN_COLOURS, _finish, _new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_by_depth", "draw_profiles"]
+
+
+def draw_profiles(profiles: Sequence[Profile], ax: "Axes | None" = None) -> "Axes":
+    """Draw the mean response in every condition as bars, with the interval over items.
+
+    Parameters
+    ----------
+    profiles : sequence of Profile
+        Up to six, of the same conditions: a group of bars per profile, a colour per condition.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+        Bars in the order of the profiles, lines at the limits of the intervals.
+
+    Raises
+    ------
+    ValueError
+        If there is no profile, or the conditions differ.
+    """
+    if not profiles or len({profile.conditions for profile in profiles}) > 1:
+        raise ValueError(
+            f"{len(profiles)} profiles of {len({profile.conditions for profile in profiles})} lists of conditions; "
+            "expected at least one, all of the same conditions: make them with the same conditions="
+        )
+    conditions = profiles[0].conditions
+    ax = ax if ax is not None else _new_axes(1.6 + 1.5 * len(profiles), 3.1)
+    width = 0.8 / len(conditions)
+    for index, condition in enumerate(conditions):
+        places = np.arange(len(profiles)) + (index - (len(conditions) - 1) / 2) * width
+        means = np.array([profile.means[index] for profile in profiles])
+        # a percentile interval need not hold the mean, a line has no negative length
+        low = np.maximum(means - [profile.low[index] for profile in profiles], 0)
+        high = np.maximum([profile.high[index] for profile in profiles] - means, 0)
+        colour = RUN_COLOURS[index % len(RUN_COLOURS)]
+        ax.bar(places, means, 0.9 * width, color=colour, label=condition, linewidth=0)
+        ax.errorbar(places, means, yerr=[low, high], fmt="none", ecolor=INK, elinewidth=1.2, capsize=2)
+    ax.axhline(0.0, color="#666666", linewidth=0.9)
+    ax.set_xticks(range(len(profiles)), [f"{profile.name}\n{profile.n_units} units" for profile in profiles])
+    _finish(ax, "", "mean |response|" if profiles[0].absolute else "mean response")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(conditions), frameon=False, fontsize=9)
+    return ax
+
+
+def draw_by_depth(
+    numbers: Mapping[str, Sequence[float]], labels: Sequence[str], ax: "Axes | None" = None, *, y_label: str = ""
+) -> "Axes":
+    """Draw a number of every sheet from the first layer to the last, one line per contrast.
+
+    Parameters
+    ----------
+    numbers : mapping of str to sequence of float
+        For each line one value per sheet.
+    labels : sequence of str
+        Names of the sheets, in the order of depth.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+    y_label : str
+        What the numbers are, with their unit.
+
+    Returns
+    -------
+    matplotlib Axes
+        With a line at zero.
+
+    Raises
+    ------
+    ValueError
+        If a line has another number of values than there are labels.
+    """
+    ragged = [name for name, values in numbers.items() if len(values) != len(labels)]
+    if ragged:
+        raise ValueError(
+            f"line {ragged[0]!r} has {len(numbers[ragged[0]])} values for {len(labels)} sheets; give one per sheet"
+        )
+    ax = ax if ax is not None else _new_axes(max(4.7, 1.5 + 0.3 * len(labels)), 3.3)
+    ax.axhline(0.0, color="#666666", linewidth=0.9)
+    for index, (name, values) in enumerate(numbers.items()):
+        colour = RUN_COLOURS[index % len(RUN_COLOURS)]
+        ax.plot(range(len(labels)), list(values), color=colour, marker="o", markersize=4, linewidth=1.3, label=name)
+    ax.set_xticks(range(len(labels)), list(labels), rotation=60, ha="right")
+    return _finish(ax, "", y_label)

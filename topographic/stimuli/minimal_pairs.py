@@ -1,0 +1,103 @@
+"""Minimal pairs: a sentence, and the same sentence made ungrammatical."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from topographic.stimuli.stimulus_set import StimulusSet
+
+__all__ = ["load_minimal_pairs"]
+
+OWN = Path(__file__).parent / "sets" / "minimal_pairs_own.jsonl"
+
+
+def load_minimal_pairs(source: str | Path = "own", *, n_per_paradigm: int | None = None) -> StimulusSet:
+    """Minimal pairs from JSON Lines in the layout of BLiMP (Warstadt et al., 2020).
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder of ``.jsonl`` files (read in the order of their names), one such file, or "own": the 64 pairs
+        that ship with the library. Every line is an object with ``sentence_good`` and ``sentence_bad``, and
+        optionally ``UID``, the paradigm, and ``linguistics_term``, the phenomenon; where one is missing it is
+        named like the other, where both are, like the file. Other fields are ignored.
+    n_per_paradigm : int, optional
+        Keep only the first pairs of each paradigm, for a quick look; all by default.
+
+    Returns
+    -------
+    StimulusSet
+        Two items per pair, the good one first, with conditions "good" and "bad" and the labels ``pair``
+        (unique over the set), ``paradigm`` and ``phenomenon``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the source does not exist or holds no ``.jsonl`` file.
+    ValueError
+        If a line is no JSON object, or a field is missing or blank; the message names file and line.
+
+    Notes
+    -----
+    Seven of BLiMP's 67,000 pairs hold the same sentence twice (two in passive_1, five in principle_A_case_2).
+    They are kept, as in every published number; no model can get them right, see `MinimalPairScores.n_ties`.
+    """
+    if n_per_paradigm is not None and n_per_paradigm < 1:
+        raise ValueError(f"n_per_paradigm={n_per_paradigm}; expected at least 1 pair per paradigm, or None for all")
+    items: list[str] = []
+    labels: dict[str, list[str]] = {"pair": [], "paradigm": [], "phenomenon": []}
+    n_pairs: Counter[str] = Counter()
+    for path in _files(source):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if not line.strip():
+                continue
+            pair = _pair(line, f"{path}, line {number}")
+            phenomenon = str(pair.get("linguistics_term") or pair.get("UID") or path.stem)
+            paradigm = str(pair.get("UID") or phenomenon)
+            if n_per_paradigm is not None and n_pairs[paradigm] >= n_per_paradigm:
+                continue
+            items += [pair["sentence_good"], pair["sentence_bad"]]
+            labels["pair"] += [f"{paradigm}/{n_pairs[paradigm]}"] * 2
+            labels["paradigm"] += [paradigm] * 2
+            labels["phenomenon"] += [phenomenon] * 2
+            n_pairs[paradigm] += 1
+    if not items:
+        raise ValueError(f"{source} holds no minimal pair; expected one JSON object per line")
+    own = str(source) == "own"
+    return StimulusSet(
+        name="own minimal pairs" if own else Path(source).stem,
+        items=tuple(items),
+        conditions=("good", "bad") * (len(items) // 2),
+        labels={key: tuple(column) for key, column in labels.items()},
+        source="written for this library" if own else str(source),
+        licence="Apache-2.0" if own else "",
+    )
+
+
+def _files(source: str | Path) -> list[Path]:
+    if str(source) == "own":
+        return [OWN]
+    path = Path(source)
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise FileNotFoundError(
+            f"no minimal pairs at {str(source)!r}; expected a folder of .jsonl files in BLiMP's layout, "
+            'one such file, or "own"'
+        )
+    return files
+
+
+def _pair(line: str, place: str) -> dict[str, Any]:
+    try:
+        pair = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place} is not JSON ({error.msg}); expected one object per line") from error
+    if not isinstance(pair, dict):
+        raise ValueError(f"{place} holds a {type(pair).__name__}; expected an object with the two sentences")
+    for key in ("sentence_good", "sentence_bad"):
+        if key not in pair:
+            raise ValueError(f"{place} has no {key!r}; it has {sorted(pair)}: name the sentences as BLiMP does")
+        if not isinstance(pair[key], str) or not pair[key].strip():
+            raise ValueError(f"{place}: {key} is {pair[key]!r}; expected a sentence")
+    return pair
