@@ -62,8 +62,8 @@ def evaluate_with_harness(
     tasks, BLiMP among them, put a space before the text, which is the protocol "harness".
     """
     lm_eval = _import_harness()
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
+    from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     where = {} if task_folder is None else {"include_path": str(task_folder), "include_defaults": False}
@@ -103,7 +103,7 @@ def harness_command(arguments: Sequence[str]) -> None:
         If lm-evaluation-harness is not installed.
     """
     _import_harness()
-    from lm_eval.__main__ import cli_evaluate
+    from lm_eval.__main__ import cli_evaluate  # pyright: ignore[reportMissingImports]
 
     # the harness reads its arguments from the process
     before, sys.argv = sys.argv, ["lm_eval", *arguments]
@@ -115,7 +115,7 @@ def harness_command(arguments: Sequence[str]) -> None:
 
 def _import_harness() -> Any:
     try:
-        import lm_eval
+        import lm_eval  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"lm-evaluation-harness cannot be imported ({error}); install it with: pip install topographic[eval]"

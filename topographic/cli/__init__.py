@@ -59,6 +59,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"topo: unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    # read when torch is loaded: waiting threads sleep, or other programs on the same cores slow every step tenfold
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     name, (module_name, dataclass_name, function_name, description) = words[0], COMMANDS[words[0]]
     module = importlib.import_module(module_name)
     arguments = importlib.import_module("topographic.cli.arguments")

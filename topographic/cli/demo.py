@@ -31,6 +31,13 @@ class DemoCommand:
     overwrite: bool = False
     """Train again although finished runs are there. Unfinished ones are resumed in any case."""
 
+    def __post_init__(self) -> None:
+        """Refuse a report without references."""
+        if self.n_draws < 2:
+            raise ValueError(
+                f"n_draws={self.n_draws}; expected at least 2 draws of each null (200 give p down to .005)"
+            )
+
 
 def demo(command: DemoCommand) -> Path:
     """Train twice, map twice, report once.
@@ -72,10 +79,9 @@ def _headline_table(headline: dict[str, list[MapSummary]]) -> str:
     sentences = []
     for name, summaries in headline.items():
         for summary in summaries:
-            index, unit, label = summary.morans_i, summary.morans_i.unit_null, summary.morans_i.label_null
-            lines.append(
-                f"{summary.contrast:<26}{name:<13}{index.value:>8.3f}"
-                f"{unit.mean:>8.3f} +-{unit.sd:>5.3f}{unit.p:>7.3f}{label.mean:>8.3f} +-{label.sd:>5.3f}{label.p:>7.3f}"
-            )
+            index = summary.morans_i
+            nulls = [null for null in (index.unit_null, index.label_null) if null is not None]
+            beside = "".join(f"{null.mean:>8.3f} +-{null.sd:>5.3f}{null.p:>7.3f}" for null in nulls)
+            lines.append(f"{summary.contrast:<26}{name:<13}{index.value:>8.3f}{beside}")
             sentences += [f"- {verdict.sentence}" for verdict in verdicts(summary, f"the {name} model")]
     return "\n".join([*lines, "", *sentences])

@@ -123,6 +123,7 @@ def load_model(run: str | Path) -> tuple[Any, Any]:
         If the run is not finished or the folder holds no model.
     """
     import torch
+    from torch import nn
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from topographic.models import register
@@ -133,8 +134,8 @@ def load_model(run: str | Path) -> tuple[Any, Any]:
         raise ValueError(f"{run} holds no model; finish its training first: topo train {run / 'config.yaml'} run={run}")
     source = str(run / "model") if (run / "model").is_dir() else str(run)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device), AutoTokenizer.from_pretrained(source)
+    model = nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return model, AutoTokenizer.from_pretrained(source)
 
 
 def sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:

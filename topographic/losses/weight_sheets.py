@@ -6,6 +6,7 @@ from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import parametrize
 
 __all__ = ["GATES", "READERS", "weight_sheets"]
@@ -72,7 +73,7 @@ def weight_sheets(
     return found
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def _unwrapped(module: Any) -> nn.Module:
     while True:
         if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             module = module.module
@@ -84,7 +85,7 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def _whole(parameter: Tensor) -> Tensor:
     # what FSDP shards is gathered; every process then has the same loss, and its shard gets its part of the gradient
-    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 def _framework_names(module: nn.Module) -> list[str]:
@@ -103,17 +104,17 @@ def _transposed_dense(module: nn.Module, kind: str) -> dict[str, Tensor]:
     return _one_sheet(module, kind, lambda weight: weight.T[None, :, :, None])
 
 
-def _convolution(module: nn.Module, kind: str) -> dict[str, Tensor]:
+def _convolution(module: Any, kind: str) -> dict[str, Tensor]:
     """Weight (out, in / groups, *kernel)."""
     return _one_sheet(module, kind, lambda weight: weight.flatten(2).unflatten(0, (module.groups, -1)))
 
 
-def _transposed_convolution(module: nn.Module, kind: str) -> dict[str, Tensor]:
+def _transposed_convolution(module: Any, kind: str) -> dict[str, Tensor]:
     """Weight (in, out / groups, *kernel)."""
     return _one_sheet(module, kind, lambda weight: weight.flatten(2).unflatten(0, (module.groups, -1)).transpose(1, 2))
 
 
-def _one_sheet(module: nn.Module, kind: str, to_groups: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+def _one_sheet(module: Any, kind: str, to_groups: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Sheet of a weight that ``to_groups`` turns to (groups, outputs per group, inputs per group, kernel)."""
     if kind == "bias":
         return {} if module.bias is None else {"bias": _whole(module.bias)}
@@ -122,7 +123,7 @@ def _one_sheet(module: nn.Module, kind: str, to_groups: Callable[[Tensor], Tenso
     return {"weight": grouped.flatten(0, 1).flatten(1)}
 
 
-def _recurrent(module: nn.Module, kind: str) -> dict[str, Tensor]:
+def _recurrent(module: Any, kind: str) -> dict[str, Tensor]:
     """Sheets of RNN, LSTM and GRU, whose parameters stack the gates along their first axis."""
     names = [name for name, _ in module.named_parameters(recurse=False)]
     if parametrize.is_parametrized(module):

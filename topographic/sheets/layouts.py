@@ -166,7 +166,7 @@ def from_positions(
     def layout(n_units: int, name: str = "sheet", **_: Any) -> Sheet:
         if n_units != n_placed:
             raise ValueError(f"sheet {name!r} has {n_units} units; the given positions place {n_placed}")
-        return Sheet(name=name, positions_mm=positions_mm, extent_mm=extent_mm, wrap=wrap)
+        return Sheet(name=name, positions_mm=torch.as_tensor(positions_mm), extent_mm=extent_mm, wrap=wrap)
 
     return layout
 

@@ -206,9 +206,20 @@ class RunConfig:
 class HasTrainingConfigs(Protocol):
     """Any dataclass with these three fields, such as `RunConfig` or one that also names a model."""
 
-    data: DataConfig
-    spatial: SpatialConfig
-    training: TrainingConfig
+    @property
+    def data(self) -> DataConfig:
+        """The text and its tokens."""
+        ...
+
+    @property
+    def spatial(self) -> SpatialConfig:
+        """The spatial loss."""
+        ...
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The optimisation."""
+        ...
 
 
 def save_config(path: str | Path, config: Any) -> None:

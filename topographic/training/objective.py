@@ -28,8 +28,8 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -249,7 +249,7 @@ class SpatialCorrelation:
     norm: Literal["l1", "l2", "linf"] = "l2"
     seed: int = 0
     name: str = "spatial"
-    per_step: ClassVar[bool] = False
+    per_step: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Refuse what no sheet can satisfy."""
