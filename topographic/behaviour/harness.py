@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from topographic.behaviour.surprisal import evaluation_mode
+from topographic.recording.reading import evaluating
 
 __all__ = ["evaluate_with_harness", "harness_command"]
 
@@ -74,7 +74,7 @@ def evaluate_with_harness(
             f"lm-evaluation-harness has no task {', '.join(unknown) or 'without a name'}; "
             "`topo lm-eval ls tasks` lists its own, task_folder= names a folder of yours"
         )
-    with evaluation_mode(model):
+    with evaluating(model):
         results = lm_eval.simple_evaluate(
             model=HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size),
             tasks=names,

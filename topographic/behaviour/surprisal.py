@@ -1,6 +1,5 @@
 """How probable a causal language model finds every token of a text."""
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,9 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from topographic.recording.reading import evaluating
 from topographic.recording.sites import unwrapped
 
-__all__ = ["PROTOCOLS", "evaluation_mode", "perplexity", "token_log_probabilities"]
+__all__ = ["PROTOCOLS", "perplexity", "token_log_probabilities"]
 
 TokenIds = list[int]
 
@@ -81,7 +81,7 @@ def token_log_probabilities(
     """
     sequences = _sequences(model, tokenizer, texts, protocol, batch_size)
     scores: dict[int, Float[np.ndarray, " _tokens"]] = {}
-    with evaluation_mode(model), tqdm(total=len(sequences), desc="surprisal", disable=not progress) as bar:
+    with evaluating(model), tqdm(total=len(sequences), desc="surprisal", disable=not progress) as bar:
         for chosen in _batches_of_like_length(sequences, batch_size):
             batch = _batch_log_probabilities(model, [sequences[index] for index in chosen])
             scores.update(zip(chosen, batch, strict=True))
@@ -113,29 +113,6 @@ def perplexity(log_probabilities: Sequence[Float[np.ndarray, " _tokens"]]) -> fl
     if not n_tokens:
         raise ValueError("perplexity of no tokens; expected the log-probabilities of at least one token")
     return float(np.exp(-sum(text.sum(dtype=np.float64) for text in log_probabilities) / n_tokens))
-
-
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout and the like off while the block runs, then put every module back as it was.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model.
-
-    Yields
-    ------
-    None
-        Nothing.
-    """
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
 
 
 def _sequences(

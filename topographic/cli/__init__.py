@@ -51,11 +51,17 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):
-        print(_USAGE + "\n".join(f"  {name:<8}{entry[3]}" for name, entry in COMMANDS.items()))
+        lines = [f"  {name:<10}{entry[3]}" for name, entry in COMMANDS.items()]
+        print(
+            _USAGE
+            + "\n".join([*lines, "  lm-eval   The command line of lm-evaluation-harness, which then knows TopoLM."])
+        )
         return 0 if words else 2
     if words[0] == "--version":
         print(importlib.import_module("topographic").__version__)
         return 0
+    if words[0] == "lm-eval":
+        return _harness(words[1:])
     if words[0] not in COMMANDS:
         print(f"topo: unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
@@ -76,6 +82,19 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"topo {name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+    return 0
+
+
+def _harness(words: list[str]) -> int:
+    """Hand the words to lm-evaluation-harness after our model types are registered."""
+    from topographic.behaviour import harness_command
+    from topographic.models import register
+
+    register()
+    try:
+        harness_command(words)
+    except ImportError as error:
+        return _failed("lm-eval", error, 1)
     return 0
 
 
