@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-__all__ = ["load_arrays", "load_json", "save_arrays", "save_json", "sha256_of_file", "write_atomically"]
+__all__ = ["load_arrays", "load_json", "load_noun", "save_arrays", "save_json", "sha256_of_file", "write_atomically"]
 
 
 @contextlib.contextmanager
@@ -113,6 +113,35 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     if header is None:
         raise ValueError(f"{path} has no `topographic` header; expected a file written by this library's save()")
     return arrays, json.loads(header)
+
+
+def load_noun(path: str | Path, noun: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read a file that holds one of the library's nouns.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to read.
+    noun : str
+        Name of the class that is expected.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        The arrays.
+    metadata : dict
+        The JSON metadata.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_arrays`, and if the file holds another noun.
+    """
+    arrays, metadata = load_arrays(path)
+    if metadata.get("noun") != noun:
+        expected = noun if noun.endswith("s") else f"a {noun}"
+        raise ValueError(f"{path} holds a {metadata.get('noun')}; expected {expected}: load it with that class")
+    return arrays, metadata
 
 
 def save_json(path: str | Path, content: Any) -> None:

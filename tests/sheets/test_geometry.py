@@ -6,6 +6,7 @@ from scipy.spatial.distance import cdist
 
 from topographic.sheets import (
     Sheet,
+    adjacency,
     adjacent_pairs,
     distances,
     grid,
@@ -68,6 +69,17 @@ def test_adjacency_on_a_torus_is_regular():
 def test_a_mesh_uses_its_edges():
     sheet = Sheet(name="mesh", positions_mm=torch.zeros(3, 3), edges=[[0, 2], [2, 0], [1, 2]])
     assert adjacent_pairs(sheet).tolist() == [[0, 2], [1, 2], [2, 0], [2, 1]]
+
+
+@pytest.mark.parametrize("contiguity", ["queen", "rook"])
+def test_the_graph_holds_the_pairs_and_nothing_else(contiguity):
+    sheet = permuted_grid((4, 7), "x")
+    graph = adjacency(sheet, contiguity)
+    assert graph.shape == (28, 28)
+    assert set(graph.data.tolist()) == {1}
+    assert sorted(zip(*(axis.tolist() for axis in graph.nonzero()), strict=True)) == [
+        tuple(pair) for pair in adjacent_pairs(sheet, contiguity).tolist()
+    ]
 
 
 def test_unknown_contiguity():

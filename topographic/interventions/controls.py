@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from topographic.maps import Selection
-from topographic.sheets import Sheet, adjacent_pairs
+from topographic.sheets import Sheet, adjacency
 
 __all__ = ["CONTROLS", "connected_control", "layer_control", "model_control"]
 
@@ -113,7 +113,7 @@ def connected_control(
     """
     controls = []
     for selection in selections:
-        graph = _graph(selection.sheet)
+        graph = adjacency(selection.sheet, "rook")
         free = ~selection.mask
         mask = np.zeros_like(free)
         for size in _component_sizes(graph, selection.mask):
@@ -132,11 +132,6 @@ def _draw(taken: np.ndarray, n: int, where: str, generator: np.random.Generator)
     mask = np.zeros(len(taken), bool)
     mask[generator.choice(free, n, replace=False)] = True
     return mask
-
-
-def _graph(sheet: Sheet) -> csr_array:
-    pairs = adjacent_pairs(sheet, "rook").numpy()
-    return csr_array((np.ones(len(pairs), np.int64), (pairs[:, 0], pairs[:, 1])), shape=(sheet.n_units,) * 2)
 
 
 def _component_sizes(graph: csr_array, mask: np.ndarray) -> list[int]:

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from topographic.maps.selection import Selection
 from topographic.maps.unit_map import UnitMap
-from topographic.sheets import Sheet, adjacent_pairs
+from topographic.sheets import adjacency
 
 __all__ = ["CLUSTER_METHODS", "ClusterTest", "cluster_mass_test", "clusters"]
 
@@ -73,7 +73,7 @@ def clusters(
         passing, rule = np.abs(unit_map.values) > threshold, f"{unit_map.statistic} > {threshold:g}"
     # units that fail count as 0; those without a value stop every kind of growth
     values = np.where(np.isnan(unit_map.values), -np.inf, np.where(passing, unit_map.values, 0.0))
-    labels = CLUSTER_METHODS[method](_graph(unit_map.sheet, contiguity), values, min_prominence)
+    labels = CLUSTER_METHODS[method](adjacency(unit_map.sheet, contiguity), values, min_prominence)
     found = [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
     kept = [members for members in found if len(members) >= min_units]
     kept.sort(key=lambda members: -unit_map.values[members].sum())
@@ -169,7 +169,7 @@ def cluster_mass_test(
     largest = np.zeros((n_draws.pop(), 2))
     found: list[tuple[str, np.ndarray, float]] = []
     for site, unit_map in maps.items():
-        graph = _graph(unit_map.sheet, contiguity)
+        graph = adjacency(unit_map.sheet, contiguity)
         found += [(site, *cluster) for cluster in _above(graph, direction * unit_map.values, threshold)]
         for draw, values in enumerate(direction * unit_map.nulls["label"]):
             for members, mass in _above(graph, values, threshold):
@@ -197,11 +197,6 @@ def _tested(
     rule = f"cluster with family-wise p = {p_mass:.3g}"
     selection = Selection(unit_map.site, mask, unit_map.sheet, rule, {**unit_map.provenance, "mass": mass})
     return ClusterTest(selection, len(members), mass, peak, float(unit_map.values[peak]), p_mass, p_size)
-
-
-def _graph(sheet: Sheet, contiguity: str) -> csr_array:
-    pairs = adjacent_pairs(sheet, contiguity).numpy()
-    return csr_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(sheet.n_units,) * 2)
 
 
 def _connected(graph: csr_array, inside: Bool[np.ndarray, " units"]) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from topographic.sheets import Sheet
-from topographic.storage import load_arrays, save_arrays
+from topographic.storage import load_noun, save_arrays
 
 __all__ = ["Selection"]
 
@@ -71,8 +71,8 @@ class Selection:
         path : str or Path
             File to write.
         """
-        sheet_arrays, sheet = self.sheet.to_arrays()
-        arrays = {"mask": self.mask, **{f"sheet.{key}": array for key, array in sheet_arrays.items()}}
+        sheet_arrays, sheet = self.sheet.to_arrays("sheet.")
+        arrays = {"mask": self.mask, **sheet_arrays}
         metadata = {"noun": "Selection", "site": self.site, "rule": self.rule, "sheet": sheet}
         save_arrays(path, arrays, {**metadata, "provenance": dict(self.provenance)})
 
@@ -90,14 +90,11 @@ class Selection:
         Selection
             The selection.
         """
-        arrays, metadata = load_arrays(path)
-        if metadata.get("noun") != "Selection":
-            raise ValueError(f"{path} holds a {metadata.get('noun')}; expected a Selection: load it with that class")
-        sheet_arrays = {key.removeprefix("sheet."): array for key, array in arrays.items() if key.startswith("sheet.")}
+        arrays, metadata = load_noun(path, "Selection")
         return cls(
             site=metadata["site"],
             mask=arrays["mask"],
-            sheet=Sheet.from_arrays(sheet_arrays, metadata["sheet"]),
+            sheet=Sheet.from_arrays(arrays, metadata["sheet"], "sheet."),
             rule=metadata["rule"],
             provenance=metadata["provenance"],
         )

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from topographic.sheets import Sheet
-from topographic.storage import load_arrays, save_arrays
+from topographic.storage import load_noun, save_arrays
 
 __all__ = ["NULLS", "UnitMap"]
 
@@ -90,8 +90,8 @@ class UnitMap:
         path : str or Path
             File to write.
         """
-        sheet_arrays, sheet = self.sheet.to_arrays()
-        arrays = {"values": self.values, **{f"sheet.{key}": array for key, array in sheet_arrays.items()}}
+        sheet_arrays, sheet = self.sheet.to_arrays("sheet.")
+        arrays = {"values": self.values, **sheet_arrays}
         arrays |= {key: array for key, array in (("p", self.p), ("q", self.q)) if array is not None}
         arrays |= {f"null.{key}": maps for key, maps in self.nulls.items()}
         metadata = {"noun": "UnitMap", "site": self.site, "statistic": self.statistic, "sheet": sheet}
@@ -111,20 +111,15 @@ class UnitMap:
         UnitMap
             The map.
         """
-        arrays, metadata = load_arrays(path)
-        if metadata.get("noun") != "UnitMap":
-            raise ValueError(f"{path} holds a {metadata.get('noun')}; expected a UnitMap: load it with that class")
-
-        def under(prefix: str) -> dict[str, np.ndarray]:
-            return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
-
+        arrays, metadata = load_noun(path, "UnitMap")
+        nulls = {key.removeprefix("null."): maps for key, maps in arrays.items() if key.startswith("null.")}
         return cls(
             site=metadata["site"],
             values=arrays["values"],
-            sheet=Sheet.from_arrays(under("sheet."), metadata["sheet"]),
+            sheet=Sheet.from_arrays(arrays, metadata["sheet"], "sheet."),
             statistic=metadata["statistic"],
             p=arrays.get("p"),
             q=arrays.get("q"),
-            nulls=under("null."),
+            nulls=nulls,
             provenance=metadata["provenance"],
         )

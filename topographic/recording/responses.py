@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from topographic.sheets import Sheet
 from topographic.stimuli.stimulus_set import StimulusSet
-from topographic.storage import load_arrays, save_arrays
+from topographic.storage import load_noun, save_arrays
 
 __all__ = ["Responses"]
 
@@ -92,8 +92,8 @@ class Responses:
         path : str or Path
             File to write.
         """
-        sheet_arrays, sheet = self.sheet.to_arrays()
-        arrays = {"values": self.values, **{f"sheet.{key}": array for key, array in sheet_arrays.items()}}
+        sheet_arrays, sheet = self.sheet.to_arrays("sheet.")
+        arrays = {"values": self.values, **sheet_arrays}
         if self.n_tokens is not None:
             arrays["n_tokens"] = self.n_tokens
         save_arrays(
@@ -122,14 +122,11 @@ class Responses:
         Responses
             The responses.
         """
-        arrays, metadata = load_arrays(path)
-        if metadata.get("noun") != "Responses":
-            raise ValueError(f"{path} holds a {metadata.get('noun')}; expected Responses: load it with that class")
-        sheet_arrays = {key.removeprefix("sheet."): array for key, array in arrays.items() if key.startswith("sheet.")}
+        arrays, metadata = load_noun(path, "Responses")
         return cls(
             site=metadata["site"],
             values=arrays["values"],
-            sheet=Sheet.from_arrays(sheet_arrays, metadata["sheet"]),
+            sheet=Sheet.from_arrays(arrays, metadata["sheet"], "sheet."),
             stimuli=StimulusSet.from_json(metadata["stimuli"]),
             n_tokens=arrays.get("n_tokens"),
             provenance=metadata["provenance"],

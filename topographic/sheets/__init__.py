@@ -1,6 +1,7 @@
 """Where units are: sheets, layouts, distances and neighbourhoods."""
 
 from topographic.sheets.geometry import (
+    adjacency,
     adjacent_pairs,
     distances,
     grid_shape,
@@ -24,6 +25,7 @@ __all__ = [
     "NEIGHBORHOODS",
     "Layout",
     "Sheet",
+    "adjacency",
     "adjacent_pairs",
     "distances",
     "from_positions",

@@ -3,12 +3,22 @@
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped
+from scipy.sparse import csr_array
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from topographic.sheets.sheet import Sheet
 
-__all__ = ["NORMS", "adjacent_pairs", "distances", "grid_shape", "lattice_coordinates", "spacing_mm", "to_grid"]
+__all__ = [
+    "NORMS",
+    "adjacency",
+    "adjacent_pairs",
+    "distances",
+    "grid_shape",
+    "lattice_coordinates",
+    "spacing_mm",
+    "to_grid",
+]
 
 
 def distances(
@@ -203,3 +213,20 @@ def adjacent_pairs(sheet: Sheet, contiguity: str = "queen") -> Int64[Tensor, "pa
         pairs = np.concatenate([half, half[:, ::-1]])
     pairs = np.unique(pairs.reshape(-1, 2), axis=0)
     return torch.from_numpy(np.ascontiguousarray(pairs)).long()
+
+
+def adjacency(sheet: Sheet, contiguity: str = "queen") -> csr_array:
+    """Graph of the sheet: 1 where two units are neighbours.
+
+    Parameters
+    ----------
+    sheet, contiguity
+        As in `adjacent_pairs`.
+
+    Returns
+    -------
+    scipy.sparse.csr_array of int64, shape (units, units)
+        Symmetric, without a diagonal.
+    """
+    pairs = adjacent_pairs(sheet, contiguity).numpy()
+    return csr_array((np.ones(len(pairs), np.int64), (pairs[:, 0], pairs[:, 1])), shape=(sheet.n_units,) * 2)

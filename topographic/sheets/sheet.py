@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from topographic.storage import load_arrays, save_arrays
+from topographic.storage import load_noun, save_arrays
 
 __all__ = ["Sheet"]
 
@@ -107,8 +107,13 @@ class Sheet:
         kind = "mesh" if self.edges is not None else "torus" if self.wrap else "sheet"
         return f"Sheet({self.name!r}, {self.n_units} units, {kind}, extent_mm={self.extent_mm})"
 
-    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def to_arrays(self, prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON metadata, for nouns that are stored together with their sheet.
+
+        Parameters
+        ----------
+        prefix : str
+            What the names of the arrays begin with.
 
         Returns
         -------
@@ -117,30 +122,32 @@ class Sheet:
         metadata : dict
             Name, extent, wrap and kind.
         """
-        arrays = {"positions_mm": self.positions_mm.numpy()}
+        arrays = {f"{prefix}positions_mm": self.positions_mm.numpy()}
         if self.edges is not None:
-            arrays["edges"] = self.edges.numpy()
+            arrays[f"{prefix}edges"] = self.edges.numpy()
         extent = None if self.extent_mm is None else list(self.extent_mm)
         return arrays, {"name": self.name, "extent_mm": extent, "wrap": self.wrap, "is_readout": self.is_readout}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Sheet":
+    def from_arrays(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any], prefix: str = "") -> "Sheet":
         """Inverse of `to_arrays`.
 
         Parameters
         ----------
         arrays : dict of str to ndarray
-            ``positions_mm`` (units, 2) and perhaps ``edges`` (edges, 2).
+            ``positions_mm`` (units, 2) and perhaps ``edges`` (edges, 2); others are left alone.
         metadata : dict
             As `to_arrays` returns it.
+        prefix : str
+            What the names of the arrays begin with.
 
         Returns
         -------
         Sheet
             Equal to the sheet that was taken apart.
         """
-        edges = torch.from_numpy(arrays["edges"]) if "edges" in arrays else None
-        return cls(positions_mm=torch.from_numpy(arrays["positions_mm"]), edges=edges, **metadata)
+        edges = torch.from_numpy(arrays[f"{prefix}edges"]) if f"{prefix}edges" in arrays else None
+        return cls(positions_mm=torch.from_numpy(arrays[f"{prefix}positions_mm"]), edges=edges, **metadata)
 
     def save(self, path: str | Path) -> None:
         """Write the sheet to a safetensors file.
@@ -167,9 +174,7 @@ class Sheet:
         Sheet
             The sheet.
         """
-        arrays, metadata = load_arrays(path)
-        if metadata.get("noun") != "Sheet":
-            raise ValueError(f"{path} holds a {metadata.get('noun')}; expected a Sheet: load it with that class")
+        arrays, metadata = load_noun(path, "Sheet")
         return cls.from_arrays(arrays, metadata["sheet"])
 
 
