@@ -1,16 +1,22 @@
 """What was shown: stimulus sets."""
 
 from topographic.stimuli.download import fetch, fetch_published
+from topographic.stimuli.image_sets import IMAGE_SETS, load_images
+from topographic.stimuli.image_stimuli import ImageStimuli, joined
 from topographic.stimuli.localizers import LOCALIZERS, load_localizer
 from topographic.stimuli.minimal_pairs import load_minimal_pairs
 from topographic.stimuli.stimulus_set import StimulusSet
 from topographic.stimuli.word_sequences import sentence_blocks, word_runs
 
 __all__ = [
+    "IMAGE_SETS",
     "LOCALIZERS",
+    "ImageStimuli",
     "StimulusSet",
     "fetch",
     "fetch_published",
+    "joined",
+    "load_images",
     "load_localizer",
     "load_minimal_pairs",
     "sentence_blocks",
