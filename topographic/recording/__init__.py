@@ -2,6 +2,8 @@
 
 from topographic.recording.checksum import weights_checksum
 from topographic.recording.hooks import edit, tap
+from topographic.recording.images import IMAGE_POOLINGS, low_level_responses, record_images
+from topographic.recording.preparation import Preparation
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.record import POOLINGS, record
 from topographic.recording.replacements import (
@@ -17,18 +19,22 @@ from topographic.recording.sites import find_sites
 from topographic.recording.swaps import SwapDifferences, record_swaps
 
 __all__ = [
+    "IMAGE_POOLINGS",
     "POOLINGS",
+    "Preparation",
     "Responses",
     "SwapDifferences",
     "SwappedWords",
     "edit",
     "embedding_matched_word",
     "find_sites",
+    "low_level_responses",
     "random_word",
     "readout",
     "readout_kernel",
     "readout_sheet",
     "record",
+    "record_images",
     "record_swaps",
     "same_class_word",
     "single_token_words",

@@ -13,6 +13,7 @@ from topographic.recording.hooks import tap
 from topographic.recording.reading import (
     batches,
     caller,
+    check_finite,
     check_fit,
     check_layout_names,
     evaluating,
@@ -113,7 +114,7 @@ def record(
                 call(ids, shown)
             for site in names:
                 response = _pool(site, heard.get(site), pooled, POOLINGS[pooling])
-                _check_finite(site, response, stimuli, indices)
+                check_finite(site, response, stimuli, indices)
                 if site not in sheets:
                     sheets[site] = sheet_of(layout, site, response.shape[1])
                     values[site] = np.empty((len(texts), response.shape[1]), np.float32)
@@ -138,18 +139,6 @@ def _pool(
     mask = pooled.to(heard.device).unsqueeze(-1)
     # filled, not multiplied: a pad may be NaN
     return pool(heard.float().masked_fill(~mask, 0.0), mask)
-
-
-def _check_finite(
-    site: str, response: Float[Tensor, "batch units"], stimuli: StimulusSet, indices: Sequence[int]
-) -> None:
-    bad = torch.nonzero(~response.isfinite().all(dim=1)).flatten().tolist()
-    if bad:
-        item = indices[bad[0]]
-        raise ValueError(
-            f"site {site!r} gives NaN or infinity for item {item} ({stimuli.items[item][:40]!r}) and {len(bad) - 1} "
-            "others of its batch; check the model's weights, or load it in float32"
-        )
 
 
 def _last(
