@@ -162,10 +162,10 @@ def sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], 
     """
     if command.sites is not None:
         return command.sites, LAYOUTS[command.layout]
-    if not hasattr(model, "sheets"):
+    sheets = model.sheets() if hasattr(model, "sheets") else {}
+    if not sheets:
         raise ValueError(
             f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
             "sites='transformer.h.*.attn' layout=grid"
         )
-    sheets = model.sheets()
     return list(sheets), sheets

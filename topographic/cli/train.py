@@ -11,26 +11,34 @@ __all__ = ["ModelConfig", "TrainCommand", "build_model", "train_model"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model: one of our decoder's presets, perhaps changed, or any Hugging Face causal model."""
+    """Which model: a preset, perhaps changed, any causal architecture of transformers, or a pretrained model."""
 
     preset: str = "small"
-    """Preset of our decoder: paper, small, mini, demo or tiny."""
+    """TopoLM: paper, small, mini, demo or tiny; as published: nanogpt, gpt2 or gpt_neo; for two cores: nanogpt_demo,
+    gpt2_demo or gpt_neo_demo."""
+    model_type: str | None = None
+    """A causal architecture of transformers, such as gpt2, gpt_neo or llama, with fresh weights in place of a preset;
+    sizes that are not given are those of transformers, often billions of parameters."""
     pretrained: str | None = None
     """Name or folder of a Hugging Face causal model to start from in place of a preset."""
+    config: dict[str, Any] | None = None
+    """Further fields by the architecture's own names, for example {intermediate_size: 512}."""
     seed: int = 0
     """Seed of the initial weights."""
+    vocab_size: int | None = None
+    """Entries of the vocabulary; by default those of the tokenizer, rounded up to a multiple of 64."""
     n_layer: int | None = None
-    """Blocks; every block carries two sheets."""
+    """Blocks; every block of TopoLM carries two sheets."""
     n_embd: int | None = None
-    """Width, the number of units of a sheet."""
+    """Width; the number of units of a sheet of TopoLM."""
     n_head: int | None = None
     """Attention heads."""
     n_positions: int | None = None
     """Longest context in tokens."""
     dropout: float | None = None
     """Dropout everywhere."""
-    sheet_point: Literal["pre_residual", "post_residual"] | None = None
-    """Whether a sheet is a branch's output (the paper) or the stream after the branch."""
+    sheet_point: Literal["pre_residual", "post_residual", "none"] | None = None
+    """Whether a sheet is a branch's output (the paper) or the stream after the branch, or there are none."""
     head_tiles: bool | None = None
     """Replace the attention output projection by head tiles."""
     extra_projection: bool | None = None
@@ -42,15 +50,25 @@ class ModelConfig:
     wrap: bool | None = None
     """Join opposite edges of every sheet."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is said twice."""
+        if twice := sorted({*self._given(), "vocab_size"} & set(self.config or {})):
+            raise ValueError(f"model.config gives {twice[0]}; give it as model.{twice[0]} only")
+        if self.pretrained is not None and self.model_type is not None:
+            raise ValueError(f"model.pretrained={self.pretrained!r} with model_type={self.model_type!r}; give either")
+
     def changes(self) -> dict[str, Any]:
-        """What differs from the preset.
+        """What differs from the preset, or from the defaults of the architecture.
 
         Returns
         -------
         dict
             The fields that are given.
         """
-        own = {"preset", "pretrained", "seed"}
+        return {**(self.config or {}), **self._given()}
+
+    def _given(self) -> dict[str, Any]:
+        own = {"preset", "model_type", "pretrained", "config", "seed"}
         given = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in own}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -91,8 +109,17 @@ def train_model(command: TrainCommand) -> Path:
     tokenizer = load_tokenizer(command.data)
     model = build_model(command.model, tokenizer)
     folder = train(model, tokenizer, command, Path(command.run), overwrite=command.overwrite)
-    print(f"finished: {folder}; next: topo map {folder}")
+    print(f"finished: {folder}; next: topo map {folder}{_sites_to_map(model)}")
     return Path(folder)
+
+
+def _sites_to_map(model: Any) -> str:
+    """Words that `topo map` needs for a model that carries no sheets."""
+    from topographic.recording import FIRST_MLP_LAYERS
+
+    if hasattr(model, "sheets") and model.sheets():
+        return ""
+    return f" sites='{FIRST_MLP_LAYERS.get(model.config.model_type, 'PATTERN')}'"
 
 
 def build_model(config: ModelConfig, tokenizer: Any) -> Any:
@@ -113,12 +140,13 @@ def build_model(config: ModelConfig, tokenizer: Any) -> Any:
     Raises
     ------
     ValueError
-        If a pretrained model is given together with changes of a preset, or its vocabulary is too small.
+        If a pretrained model is given together with changes, the vocabulary is smaller than the tokenizer's, or as
+        `topographic.models.architecture` and `fresh_model` say.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    from topographic.models import TopoLMForCausalLM, preset, register
+    from topographic.models import architecture, fresh_model, preset, register
 
     if config.pretrained is not None:
         if config.changes():
@@ -131,10 +159,13 @@ def build_model(config: ModelConfig, tokenizer: Any) -> Any:
                 f"use its own: data.tokenizer={config.pretrained}"
             )
         return model
-    tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        # a multiple of 64 keeps the output matrix product fast
-        return TopoLMForCausalLM(
-            preset(config.preset, vocab_size=64 * -(-len(tokenizer) // 64), **tokens, **config.changes())
+    if config.vocab_size is not None and config.vocab_size < len(tokenizer):
+        raise ValueError(
+            f"model.vocab_size={config.vocab_size} and the tokenizer knows {len(tokenizer)} tokens; give as many"
         )
+    tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    # a multiple of 64 keeps the output matrix product fast
+    changes = {"vocab_size": 64 * -(-len(tokenizer) // 64), **config.changes()}
+    if config.model_type is not None:
+        return fresh_model(architecture(config.model_type, changes, special_tokens=tokens), seed=config.seed)
+    return fresh_model(preset(config.preset, **{**tokens, **changes}), seed=config.seed)
