@@ -22,7 +22,7 @@ from topographic.training.data import Tokens, prepare_tokens
 from topographic.training.objective import Objective, SpatialCorrelation
 from topographic.training.record import RunRecord, device_name, git_commit, versions
 
-__all__ = ["spatial_objective", "train", "training_arguments"]
+__all__ = ["rehearse", "spatial_objective", "train", "training_arguments"]
 
 # what a run folder holds; nothing else is ever deleted
 _OURS = ("config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "maps", "report.html")
@@ -79,7 +79,7 @@ def train(
     _require_extras(config.training)
     _check_fit(model, tokenizer, config)
     objective = spatial_objective(model, config.spatial, seed=config.training.seed)
-    _rehearse(model, objective)
+    rehearse(model, objective)
     folder = Path(run_folder)
     if os.environ.get("RANK", "0") == "0":
         _open_run_folder(folder, config, resume=resume, overwrite=overwrite)
@@ -224,6 +224,31 @@ def training_arguments(config: TrainingConfig, run_folder: Path, *, evaluates: b
     return arguments
 
 
+def rehearse(model: nn.Module, objective: Objective) -> None:
+    """Let an objective hear four tokens, so that a sheet that cannot be is refused before anything is made.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model, left as it was.
+    objective : Objective
+        Its objective.
+
+    Raises
+    ------
+    ValueError
+        If a site is no module, or its sheet does not hold the neighbourhoods that are asked for.
+    """
+    was_training = model.training
+    tokens = torch.zeros(2, 2, dtype=torch.int64, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad(), objective.listen(model.eval()):
+            model(input_ids=tokens)
+        objective(torch.zeros((), device=tokens.device), draw=0)
+    finally:
+        model.train(was_training)
+
+
 def _require_extras(config: TrainingConfig) -> None:
     if importlib.util.find_spec("accelerate") is None:
         raise ImportError("training needs accelerate, which is not installed; run `pip install 'topographic[train]'`")
@@ -293,18 +318,6 @@ def _check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: Has
         raise ValueError(
             "training.early_stopping_patience is set and data.validation_fraction is 0; hold some documents out"
         )
-
-
-def _rehearse(model: nn.Module, objective: Objective) -> None:
-    """Let the objective hear four tokens, so that a sheet that cannot be is refused before anything is made."""
-    was_training = model.training
-    tokens = torch.zeros(2, 2, dtype=torch.int64, device=next(model.parameters()).device)
-    try:
-        with torch.no_grad(), objective.listen(model.eval()):
-            model(input_ids=tokens)
-        objective(torch.zeros((), device=tokens.device), draw=0)
-    finally:
-        model.train(was_training)
 
 
 def _whole_steps(tokens: Tokens, config: TrainingConfig, n_processes: int) -> tuple[dict[str, Dataset | None], int]:
