@@ -3,16 +3,31 @@ from pathlib import Path
 import pytest
 
 from topographic.cli.arguments import parse_command
+from topographic.cli.cells import rehearse_cells
 from topographic.cli.demo import RECIPE
+from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import TrainCommand
 
-RECIPES = [RECIPE, *sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))]
+FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
+SWEEPS = [path for path in FILES if "sweep" in path.name]
+RECIPES = [RECIPE, *(path for path in FILES if path not in SWEEPS)]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
 def test_every_shipped_recipe_fits_its_dataclass(recipe):
     command = parse_command("train", TrainCommand, "", [str(recipe)])
     assert isinstance(command, TrainCommand)
+
+
+@pytest.mark.parametrize("recipe", SWEEPS, ids=lambda path: path.name)
+def test_every_shipped_sweep_can_be_trained_and_has_three_seeds_of_each_model(recipe):
+    cells = parse_command("sweep", SweepCommand, "", [str(recipe)]).cells()
+    rehearse_cells(cells)
+    seeds = {}
+    for cell in cells:
+        seeds.setdefault(str(cell.levels), set()).add(cell.seed)
+    assert all(len(found) >= 3 for found in seeds.values())
+    assert any(cell.recipe.spatial.weight == 0 for cell in cells), "without a control there is no trade-off"
 
 
 def test_the_paper_recipe_is_the_paper():

@@ -29,6 +29,7 @@ COMMANDS = {
         "evaluate",
         "Measure what the TopoLM paper measures, each number beside its null.",
     ),
+    "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }
 

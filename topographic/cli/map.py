@@ -36,8 +36,8 @@ class MapCommand:
     """A run folder, or the name or folder of any Hugging Face causal model."""
     contrasts: list[str] = field(default_factory=lambda: ["language", "nouns_verbs"])
     """Which contrasts: language (sentences - nonword strings), syntax (sentences - word lists), nouns_verbs."""
-    sites: str | None = None
-    """Wildcard over module names; by default the sheets a topographic model carries."""
+    sites: str | list[str] | None = None
+    """Wildcards over module names; by default the sheets a topographic model carries."""
     layout: Literal["grid", "permuted_grid"] = "grid"
     """Layout of sites for which the model carries no sheet."""
     fwhm_mm: float = 0.0
@@ -52,6 +52,8 @@ class MapCommand:
     """Items per forward pass."""
     seed: int = 0
     """Seed of the nulls."""
+    nulls: bool = True
+    """Keep the null maps beside the maps, so that anything else can be tested on them later."""
     out: str | None = None
     """Folder for the maps; RUN/maps by default, needed for a model that is no run."""
 
@@ -97,7 +99,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
             exchangeable=command.exchangeable,
             seed=command.seed,
         )
-        kept = summary.save(folder)
+        kept = summary.save(folder, nulls=command.nulls)
         stimuli.save(kept / "stimuli.json")
         print(f"{summary.contrast}: {kept}")
         summaries.append(summary)

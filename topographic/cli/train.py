@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from topographic.training.config import DataConfig, SpatialConfig, TrainingConfig
+from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
 
 __all__ = ["ModelConfig", "TrainCommand", "build_model", "train_model"]
 
@@ -87,6 +87,8 @@ class TrainCommand:
     """The text and its tokens."""
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     """The spatial loss."""
+    smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
+    """The smoothness of weights (TopoNets)."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The optimisation."""
 
