@@ -1,12 +1,13 @@
 """`topo train`: from a recipe to a run folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
 
-__all__ = ["ModelConfig", "TrainCommand", "build_model", "train_model"]
+__all__ = ["ModelConfig", "TrainCommand", "build_model", "carries_sheets", "shape_of", "train_model"]
 
 
 @dataclass(frozen=True)
@@ -111,17 +112,19 @@ def train_model(command: TrainCommand) -> Path:
     tokenizer = load_tokenizer(command.data)
     model = build_model(command.model, tokenizer)
     folder = train(model, tokenizer, command, Path(command.run), overwrite=command.overwrite)
-    print(f"finished: {folder}; next: topo map {folder}{_sites_to_map(model)}")
+    print(f"finished: {folder}; next: topo map {folder}{_sites_to_map(command, model)}")
     return Path(folder)
 
 
-def _sites_to_map(model: Any) -> str:
+def _sites_to_map(command: TrainCommand, model: Any) -> str:
     """Words that `topo map` needs for a model that carries no sheets."""
     from topographic.recording import FIRST_MLP_LAYERS
 
     if hasattr(model, "sheets") and model.sheets():
         return ""
-    return f" sites='{FIRST_MLP_LAYERS.get(model.config.model_type, 'PATTERN')}'"
+    first = [FIRST_MLP_LAYERS.get(model.config.model_type, "PATTERN")]
+    named = command.smoothness.sites or command.spatial.sites or first
+    return f" sites='{named[0]}'" if len(named) == 1 else f" sites='[{', '.join(named)}]'"
 
 
 def build_model(config: ModelConfig, tokenizer: Any) -> Any:
@@ -148,7 +151,7 @@ def build_model(config: ModelConfig, tokenizer: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from topographic.models import architecture, fresh_model, preset, register
+    from topographic.models import fresh_model, register
 
     if config.pretrained is not None:
         if config.changes():
@@ -167,7 +170,48 @@ def build_model(config: ModelConfig, tokenizer: Any) -> Any:
         )
     tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     # a multiple of 64 keeps the output matrix product fast
-    changes = {"vocab_size": 64 * -(-len(tokenizer) // 64), **config.changes()}
+    shape = shape_of(config, vocab_size=64 * -(-len(tokenizer) // 64), special_tokens=tokens)
+    return fresh_model(shape, seed=config.seed)
+
+
+def shape_of(
+    config: ModelConfig, *, vocab_size: int | None = None, special_tokens: Mapping[str, int | None] | None = None
+) -> Any:
+    """Configuration of a model with fresh weights.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        A preset or an architecture, not a pretrained model.
+    vocab_size : int, optional
+        Entries of the vocabulary where ``config`` does not say; by default those of the preset or the architecture.
+    special_tokens : mapping of str to int or None, optional
+        As `topographic.models.architecture` takes them.
+
+    Returns
+    -------
+    PreTrainedConfig
+        As `topographic.models.preset` or `architecture` returns it.
+    """
+    from topographic.models import architecture, preset
+
+    changes = {**({} if vocab_size is None else {"vocab_size": vocab_size}), **config.changes()}
     if config.model_type is not None:
-        return fresh_model(architecture(config.model_type, changes, special_tokens=tokens), seed=config.seed)
-    return fresh_model(preset(config.preset, **{**tokens, **changes}), seed=config.seed)
+        return architecture(config.model_type, changes, special_tokens=special_tokens)
+    return preset(config.preset, **{**(special_tokens or {}), **changes})
+
+
+def carries_sheets(config: ModelConfig) -> bool:
+    """Whether it is our decoder with sheets of its own, whose layout has a seed.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Which model.
+
+    Returns
+    -------
+    bool
+        False for pretrained models, whose weights and sheets are what they are.
+    """
+    return config.pretrained is None and getattr(shape_of(config), "sheet_point", "none") != "none"

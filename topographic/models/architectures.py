@@ -70,7 +70,7 @@ def architecture(
     tokens = {name: token for name, token in (special_tokens or {}).items() if name in own}
     if tokens.get("pad_token_id") in (tokens.get("bos_token_id"), tokens.get("eos_token_id")):
         tokens["pad_token_id"] = None
-    fields = tokens
+    fields: dict[str, Any] = {**tokens}
     for mapping in settings:
         fields |= _translated(mapping, model_type, config_class)
     depth = fields.get("num_layers")
