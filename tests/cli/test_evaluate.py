@@ -10,6 +10,7 @@ from topographic.cli import evaluate as room
 from topographic.cli.arguments import parse_command
 from topographic.cli.evaluate import EvaluateCommand, evaluate
 from topographic.cli.suites import SUITES
+from topographic.maps import Selection, UnitMap
 
 FAST = {"quick": True, "fwhm_mm": [2.0], "lesion_draws": 1, "lesion_pairs": 1, "batch_size": 64}
 PARTS = ["network", "clusters", "profiles", "word_classes", "minimal_pairs", "lesions"]
@@ -83,6 +84,20 @@ def test_every_number_stands_beside_its_null_and_the_published_one(evaluation):
         lesions = list(csv.DictReader(opened))
     assert {row["measure"] for row in lesions} >= {"perplexity", "accuracy"}
     assert all(float(row["p (connected)"]) >= 0.5 for row in lesions), "one draw cannot give a smaller p"
+
+
+def test_maps_and_networks_are_kept_as_nouns(evaluation):
+    for part, kind, n_names in (("network", "maps", 1), ("clusters", "maps", 1), ("word_classes", "maps", 4)):
+        files = sorted((evaluation / part / kind).glob("*/*.safetensors"))
+        assert len(files) == n_names * 4, "one per sheet"
+        kept = UnitMap.load(files[0])
+        assert kept.sheet.is_readout
+        assert kept.values.shape == (36,)
+        assert kept.nulls == {}
+    with open(evaluation / "network" / "rules.csv", newline="") as opened:
+        q = next(csv.DictReader(opened))
+    network = [Selection.load(file) for file in (evaluation / "network" / "selections" / "q_length_none").iterdir()]
+    assert sum(one.n_selected for one in network) == int(q["units"])
 
 
 def test_the_same_command_measures_nothing_again(evaluation, tiny_model, monkeypatch):

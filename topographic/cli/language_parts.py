@@ -1,6 +1,7 @@
 """The language parts of a suite: network, clusters and response profiles, beside the published numbers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,17 @@ from topographic.report.findings import Findings, Picture, Table
 from topographic.report.profile_figures import draw_profiles
 from topographic.report.site_names import site_labels
 
-__all__ = ["language_clusters", "language_network", "language_profiles", "map_picture", "significant_clusters"]
+__all__ = [
+    "language_clusters",
+    "language_network",
+    "language_profiles",
+    "map_picture",
+    "significant_clusters",
+    "under",
+]
 
 _CONTRAST = ("sentences", "nonwords")
+_NAME = "-".join(_CONTRAST)
 _SWJN = ("sentences", "words", "jabberwocky", "nonwords")
 _RULES = {"q": "q < .05 and t > 0", "top": "top 1 % of all units", "effect_size": "Cohen's d > 0.8"}
 _MIN_UNITS = {"components": 10, "watershed": 10, "published": 25}
@@ -51,7 +60,7 @@ def language_network(bench: Bench, choices: Choices) -> Findings:
         Sizes and stability over all sheets and by sheet, and the maps.
     """
     responses = bench.recorded("localizer")
-    rows, notes = [], []
+    rows, notes, networks = [], [], {}
     sheets: dict[str, dict[str, Any]] = {site: {"sheet": name} for site, name in site_labels(list(responses)).items()}
     for rule in LOCALIZER_RULES:
         stable = split_half_stability(responses, *_CONTRAST, rule=rule, n_draws=choices.n_draws, seed=choices.seed)
@@ -63,6 +72,7 @@ def language_network(bench: Bench, choices: Choices) -> Findings:
             except ValueError as error:  # lengths that do not overlap cannot be matched; the page has to say so
                 notes.append(f"Length {length}: not possible. {error}")
                 continue
+            networks |= under(f"{rule}_length_{length}", found)
             row = {"rule": _RULES[rule], "length": length, **_size(found)}
             if length == "none":
                 row |= _stability(stable[-1].to_row()) | (_PUBLISHED_SHARE if rule == "q" else {})
@@ -96,6 +106,8 @@ def language_network(bench: Bench, choices: Choices) -> Findings:
             for width, one in maps.items()
         ],
         list(dict.fromkeys(notes)),
+        {name: one for width, drawn in maps.items() for name, one in under(f"{_NAME}_fwhm_{width}", drawn).items()},
+        networks,
     )
 
 
@@ -116,11 +128,12 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
     """
     responses = bench.recorded("localizer")
     labels = site_labels(list(responses))
-    counts, significant = [], []
+    counts, significant, tested, pieces = [], [], {}, {}
     for fwhm_mm in choices.fwhm_mm:
         maps = localizer_maps(responses, *_CONTRAST, fwhm_mm=fwhm_mm)
         for method, at_least in _MIN_UNITS.items():
             found = [each for one in maps.values() for each in clusters(one, method=method, min_units=at_least)]
+            pieces |= under(f"{method}_fwhm_{fwhm_mm:g}", _numbered(found))
             sizes = [cluster.n_selected for cluster in found]
             row = {"FWHM (mm)": fwhm_mm, "method": method, "at least": at_least, "clusters": len(sizes)}
             row |= {"units": sum(sizes), "median size": float(np.median(sizes)) if sizes else None}
@@ -128,7 +141,10 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
             counts.append(row | (_PUBLISHED_CLUSTERS if method == "published" and fwhm_mm == 2 else {}))
         options = {"fwhm_mm": fwhm_mm, "n_draws": choices.n_draws, "seed": choices.seed}
         drawn = {site: t_map(one, *_CONTRAST, **options) for site, one in responses.items()}
-        for one in significant_clusters(drawn, choices.cluster_threshold):
+        passed = significant_clusters(drawn, choices.cluster_threshold)
+        tested |= under(f"{_NAME}_fwhm_{fwhm_mm:g}", drawn)
+        pieces |= under(f"significant_fwhm_{fwhm_mm:g}", _numbered([one.selection for one in passed]))
+        for one in passed:
             row = {"FWHM (mm)": fwhm_mm, "sheet": labels[one.selection.site], "units": one.n_units, "mass": one.mass}
             significant.append(row | {"peak t": one.peak_value, "p (mass)": one.p_mass, "p (size)": one.p_size})
     return Findings(
@@ -142,6 +158,8 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
             Table("counts", "Clusters by definition", counts, "Published: code and counts of the paper do not agree."),
             Table("test", f"{len(significant)} clusters with family-wise p <= .05", significant),
         ],
+        maps=tested,
+        selections=pieces,
     )
 
 
@@ -258,6 +276,34 @@ def significant_clusters(
         By mass, the largest first.
     """
     return [test for test in cluster_mass_test(maps, threshold=threshold, sign=sign) if test.p_mass <= alpha]
+
+
+def under(name: str, nouns: Mapping[str, Any]) -> dict[str, Any]:
+    """Nouns by a common name and their own, as `Findings` keeps them: without null maps, which are large.
+
+    Parameters
+    ----------
+    name : str
+        What they have in common.
+    nouns : mapping of str to UnitMap or Selection
+        By site, for example.
+
+    Returns
+    -------
+    dict of str to UnitMap or Selection
+        By "<name>/<their own>".
+    """
+    lean = {own: replace(one, nulls={}) if isinstance(one, UnitMap) else one for own, one in nouns.items()}
+    return {f"{name}/{own}": noun for own, noun in lean.items()}
+
+
+def _numbered(found: Sequence[Selection]) -> dict[str, Selection]:
+    """Clusters by sheet and number on it."""
+    sites = [one.site for one in found]
+    return {
+        f"{site}_{sites[:index].count(site) + 1}": one
+        for index, (site, one) in enumerate(zip(sites, found, strict=True))
+    }
 
 
 def _size(found: Mapping[str, Selection]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topographic.cli.bench import Bench, Choices
-from topographic.cli.language_parts import map_picture, significant_clusters
+from topographic.cli.language_parts import map_picture, significant_clusters, under
 from topographic.maps import ClusterTest, MapSummary, MoransI, Referenced, summarize
 from topographic.recording import Responses
 from topographic.report.findings import Findings, Picture, Table
@@ -60,7 +60,7 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
     Findings
         Moran's I with its three references and the significant clusters, over all sheets and by sheet.
     """
-    means, by_depth, pictures = [], [], []
+    means, by_depth, pictures, maps = [], [], [], {}
     contrasts = word_contrasts(bench)
     for fwhm_mm in choices.fwhm_mm:
         curves, labels = {}, {}
@@ -79,6 +79,7 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
                 line = {"contrast": name, "FWHM (mm)": fwhm_mm, "sheet": labels[row.site]}
                 by_depth.append(line | _references(row.morans_i) | _cluster_cells(here))
             slug = name.replace(" - ", "-").replace(" ", "_").replace("(", "").replace(")", "")
+            maps |= under(f"{slug}_fwhm_{fwhm_mm:g}", summary.maps)
             title = f"{name}, FWHM {fwhm_mm:g} mm"
             pictures.append(map_picture(f"{slug}_fwhm_{fwhm_mm:g}", title, summary.maps))
         # the floor depends on sheet and readout, hardly on the contrast: one line stands for all
@@ -95,6 +96,7 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
         "the contrast, and of units that prefer the second.",
         [Table("means", "Means over sheets", means, _NOTE), Table("depth", "By sheet", by_depth)],
         pictures,
+        maps=maps,
     )
 
 
