@@ -9,8 +9,11 @@ from topographic.interventions import ablate
 
 def test_grammar_is_what_the_function_says(tiny_bench):
     found = grammar(tiny_bench, Choices())
-    scores = minimal_pairs(tiny_bench.model, tiny_bench.tokenizer, tiny_bench.minimal_pairs(), progress=False)
-    phenomena, paradigms = (table.rows for table in found.tables)
+    pairs = tiny_bench.minimal_pairs()
+    scores = minimal_pairs(tiny_bench.model, tiny_bench.tokenizer, pairs, progress=False)
+    passages = tiny_bench.passages(pairs)
+    surprisal = token_log_probabilities(tiny_bench.model, tiny_bench.tokenizer, passages, progress=False)
+    phenomena, texts, paradigms = (table.rows for table in found.tables)
     assert {row["phenomenon"]: row["accuracy"] for row in phenomena} == {
         row["name"]: row["accuracy"] for row in (*scores.by_phenomenon(), scores.overall())
     }
@@ -19,7 +22,8 @@ def test_grammar_is_what_the_function_says(tiny_bench):
     assert (agreement["TopoLM (published)"], agreement["control (published)"]) == (0.7093, 0.8423)
     assert agreement["low"] < agreement["accuracy"] < agreement["high"]
     assert phenomena[-1]["TopoLM (published)"] == 0.7071
-    assert "Perplexity of 64 passages (good sentences)" in found.text
+    assert texts == [{"text": "good sentences", "passages": 64, "perplexity": pytest.approx(perplexity(surprisal))}]
+    assert found.notes == ([f"{scores.n_ties} of 64 pairs tie."] if scores.n_ties else [])
 
 
 def test_lesions_stand_beside_their_controls(tiny_bench):

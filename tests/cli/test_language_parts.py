@@ -62,7 +62,10 @@ def test_the_network_is_found_stable_and_beside_the_published_share(tiny_bench):
     assert [row["sheet"] for row in sheets] == ["layer 0 attn", "layer 1 attn"]
     assert sum(row["units (q)"] for row in sheets) == q["units"]
     assert all(row["Dice (q)"] > 0.8 for row in sheets)
-    assert [picture.name for picture in found.pictures] == ["maps_fwhm_0", "maps_fwhm_2"]
+    assert [(picture.name, picture.headline) for picture in found.pictures] == [
+        ("maps_fwhm_0", True),
+        ("maps_fwhm_2", False),
+    ]
     assert found.notes == []
     assert "nonwords 12." in found.text
     assert list(found.maps) == [f"sentences-nonwords_fwhm_{width}/{site}" for width in (0, 2) for site in SHEETS]
@@ -83,6 +86,8 @@ def test_clusters_are_counted_and_tested(tiny_bench):
     found = language_clusters(bench_of(tiny_bench, planted()), CHOICES)
     counts, tests = (table.rows for table in found.tables)
     by_method = {(row["FWHM (mm)"], row["method"]): row for row in counts}
+    passed = by_method[0.0, "family-wise p <= .05"]
+    assert (passed["clusters"], passed["units"]) == (2, sum(row["units"] for row in tests if row["FWHM (mm)"] == 0))
     components = by_method[0.0, "components"]
     assert (components["clusters"], components["at least"]) == (2, 10)
     assert 32 <= components["units"] <= 38

@@ -41,3 +41,9 @@ def test_what_a_part_reads_is_in_its_key(tiny_bench, suite, name, part):
     found = part.measure(tiny_bench, choices)
     assert vars(choices)["read"] - {"batch_size"} == set(part.choices)
     assert found.tables
+    # a report shows something of every part, and only columns that are there
+    shown = [table for table in found.tables if table.headline]
+    assert shown
+    for table in shown:
+        assert table.keys
+        assert not table.rows or {*table.keys, *table.headline} <= set(table.columns), table.name

@@ -7,7 +7,7 @@ from torch import nn
 
 from topographic.behaviour import minimal_pairs, perplexity, token_log_probabilities
 from topographic.cli.bench import Bench, Choices
-from topographic.interventions import LesionEffect, lesion_effects
+from topographic.interventions import CONTROLS, LesionEffect, lesion_effects
 from topographic.report.findings import Findings, Table
 
 __all__ = ["grammar", "lesions"]
@@ -57,18 +57,25 @@ def grammar(bench: Bench, choices: Choices) -> Findings:
     paradigms = [
         {"paradigm": row["name"], "phenomenon": row["phenomenon"], **_accuracy(row)} for row in scores.by_paradigm()
     ]
+    text = {"text": "good sentences" if bench.text is None else bench.text, "passages": len(passages)}
+    text |= {"perplexity": perplexity(surprisal)}
     return Findings(
         "Minimal pairs",
         "Share of pairs whose grammatical sentence is the more probable one, with 95 % intervals over pairs; chance is "
-        f"0.5. Each sentence is scored whole after the beginning-of-text token, pads never. {scores.n_ties} of "
-        f"{len(scores.good)} pairs tie and count as wrong. Perplexity of {len(passages)} passages "
-        f"({'good sentences' if bench.text is None else bench.text}): {perplexity(surprisal):.2f}.",
+        "0.5, a tie counts as wrong. Each sentence is scored whole after the beginning-of-text token, pads never.",
         [
             Table(
-                "phenomena", "By phenomenon", rows, "Published: BLiMP, its pads scored; other pairs are other numbers."
+                "phenomena",
+                "By phenomenon",
+                rows,
+                "Published: BLiMP, its pads scored; other pairs are other numbers.",
+                keys=("phenomenon",),
+                headline=("pairs", "accuracy", "low", "high", "TopoLM (published)", "control (published)"),
             ),
+            Table("perplexity", "Perplexity", [text], keys=("text",), headline=("passages", "perplexity")),
             Table("paradigms", "By paradigm", paradigms),
         ],
+        notes=[f"{scores.n_ties} of {len(scores.good)} pairs tie."] if scores.n_ties else [],
     )
 
 
@@ -123,7 +130,21 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
         "units of the model, random units of the same sheets, connected patches of the same sizes on the same sheets "
         f"({choices.lesion_draws} draws each). p: share of control lesions that change the measure at least as much, "
         "in either direction.",
-        [Table("lesions", "Effects with their controls", rows, "The paper reports no numbers for its lesions.")],
+        [
+            Table(
+                "lesions",
+                "Effects with their controls",
+                rows,
+                "The paper reports no numbers for its lesions.",
+                keys=("size", "measure"),
+                headline=(
+                    "units",
+                    "intact",
+                    "lesion",
+                    *(column for kind in CONTROLS for column in (kind, f"p ({kind})")),
+                ),
+            )
+        ],
         (),
         notes,
     )

@@ -13,7 +13,7 @@ from topographic.cli.suites import SUITES, Part
 from topographic.report.findings import load_findings, save_findings, write_findings
 from topographic.storage import save_json
 
-__all__ = ["EvaluateCommand", "evaluate"]
+__all__ = ["EvaluateCommand", "evaluate", "evaluation_folder"]
 
 # a look at everything in about a minute on a small model; p values go down to 1 / 21 only
 _QUICK_DRAWS, _QUICK_LESION_DRAWS = 20, 3
@@ -128,7 +128,7 @@ def evaluate(command: EvaluateCommand) -> Path:
     run = Path(command.run)
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
-    folder = Path(command.out) if command.out is not None else run / "evaluation"
+    folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)
     bench, choices = _bench(command, folder), command.choices()
     material, parts = bench.material(), {}
     bar = tqdm(SUITES[command.suite].items(), desc="evaluate", unit="part", disable=None)
@@ -140,11 +140,29 @@ def evaluate(command: EvaluateCommand) -> Path:
             save_findings(folder / name, part.measure(bench, choices), key)
             findings = load_findings(folder / name, key)
         parts[name] = findings
-    save_json(folder / "evaluation.json", {"command": asdict(command), **bench.identity, "material": material})
+    lead = _lead(command, bench)
+    made = {"suite": command.suite, "lead": lead, "parts": list(parts), "command": asdict(command)}
+    save_json(folder / "evaluation.json", {**made, **bench.identity, "material": material})
     title = f"Evaluation of {run.resolve().name if run.exists() else command.run}"
-    _, page = write_findings(folder, title, _lead(command, bench), parts)
+    _, page = write_findings(folder, title, lead, parts)
     print(page)
     return page
+
+
+def evaluation_folder(suite: str) -> str:
+    """Name of the folder of an evaluation in its run.
+
+    Parameters
+    ----------
+    suite : str
+        Name of the suite.
+
+    Returns
+    -------
+    str
+        "evaluation" for the suite that is measured by default, "evaluation-<suite>" for others.
+    """
+    return "evaluation" if suite == "topolm" else f"evaluation-{suite}"
 
 
 def _bench(command: EvaluateCommand, folder: Path) -> Bench:

@@ -98,12 +98,19 @@ def language_network(bench: Bench, choices: Choices) -> Findings:
         "the units of one half permuted. Where the rows for matched or regressed length differ from those without, "
         f"length is part of what was localized. {_lengths(next(iter(responses.values())))}",
         [
-            Table("rules", "Size and stability by rule", rows, "Published share: q < .05 and t > 0 at FWHM 2 mm."),
+            Table(
+                "rules",
+                "Size and stability by rule",
+                rows,
+                "Published share: q < .05 and t > 0 at FWHM 2 mm.",
+                keys=("rule", "length"),
+                headline=("share", "Dice", "Dice null", "p (Dice)", "r", "r null", "p (r)", *_PUBLISHED_SHARE),
+            ),
             Table("sheets", "By sheet", list(sheets.values())),
         ],
         [
-            map_picture(f"maps_fwhm_{width}", f"Sentences - nonwords, FWHM {width} mm", one)
-            for width, one in maps.items()
+            map_picture(f"maps_fwhm_{width}", f"Sentences - nonwords, FWHM {width} mm", one, headline=index == 0)
+            for index, (width, one) in enumerate(maps.items())
         ],
         list(dict.fromkeys(notes)),
         {name: one for width, drawn in maps.items() for name, one in under(f"{_NAME}_fwhm_{width}", drawn).items()},
@@ -134,14 +141,13 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
         for method, at_least in _MIN_UNITS.items():
             found = [each for one in maps.values() for each in clusters(one, method=method, min_units=at_least)]
             pieces |= under(f"{method}_fwhm_{fwhm_mm:g}", _numbered(found))
-            sizes = [cluster.n_selected for cluster in found]
-            row = {"FWHM (mm)": fwhm_mm, "method": method, "at least": at_least, "clusters": len(sizes)}
-            row |= {"units": sum(sizes), "median size": float(np.median(sizes)) if sizes else None}
-            row |= {"largest": max(sizes, default=None)}
+            row = {"FWHM (mm)": fwhm_mm, "method": method, "at least": at_least, **_sizes(found)}
             counts.append(row | (_PUBLISHED_CLUSTERS if method == "published" and fwhm_mm == 2 else {}))
         options = {"fwhm_mm": fwhm_mm, "n_draws": choices.n_draws, "seed": choices.seed}
         drawn = {site: t_map(one, *_CONTRAST, **options) for site, one in responses.items()}
         passed = significant_clusters(drawn, choices.cluster_threshold)
+        chance = {"FWHM (mm)": fwhm_mm, "method": "family-wise p <= .05", "at least": None}
+        counts.append(chance | _sizes([one.selection for one in passed]))
         tested |= under(f"{_NAME}_fwhm_{fwhm_mm:g}", drawn)
         pieces |= under(f"significant_fwhm_{fwhm_mm:g}", _numbered([one.selection for one in passed]))
         for one in passed:
@@ -155,7 +161,14 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
         f"t > {choices.cluster_threshold:g}, each compared with the largest cluster over all sheets under relabellings "
         "of the items within runs, so that the family-wise error over all sheets is kept.",
         [
-            Table("counts", "Clusters by definition", counts, "Published: code and counts of the paper do not agree."),
+            Table(
+                "counts",
+                "Clusters by definition",
+                counts,
+                "Published: code and counts of the paper do not agree.",
+                keys=("FWHM (mm)", "method"),
+                headline=("clusters", "units", "median size", "largest", *_PUBLISHED_CLUSTERS),
+            ),
             Table("test", f"{len(significant)} clusters with family-wise p <= .05", significant),
         ],
         maps=tested,
@@ -200,7 +213,8 @@ def language_profiles(bench: Bench, choices: Choices) -> Findings:
         if drawn:
             title = f"Network, FWHM {fwhm_mm:g} mm"
             figure = draw_profiles(drawn).figure
-            pictures.append(Picture(f"network_fwhm_{fwhm_mm:g}", title, figure, "Lines: 95 % intervals over items."))
+            note = "Lines: 95 % intervals over items."
+            pictures.append(Picture(f"network_fwhm_{fwhm_mm:g}", title, figure, note, headline=not pictures))
         maps = localizer_maps(localizer, *_CONTRAST, fwhm_mm=fwhm_mm)
         pieces = {
             f"{labels[site]}, cluster {index}": cluster
@@ -223,7 +237,12 @@ def language_profiles(bench: Bench, choices: Choices) -> Findings:
         "network responds S > W and S > J, and to N least; S > W > N > J is a lexical effect alone.",
         [
             Table(
-                "orderings", "Clusters by the order of their means", orderings, "Published: two more have N highest."
+                "orderings",
+                "Clusters by the order of their means",
+                orderings,
+                "Published: two more have N highest.",
+                keys=("FWHM (mm)", "order"),
+                headline=("clusters", "clusters of 53 (published)"),
             ),
             Table(
                 "profiles", "Network and clusters", rows, "Published: mean |response| of all selective units, FWHM 2."
@@ -234,7 +253,7 @@ def language_profiles(bench: Bench, choices: Choices) -> Findings:
     )
 
 
-def map_picture(name: str, title: str, maps: Mapping[str, UnitMap]) -> Picture:
+def map_picture(name: str, title: str, maps: Mapping[str, UnitMap], *, headline: bool = False) -> Picture:
     """All maps of one contrast in one picture.
 
     Parameters
@@ -243,6 +262,8 @@ def map_picture(name: str, title: str, maps: Mapping[str, UnitMap]) -> Picture:
         Of the picture.
     maps : mapping of site to UnitMap
         Maps of t.
+    headline : bool
+        Whether a report on several runs shows it.
 
     Returns
     -------
@@ -251,7 +272,7 @@ def map_picture(name: str, title: str, maps: Mapping[str, UnitMap]) -> Picture:
     """
     limit = symmetric_limit(list(maps.values()))
     note = f"One picture per sheet, one colour scale: the darkest colours are t = ±{limit:.1f} and beyond."
-    return Picture(name, title, draw_maps(maps, limit=limit, colour_label="Welch's t"), note)
+    return Picture(name, title, draw_maps(maps, limit=limit, colour_label="Welch's t"), note, headline)
 
 
 def significant_clusters(
@@ -304,6 +325,12 @@ def _numbered(found: Sequence[Selection]) -> dict[str, Selection]:
         f"{site}_{sites[:index].count(site) + 1}": one
         for index, (site, one) in enumerate(zip(sites, found, strict=True))
     }
+
+
+def _sizes(found: Sequence[Selection]) -> dict[str, Any]:
+    sizes = [cluster.n_selected for cluster in found]
+    row = {"clusters": len(sizes), "units": sum(sizes), "median size": float(np.median(sizes)) if sizes else None}
+    return row | {"largest": max(sizes, default=None)}
 
 
 def _size(found: Mapping[str, Selection]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ _PUBLISHED = {
     ("abstract - concrete", 1.0): (0.7977, 0.1214),
     ("abstract - concrete", 2.0): (0.8999, 0.5973),
 }
+_HEADLINE = ("I", "floor", "unit null", "p (unit)", "label null", "p (label)")
+_HEADLINE += ("TopoLM (published)", "control (published)", "mean |t|", "mean |t| null", "p (mean |t|)")
 _NOTE = (
     "Published: means over 24 sheets, phrases of Elli et al. and words of Moseley and Pulvermueller. What the paper "
     "calls unsmoothed was read out at 1 mm, on a layout whose floor is .11 there and .61 at 2 mm; it stands beside "
@@ -86,7 +88,8 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
         curves["floor"] = [row.morans_i.floor.mean for row in summary.rows if row.morans_i.floor is not None]
         figure = draw_by_depth(curves, list(labels.values()), y_label="Moran's I").figure
         note = "From the first layer to the last. Unit and label nulls of every sheet are in the table."
-        pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", f"Moran's I by depth, FWHM {fwhm_mm:g} mm", figure, note))
+        title = f"Moran's I by depth, FWHM {fwhm_mm:g} mm"
+        pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", title, figure, note, headline=True))
     return Findings(
         "Nouns, verbs and concreteness",
         "Moran's I of each map beside three references: the floor (white noise through the same readout), the unit "
@@ -94,7 +97,10 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
         "permuted: is it about this contrast?). p is one-sided. Clusters and their mass are those with family-wise "
         f"p <= .05 over all sheets, for t beyond {choices.cluster_threshold:g}: of units that prefer the first side of "
         "the contrast, and of units that prefer the second.",
-        [Table("means", "Means over sheets", means, _NOTE), Table("depth", "By sheet", by_depth)],
+        [
+            Table("means", "Means over sheets", means, _NOTE, keys=("contrast", "FWHM (mm)"), headline=_HEADLINE),
+            Table("depth", "By sheet", by_depth),
+        ],
         pictures,
         maps=maps,
     )
