@@ -1,16 +1,18 @@
-"""The behaviour parts of a suite: minimal pairs and lesions, beside the published numbers."""
+"""The behaviour parts of a suite: minimal pairs, SyntaxGym and lesions, beside the published numbers."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from topographic.behaviour import minimal_pairs, perplexity, token_log_probabilities
+from topographic.behaviour import MinimalPairScores, perplexity, syntaxgym, token_log_probabilities
 from topographic.cli.bench import Bench, Choices
 from topographic.interventions import CONTROLS, LesionEffect, lesion_effects
 from topographic.report.findings import Findings, Table
+from topographic.stimuli import StimulusSet
 
-__all__ = ["grammar", "lesions"]
+__all__ = ["grammar", "lesions", "syntax"]
 
 # Rathi, Mehrer et al. (ICLR 2025, arXiv:2410.11516): BLiMP, TopoLM and its control, read off the figure
 _PUBLISHED = {
@@ -47,9 +49,7 @@ def grammar(bench: Bench, choices: Choices) -> Findings:
         Accuracies with intervals.
     """
     pairs = bench.minimal_pairs()
-    passages = bench.passages(pairs)
-    scores = minimal_pairs(bench.model, bench.tokenizer, pairs, batch_size=choices.batch_size)
-    surprisal = token_log_probabilities(bench.model, bench.tokenizer, passages, batch_size=choices.batch_size)
+    scores, passages = _read(bench, bench.model, pairs, choices, progress=True)
     rows = [
         {"phenomenon": row["name"], **_accuracy(row), **_published(row["name"])}
         for row in (*scores.by_phenomenon(), scores.overall())
@@ -58,7 +58,7 @@ def grammar(bench: Bench, choices: Choices) -> Findings:
         {"paradigm": row["name"], "phenomenon": row["phenomenon"], **_accuracy(row)} for row in scores.by_paradigm()
     ]
     text = {"text": "good sentences" if bench.text is None else bench.text, "passages": len(passages)}
-    text |= {"perplexity": perplexity(surprisal)}
+    text |= {"perplexity": perplexity(passages)}
     return Findings(
         "Minimal pairs",
         "Share of pairs whose grammatical sentence is the more probable one, with 95 % intervals over pairs; chance is "
@@ -95,14 +95,11 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
         One row per lesion and measure, controls in the same row.
     """
     pairs = bench.minimal_pairs(choices.lesion_pairs)
-    passages = bench.passages(pairs)
-    options = {"batch_size": choices.batch_size, "progress": False}
 
     def measure(model: nn.Module) -> dict[str, float]:
-        surprisal = token_log_probabilities(model, bench.tokenizer, passages, **options)
-        scores = minimal_pairs(model, bench.tokenizer, pairs, **options)
+        scores, passages = _read(bench, model, pairs, choices, progress=False)
         phenomena = {f"accuracy: {row['name']}": row["accuracy"] for row in scores.by_phenomenon()}
-        return {"perplexity": perplexity(surprisal), "accuracy": scores.accuracy, **phenomena}
+        return {"perplexity": perplexity(passages), "accuracy": scores.accuracy, **phenomena}
 
     rows, notes = [], []
     for fraction in choices.lesion_fractions:
@@ -150,8 +147,56 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
     )
 
 
+def syntax(bench: Bench, choices: Choices) -> Findings:
+    """SyntaxGym: whether predictions about the surprisal of regions hold.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and the suites.
+    choices : Choices
+        Texts per forward.
+
+    Returns
+    -------
+    Findings
+        Accuracies of suites and single predictions with intervals.
+    """
+    scores = syntaxgym(bench.model, bench.tokenizer, bench.suites(), batch_size=choices.batch_size)
+    rows: dict[str, list[dict[str, Any]]] = {"suite": [], "prediction": []}
+    for row in scores.to_rows():
+        level = "prediction" if row["level"] == "prediction" else "suite"
+        rows[level].append({level: row["name"], "items": row["n_items"], **_interval(row)})
+    return Findings(
+        "SyntaxGym",
+        "Share of items of which all predictions about the surprisal of regions hold, with 95 % intervals over items. "
+        "Chance depends on the suite: a half for one comparison, less where several have to hold at once.",
+        [
+            Table("suites", "By suite", rows["suite"], "", ("suite",), ("items", "accuracy", "low", "high")),
+            Table("predictions", "By prediction", rows["prediction"], "Of suites with more than one prediction."),
+        ],
+    )
+
+
+def _read(
+    bench: Bench, model: nn.Module, pairs: StimulusSet, choices: Choices, *, progress: bool
+) -> tuple[MinimalPairScores, list[np.ndarray]]:
+    """Score pairs and passages in one pass; good sentences that serve as passages are read once."""
+    others = [] if bench.text is None else bench.passages(pairs)
+    tokens = token_log_probabilities(
+        model, bench.tokenizer, [*pairs.items, *others], batch_size=choices.batch_size, progress=progress
+    )
+    sums = np.array([text.sum(dtype=np.float64) for text in tokens[: len(pairs)]])
+    scores = MinimalPairScores(pairs, good=sums[::2], bad=sums[1::2])
+    return scores, tokens[: len(pairs) : 2] if bench.text is None else tokens[len(pairs) :]
+
+
 def _accuracy(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"pairs": row["n_pairs"], "accuracy": row["accuracy"], "low": row["low"], "high": row["high"]}
+    return {"pairs": row["n_pairs"], **_interval(row)}
+
+
+def _interval(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"accuracy": row["accuracy"], "low": row["low"], "high": row["high"]}
 
 
 def _published(phenomenon: str) -> dict[str, float | None]:
