@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from topographic.cli.map import load_tokenizer
+
 __all__ = ["ConvertCommand", "convert"]
 
 
@@ -43,10 +45,8 @@ def convert(command: ConvertCommand) -> Path:
     Raises
     ------
     ValueError
-        If the tokenizer knows more tokens than the model.
+        If there is no such tokenizer, or it knows more tokens than the model.
     """
-    from transformers import AutoTokenizer
-
     from topographic.models.convert import convert_checkpoint
     from topographic.recording import first_mlp_layers
 
@@ -59,13 +59,8 @@ def convert(command: ConvertCommand) -> Path:
     for warning in caught:
         print(f"topo convert: warning: {warning.message}", file=sys.stderr)
     config = conversion.model.config
-    tokenizer = None if command.tokenizer is None else AutoTokenizer.from_pretrained(command.tokenizer)
+    tokenizer = None if command.tokenizer is None else load_tokenizer(command.tokenizer, config.vocab_size)
     if tokenizer is not None:
-        if len(tokenizer) > config.vocab_size:
-            raise ValueError(
-                f"tokenizer {command.tokenizer} knows {len(tokenizer)} tokens and the model {config.vocab_size}; give "
-                "the one it was trained with"
-            )
         config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     conversion.save(folder)
     if tokenizer is not None:
