@@ -21,7 +21,7 @@ COMMANDS = {
         "topographic.cli.convert",
         "ConvertCommand",
         "convert",
-        "Read a checkpoint of TopoLM's authors and write it in our format.",
+        "Read a checkpoint of the authors of TopoLM or TopoNets and write it in our format.",
     ),
     "evaluate": (
         "topographic.cli.evaluate",
@@ -29,6 +29,7 @@ COMMANDS = {
         "evaluate",
         "Measure what the TopoLM paper measures, each number beside its null.",
     ),
+    "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }
 
