@@ -30,7 +30,8 @@ def demo_folder(tmp_path_factory, text) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        assert main(["demo", f"text={text}", f"run={folder}", "max_steps=4", "n_draws=19"]) == 0
+        words = ["max_steps=4", "n_draws=19", "evaluate=false"]  # test_demo.py has a demo with its evaluation
+        assert main(["demo", f"text={text}", f"run={folder}", *words]) == 0
     return folder
 
 

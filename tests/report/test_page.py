@@ -6,7 +6,6 @@ from urllib.parse import unquote
 import pytest
 
 from topographic.report import write_page
-from topographic.report.markup import resource
 
 VOID = {"meta", "img", "br", "hr", "link"}
 
@@ -121,8 +120,3 @@ def test_a_folder_that_is_no_run_is_refused_and_no_page_written(tmp_path):
     with pytest.raises(ValueError, match="is no run folder"):
         write_page([tmp_path], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
-
-
-def test_style_and_frame_are_part_of_the_package():
-    assert "$main" in resource("page.html")
-    assert "prefers-color-scheme: dark" in resource("page.css")

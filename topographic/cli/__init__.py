@@ -9,7 +9,12 @@ __all__ = ["COMMANDS", "main"]
 
 # name -> (module, dataclass, function, one line); the module is imported only when its command is called
 COMMANDS = {
-    "demo": ("topographic.cli.demo", "DemoCommand", "demo", "Train a topographic model and its control, map both."),
+    "demo": (
+        "topographic.cli.demo",
+        "DemoCommand",
+        "demo",
+        "Train a topographic model and its control, map and evaluate both.",
+    ),
     "train": (
         "topographic.cli.train",
         "TrainCommand",

@@ -86,7 +86,7 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
             pictures.append(map_picture(f"{slug}_fwhm_{fwhm_mm:g}", title, summary.maps))
         # the floor depends on sheet and readout, hardly on the contrast: one line stands for all
         curves["floor"] = [row.morans_i.floor.mean for row in summary.rows if row.morans_i.floor is not None]
-        figure = draw_by_depth(curves, list(labels.values()), y_label="Moran's I").figure
+        figure = draw_by_depth(curves, list(labels.values()), y_label="Moran's I", at_least=(-0.1, 1.0)).figure
         note = "From the first layer to the last. Unit and label nulls of every sheet are in the table."
         title = f"Moran's I by depth, FWHM {fwhm_mm:g} mm"
         pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", title, figure, note, headline=True))

@@ -164,7 +164,8 @@ def _tables(tables: Mapping[str, Table]) -> list[Html]:
             said = [cell_text(key, cell) if index == 0 else "" for key, cell in zip(keys, about, strict=True)]
             cells = [cell_text(column, row.get(column)) for column in columns]
             lines.append([*said, *([name] if len(tables) > 1 else []), *cells])
-    body = table(header, lines, style="numbers dense") if lines else tag("p", "none")
+    names = len(header) - len(columns)
+    body = table(header, lines, style="numbers dense wraps", n_names=names) if lines else tag("p", "none")
     return [tag("h4", first.title), body, *([tag("p", first.note, class_="note")] if first.note else [])]
 
 

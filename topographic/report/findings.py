@@ -347,7 +347,8 @@ def cell_text(column: str, cell: Any) -> str:
             return p_value(cell)
         if column.endswith("(mm)"):
             return f"{cell:g}"
-        return number(cell, 1 if abs(cell) >= 100 else 3 if abs(cell) >= 0.1 else 4)
+        size = abs(cell)
+        return number(cell, 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.1 else 4)
     return str(cell)
 
 
