@@ -24,6 +24,7 @@ EXTRAS = {
     "h5py": "brain",
     "pandas": "brain",
     "pyarrow": "training",
+    "submitit": "cli",
 }
 
 

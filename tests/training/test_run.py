@@ -366,7 +366,7 @@ def test_sharding_needs_accelerators(start, run_config, monkeypatch):
 def test_the_rehearsal_leaves_the_model_as_it_was(tokenizer, small_gpt2, run_config):
     model = small_gpt2(tokenizer, dropout=0.5)
     state = torch.get_rng_state()
-    module._rehearse(model, spatial_objective(model, run_config.spatial, seed=0))
+    module.rehearse(model, spatial_objective(model, run_config.spatial, seed=0))
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
