@@ -116,8 +116,8 @@ def paired_difference(
     Notes
     -----
     The t test supposes normal differences, the sign flips only symmetric ones (Fisher's randomization of a paired
-    design). Flips are enumerated up to 16 pairs; beyond, the first 16 decide nothing alone, so 65536 seeded choices of
-    signs are drawn and ``p = (1 + reached) / (1 + drawn)``.
+    design). Flips are enumerated up to 16 pairs; for more, 65536 choices of signs are drawn with a fixed seed, and
+    ``p = (1 + reached) / (1 + drawn)``.
     """
     shared = [key for key in values if key in references]
     if not shared:
@@ -138,7 +138,8 @@ def _sign_flip(differences: np.ndarray) -> float:
         signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
         drawn = 0
     else:
-        signs = np.random.default_rng(0).choice((1.0, -1.0), size=(2**_MOST_EXACT, n))
+        generator = np.random.default_rng(0)
+        signs = generator.choice((1.0, -1.0), size=(2**_MOST_EXACT, n))
         drawn = 1  # the observed choice of signs counts as one of the draws
     observed = abs(differences.sum())
     reached = np.abs(signs @ differences) >= observed * (1 - 1e-9)
