@@ -60,6 +60,31 @@ def tiny_model(tmp_path_factory, text) -> Path:
 
 
 @pytest.fixture
+def suite_file(tmp_path) -> Path:
+    """A SyntaxGym suite of two items and two predictions."""
+    items = []
+    for number, (noun, verbs) in enumerate({"The dog": ("is", "are"), "The birds": ("were", "was")}.items(), start=1):
+        conditions = [
+            {
+                "condition_name": name,
+                "regions": [{"region_number": 1, "content": noun}, {"region_number": 2, "content": verb}],
+            }
+            for name, verb in zip(("match", "mismatch"), verbs, strict=True)
+        ]
+        items.append({"item_number": number, "conditions": conditions})
+    formulas = ["(2;%match%) < (2;%mismatch%)", "(1;%match%) = (1;%mismatch%)"]
+    content = {
+        "meta": {"name": "number", "metric": "sum"},
+        "region_meta": {"1": "noun", "2": "verb"},
+        "predictions": [{"type": "formula", "formula": formula} for formula in formulas],
+        "items": items,
+    }
+    file = tmp_path / "number.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
 def tiny_bench(tiny_model, tmp_path) -> Bench:
     """That model on the bench of an evaluation."""
     model, tokenizer = load_model(tiny_model)

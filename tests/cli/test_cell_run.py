@@ -5,7 +5,8 @@ import pytest
 from topographic.cli.cell_run import CellMaps, is_finished, is_trained, load_pairs, load_summary, maps_folder, run_cell
 from topographic.cli.cells import plan_cells
 from topographic.cli.train import ModelConfig, TrainCommand
-from topographic.training.config import DataConfig, SpatialConfig, TrainingConfig
+from topographic.maps import UnitMap
+from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
 
 MAPS = CellMaps(contrasts=["nouns_verbs"], fwhm_mm=[0.0, 1.5], n_draws=19)
 
@@ -42,6 +43,22 @@ def test_a_cell_is_finished_when_nothing_is_missing(cell):
     assert (cell.folder / "model" / "model.safetensors").stat().st_mtime_ns == model, "trained once"
     assert (maps_folder(cell.folder, 0.0) / "noun-verb" / "summary.json").stat().st_mtime_ns == plain
     assert load_pairs(cell, "own") is None
+
+
+@pytest.mark.parametrize("preset", ["nanogpt_demo", "gpt_neo_demo"])
+def test_a_model_without_sheets_is_mapped_where_its_weights_are_smooth(cell, preset):
+    recipe = dataclasses.replace(
+        cell.recipe,
+        run=str(cell.folder.parent),
+        model=ModelConfig(preset, n_layer=2, n_embd=48),
+        spatial=SpatialConfig(weight=0.0),
+        smoothness=SmoothnessConfig(weight=1.0, sites=["transformer.h.1.mlp.c_fc"]),
+    )
+    for topographic in plan_cells(recipe, [{"smoothness.weight": [1, 0], "seed": [0]}]):
+        run_cell(topographic, dataclasses.replace(MAPS, fwhm_mm=[0.0]), None)
+        (made,) = maps_folder(topographic.folder, 0.0).rglob("*.safetensors")
+        assert UnitMap.load(made).sheet.n_units == 192
+        assert made.stem == "transformer.h.1.mlp.c_fc"
 
 
 def test_maps_made_otherwise_do_not_count(cell):

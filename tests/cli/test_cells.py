@@ -4,7 +4,7 @@ import pytest
 
 from topographic.cli.cells import check_folder, level_of, plan_cells, planned_tokens, rehearse_cells, short_name
 from topographic.cli.train import ModelConfig, TrainCommand
-from topographic.training.config import DataConfig, SpatialConfig, TrainingConfig, save_config
+from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig, save_config
 
 BASE = TrainCommand(
     run="runs/x",
@@ -71,6 +71,23 @@ def test_a_pretrained_model_keeps_its_weights():
 def test_presets_may_vary():
     one, two = plan_cells(BASE, [{"model.preset": ["tiny", "demo"]}])
     assert (one.recipe.model.n_embd, two.recipe.model.n_embd) == (36, 196)
+
+
+def test_models_without_sheets_have_no_layout_to_permute():
+    words = {"n_layer": 2, "n_embd": 24, "n_head": 2, "config": {"window_size": 8}}
+    smoothness = SmoothnessConfig(weight=1.0, sites=["transformer.h.*.mlp.c_fc"])
+    for model in (ModelConfig("gpt_neo", **words), ModelConfig(model_type="gpt_neo", **words)):
+        base = dataclasses.replace(BASE, model=model, spatial=SpatialConfig(weight=0.0), smoothness=smoothness)
+        cells = plan_cells(base, [{"smoothness.weight": [0, 1, 50], "seed": [4]}])
+        assert [cell.name for cell in cells] == ["tau_0-seed_4", "base-seed_4", "tau_50-seed_4"]
+        assert {(cell.recipe.model.seed, cell.recipe.model.layout_seed) for cell in cells} == {(4, None)}
+        rehearse_cells(cells)
+    with pytest.raises(ValueError, match=r"cell smoothness.factor_49: .*mlp\.c_fc"):
+        rehearse_cells(plan_cells(base, [{"smoothness.factor": [49]}]))
+    with pytest.raises(ValueError, match=r"block 1, cell model.config=\['x'\], seed=1: "):
+        plan_cells(base, [{"model.config": [["x"]], "seed": [1]}])
+    (cell,) = plan_cells(base, [{"model.preset": ["nanogpt_demo"], "model.model_type": [None], "model.config": [None]}])
+    assert cell.recipe.model.sheet_point == "none", "what the preset says is spelt out"
 
 
 @pytest.mark.parametrize(

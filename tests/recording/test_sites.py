@@ -3,7 +3,9 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from topographic.recording import find_sites
+from topographic.losses import weight_sheets
+from topographic.models import architecture, fresh_model, preset
+from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +85,23 @@ def test_one_line_message(gpt2):
 def test_no_pattern(gpt2):
     with pytest.raises(ValueError, match="no site pattern given"):
         find_sites(gpt2, [])
+
+
+@pytest.mark.parametrize("model_type", FIRST_MLP_LAYERS)
+def test_first_mlp_layers_widen_the_stream_once_in_every_block(model_type):
+    further = {"gptj": {"rotary_dim": 4}, "gpt_neox": {"intermediate_size": 128}, "opt": {"ffn_dim": 128}}
+    words = {"n_layer": 2, "n_embd": 32, "n_head": 4, "vocab_size": 8}
+    model = fresh_model(architecture(model_type, words, further.get(model_type, {})), seed=0)
+    sites = find_sites(model, first_mlp_layers(model))
+    assert len(sites) == 2
+    for site in sites:
+        (weights,) = weight_sheets(model.get_submodule(site)).values()
+        assert weights.shape == (128, 32), "incoming weights of four times as many units as the stream has"
+
+
+def test_first_mlp_layers_of_nanogpt_and_of_wrapped_and_unknown_models(gpt2):
+    nanogpt = fresh_model(preset("nanogpt_demo", vocab_size=8, n_layer=1), seed=0)
+    assert find_sites(nanogpt, first_mlp_layers(nanogpt)) == ["transformer.h.0.mlp.c_fc"]
+    assert first_mlp_layers(Wrapper(gpt2)) == first_mlp_layers(gpt2) == "transformer.h.*.mlp.c_fc"
+    with pytest.raises(ValueError, match=r"first MLP layers are known of gpt2, .*, not of Linear .*; name its sites"):
+        first_mlp_layers(nn.Linear(2, 2))

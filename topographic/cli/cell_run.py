@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from topographic.cli.cells import Cell
 from topographic.cli.map import CONTRASTS, MapCommand, load_model, map_model
-from topographic.cli.train import train_model
+from topographic.cli.train import carries_sheets, train_model
 from topographic.maps import MapSummary, contrast_name
 from topographic.storage import load_json, save_json
 from topographic.training.folders import one_process_at_a_time
@@ -262,9 +262,12 @@ def is_finished(cell: Cell, maps: CellMaps, pairs: str | None) -> bool:
 
 def _map(cell: Cell, maps: CellMaps, fwhm_mm: float, contrasts: list[str]) -> None:
     command = dataclasses.replace(maps.command(cell.folder, fwhm_mm), contrasts=contrasts)
-    spatial = cell.recipe.spatial
-    if cell.recipe.model.pretrained is not None and spatial.sites is not None:
-        command = dataclasses.replace(command, sites=spatial.sites, layout=spatial.layout)
+    spatial, smoothness = cell.recipe.spatial, cell.recipe.smoothness
+    if not carries_sheets(cell.recipe.model):
+        if spatial.sites is not None:
+            command = dataclasses.replace(command, sites=spatial.sites, layout=spatial.layout)
+        elif smoothness.sites is not None:
+            command = dataclasses.replace(command, sites=smoothness.sites)
     map_model(command)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import yaml
 
 from topographic.cli.arguments import parse_mapping
-from topographic.cli.train import ModelConfig, TrainCommand
+from topographic.cli.train import ModelConfig, TrainCommand, carries_sheets, shape_of
 from topographic.training.config import plain
 
 __all__ = [
@@ -28,9 +28,10 @@ __all__ = [
 
 # one "seed" stands for the seeds of a replicate: initial weights, permutations, and order of windows and neighbourhoods
 _SEEDS = ("model.seed", "model.layout_seed", "training.seed")
-_SECTIONS = ("model", "spatial", "training")
+_SECTIONS = ("model", "spatial", "smoothness", "training")
 _NAMES = {
     "spatial.weight": "alpha",
+    "smoothness.weight": "tau",
     "spatial.neighborhoods": "neighborhoods",
     "spatial.radius": "radius",
     "spatial.k": "k",
@@ -47,6 +48,8 @@ _IDLE = {
     "global": ("radius", "k", "n_neighborhoods"),
 }
 _LONGEST_NAME = 120
+# for rehearsals, which have no tokenizer; those of published models lie beyond a small vocabulary
+_NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
 
 
 @dataclass(frozen=True)
@@ -168,26 +171,28 @@ def rehearse_cells(cells: Sequence[Cell]) -> None:
     ValueError
         Naming the cell.
     """
-    import torch
-
-    from topographic.models import TopoLMForCausalLM, preset
-    from topographic.training.run import rehearse, spatial_objective
+    from topographic.models import fresh_model
+    from topographic.training.run import EXAMPLE_TOKENS, rehearse
+    from topographic.training.terms import configured_objective
 
     # neither seeds nor vocabulary decide whether a neighbourhood fits
     different = {
-        str((cell.recipe.spatial, dataclasses.replace(cell.recipe.model, seed=0, layout_seed=0))): cell
+        str((
+            cell.recipe.spatial,
+            cell.recipe.smoothness,
+            dataclasses.replace(cell.recipe.model, seed=0, layout_seed=0),
+        )): cell
         for cell in cells
     }
     for cell in different.values():
         wanted = cell.recipe.model
-        if wanted.pretrained is not None or cell.recipe.spatial.weight == 0:
+        if wanted.pretrained is not None:
             continue
-        if cell.recipe.spatial.sites is None:  # all blocks are alike, and one is sooner built
-            wanted = dataclasses.replace(wanted, n_layer=1)
-        with torch.random.fork_rng():
-            model = TopoLMForCausalLM(preset(wanted.preset, vocab_size=64, **wanted.changes()))
+        if carries_sheets(wanted) and cell.recipe.spatial.sites is None and cell.recipe.smoothness.sites is None:
+            wanted = dataclasses.replace(wanted, n_layer=1)  # all blocks are alike, and one is sooner built
         try:
-            rehearse(model, spatial_objective(model, cell.recipe.spatial, seed=0))
+            model = fresh_model(shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0)
+            rehearse(model, configured_objective(model, cell.recipe), EXAMPLE_TOKENS)
         except ValueError as error:
             raise ValueError(f"cell {cell.name}: {error}") from None
 
@@ -265,20 +270,26 @@ def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:
     content = plain(base)
     given = {key: value for key, value in chosen.items() if key != "seed"}
     seed = chosen.get("seed")
-    if seed is not None:
-        # a pretrained model has its weights already, and its sheets are not ours to permute
-        pretrained = given.get("model.pretrained", base.model.pretrained)
-        given |= dict.fromkeys(_SEEDS if pretrained is None else _SEEDS[-1:], seed)
-    for key, value in given.items():
-        section, name = key.split(".")
-        content[section][name] = value
     words = ", ".join(f"{key}={value}" for key, value in chosen.items())
     try:
+        if seed is not None:
+            changed = {key.split(".")[1]: value for key, value in given.items() if key.startswith("model.")}
+            given |= dict.fromkeys(_seeds_of(dataclasses.replace(base.model, **changed)), seed)
+        for key, value in given.items():
+            section, name = key.split(".")
+            content[section][name] = value
         recipe = _without_idle(_explicit(parse_mapping("train", TrainCommand, content)), base)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{where}, cell {words}: {' '.join(str(error).split())}") from None
     name = _name(recipe, _explicit(base), seed)
     return Cell(name, {}, seed, dataclasses.replace(recipe, run=str(Path(base.run) / name), overwrite=False))
+
+
+def _seeds_of(model: ModelConfig) -> tuple[str, ...]:
+    """Seeds that matter: a pretrained model has its weights already, and only sheets of our own are permuted."""
+    if model.pretrained is not None:
+        return _SEEDS[-1:]
+    return _SEEDS if carries_sheets(model) else (_SEEDS[0], _SEEDS[-1])
 
 
 def _check_block(where: str, block: Any, known: Mapping[str, Any]) -> None:
@@ -288,7 +299,7 @@ def _check_block(where: str, block: Any, known: Mapping[str, Any]) -> None:
         if key != "seed" and (key not in known or key.split(".")[0] not in _SECTIONS):
             reason = "the text and its tokens are the same in all cells" if str(key).startswith("data") else "unknown"
             raise ValueError(
-                f"{where} varies {key} ({reason}); expected seed or a key of model, spatial or training, such as "
+                f"{where} varies {key} ({reason}); expected seed or a key of {', '.join(_SECTIONS)}, such as "
                 "spatial.weight: see topo train --help"
             )
         if not isinstance(values, list) or not values:
@@ -331,17 +342,18 @@ def planned_tokens(recipe: TrainCommand) -> int:
 
 def _explicit(recipe: TrainCommand) -> TrainCommand:
     """The recipe with what its preset says spelt out, so that saying it and leaving it out are the same cell."""
-    from topographic.models import preset
-
     if recipe.model.pretrained is not None:
         if recipe.model.changes():
             raise ValueError(
                 f"model.pretrained={recipe.model.pretrained!r} with {sorted(recipe.model.changes())}; give either"
             )
         return recipe
-    config = preset(recipe.model.preset, **recipe.model.changes())
+    config = shape_of(recipe.model)
+    if config.model_type != "topolm" or recipe.model.config:
+        return recipe  # other architectures have names of their own for their fields
+    own = {"pretrained", "model_type", "config", "vocab_size"}
     unsaid = [entry.name for entry in dataclasses.fields(ModelConfig) if getattr(recipe.model, entry.name) is None]
-    said = {name: getattr(config, name) for name in unsaid if name != "pretrained"}
+    said = {name: getattr(config, name) for name in unsaid if name not in own}
     return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **said))
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from topographic.cli.cell_run import CellMaps, is_trained, load_pairs, load_summary
 from topographic.cli.cells import Cell, short_name
 from topographic.cli.map import CONTRASTS
+from topographic.cli.train import TrainCommand
 from topographic.maps import MapSummary, contrast_name
 from topographic.report.replicates import over_replicates, paired_difference
 from topographic.report.run_folder import read_metrics
@@ -82,6 +83,11 @@ class Setting:
     levels: Mapping[str, Any]
     cells: Sequence[CellNumbers]
     reference: "Setting | None" = None
+
+    @property
+    def recipe(self) -> TrainCommand:
+        """What trains one of its cells."""
+        return self.cells[0].cell.recipe
 
     def numbers(self, measure: Measure) -> dict[int | None, float]:
         """One number of every replicate.

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from topographic.cli.slurm import SlurmConfig, run_on_slurm
 from topographic.cli.sweep_parts import write_sweep
 from topographic.cli.train import ModelConfig, TrainCommand
 from topographic.cli.workers import Work, run_in_processes
-from topographic.training.config import DataConfig, SpatialConfig, TrainingConfig, save_config
+from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig, save_config
 
 __all__ = ["SweepCommand", "sweep"]
 
@@ -33,6 +33,8 @@ class SweepCommand:
     """The text and its tokens, equal in all cells."""
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     """The spatial loss."""
+    smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
+    """The smoothness of weights (TopoNets)."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The optimisation."""
     maps: CellMaps = field(default_factory=CellMaps)
@@ -49,7 +51,7 @@ class SweepCommand:
     """Run the cells on this machine, or as jobs of a SLURM cluster (through submitit)."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     """What a job asks for; workers and threads say nothing there."""
-    reference: dict[str, Any] = field(default_factory=lambda: {"spatial.weight": 0})
+    reference: dict[str, Any] = field(default_factory=lambda: {"spatial.weight": 0, "smoothness.weight": 0})
     """What every cell is compared with: the cell of the same seed in which these keys have these values."""
     dry_run: bool = False
     """List the cells and how far they are; do nothing."""
@@ -84,9 +86,10 @@ class SweepCommand:
         TrainCommand
             Its run folder is that of the sweep.
         """
-        return TrainCommand(
-            run=self.run, model=self.model, data=self.data, spatial=self.spatial, training=self.training
-        )
+        sections = {
+            entry.name: getattr(self, entry.name) for entry in fields(TrainCommand) if hasattr(self, entry.name)
+        }
+        return TrainCommand(**sections)
 
 
 def sweep(command: SweepCommand) -> Path:

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from topographic.cli.cells import short_name
+from topographic.cli.cells import level_of, short_name
 from topographic.cli.collect import CellNumbers, Measure, Setting, grouped_rows, level_word, long_rows
 from topographic.report.findings import Findings, Picture, Table, save_findings, save_table, write_findings
 from topographic.report.sweep_figures import MARKERS, TradeOff, draw_factor, draw_trade_offs
 
 __all__ = ["anchor_levels", "factor_levels", "write_sweep"]
 
-_ALPHA = "spatial.weight"
 _LOSS, _Z = Measure("validation loss"), "z (unit)"
 _COSTS = (_LOSS, Measure("spatial loss"), Measure("accuracy"))
 _ON_MAPS = {
@@ -94,7 +93,8 @@ def anchor_levels(settings: Sequence[Setting], base: Mapping[str, Any]) -> dict[
     dict of str to object
         By key.
     """
-    topographic = [one for one in settings if _alpha(one)] or list(settings)
+    weight = _weight_key(settings)
+    topographic = [one for one in settings if level_of(one.recipe, weight)] or list(settings)
     anchor = {}
     for key in settings[0].levels:
         words = Counter(level_word(one.levels[key]) for one in topographic)
@@ -119,7 +119,7 @@ def factor_levels(settings: Sequence[Setting], key: str, anchor: Mapping[str, An
     Returns
     -------
     list of Setting
-        Numbers in their order, words in order of appearance. A control belongs to the factor alpha alone.
+        Numbers in their order, words in order of appearance. A control belongs to the factor that is its weight.
     """
     others = [name for name in anchor if name != key]
     chosen = [one for one in settings if all(one.levels[name] == anchor[name] for name in others)]
@@ -131,18 +131,20 @@ def factor_levels(settings: Sequence[Setting], key: str, anchor: Mapping[str, An
 def _trade_off(
     settings: Sequence[Setting], maps: Sequence[tuple[str, float]], anchor: Mapping[str, Any], notes: Sequence[str]
 ) -> Findings:
-    drawn, left_out = _drawable(settings, anchor)
-    if left_out:
+    weight = _weight_key(settings)
+    drawn = _drawable(settings, {key: level for key, level in anchor.items() if key != weight})
+    if len(drawn) < len(settings):
+        left_out = len(settings) - len(drawn)
         notes = [*notes, f"{left_out} settings have no marker of their own and are in the tables only."]
     pictures = []
     for contrast in dict.fromkeys(contrast for contrast, _ in maps):
         widths = [fwhm_mm for name, fwhm_mm in maps if name == contrast]
         for name, heading, x_label, relative in _TRADE_OFFS:
-            panels = {
-                _readout(width): _points(drawn, Measure(_Z, contrast, width), anchor, relative) for width in widths
-            }
+            measures = {_readout(width): Measure(_Z, contrast, width) for width in widths}
+            panels = {readout: _points(drawn, one, weight, relative) for readout, one in measures.items()}
             if all(panels.values()):
-                figure = draw_trade_offs(panels, x_label=x_label, y_label="Moran's I against the unit null (z)")
+                labels = {"x_label": x_label, "y_label": "Moran's I against the unit null (z)"}
+                figure = draw_trade_offs(panels, **labels, level_name=short_name(weight))
                 pictures.append(Picture(f"{name}_{contrast}", f"{heading}: {contrast}", figure, _HOW_TO_READ))
     tables = [_over_seeds(one.name.replace(" ", "_"), one.name.capitalize(), settings, [one]) for one in _COSTS]
     return Findings(
@@ -234,43 +236,40 @@ def _caveats(found: Sequence[CellNumbers], settings: Sequence[Setting]) -> list[
     return notes
 
 
-def _drawable(settings: Sequence[Setting], anchor: Mapping[str, Any]) -> tuple[list[Setting], int]:
-    """Settings for which there are markers, the plainest first."""
-
-    def departures(one: Setting) -> int:
-        return sum(one.levels[key] != level for key, level in anchor.items() if key != _ALPHA)
-
-    for most in (len(anchor), 1, 0):
-        chosen = [one for one in settings if departures(one) <= most]
-        if len({_kind(one, anchor) for one in chosen}) <= len(MARKERS):
+def _drawable(settings: Sequence[Setting], others: Mapping[str, Any]) -> list[tuple[Setting, str]]:
+    """Settings for which there are markers, with what is special about them beside the weight."""
+    kinds = [[key for key, level in others.items() if one.levels[key] != level] for one in settings]
+    for most in (len(others), 1, 0):
+        chosen = [
+            (one, ", ".join(f"{short_name(key)} {level_word(one.levels[key])}" for key in kind))
+            for one, kind in zip(settings, kinds, strict=True)
+            if len(kind) <= most
+        ]
+        if len({kind for _, kind in chosen}) <= len(MARKERS):
             break
-    return chosen, len(settings) - len(chosen)
+    return chosen
 
 
-def _points(settings: Sequence[Setting], measure: Measure, anchor: Mapping[str, Any], relative: bool) -> list[TradeOff]:
-    references = {one.reference.name for one in settings if one.reference is not None}
+def _points(drawn: Sequence[tuple[Setting, str]], measure: Measure, weight: str, relative: bool) -> list[TradeOff]:
+    references = {one.reference.name for one, _ in drawn if one.reference is not None}
     points = []
-    for one in settings:
+    for one, kind in drawn:
         x, y = one.numbers(_LOSS), one.numbers(measure)
         if relative:
-            beside = (
-                one.numbers(_LOSS) if one.name in references else one.reference.numbers(_LOSS) if one.reference else {}
-            )
+            reference = one if one.name in references else one.reference
+            beside = reference.numbers(_LOSS) if reference is not None else {}
             x = {seed: x[seed] - beside[seed] for seed in x if seed in beside}
         shared = [seed for seed in x if seed in y]
         if shared:
             values = [x[seed] for seed in shared], [y[seed] for seed in shared]
-            points.append(TradeOff(_alpha(one), _kind(one, anchor), *values))
+            points.append(TradeOff(level_of(one.recipe, weight), kind, *values))
     return points
 
 
-def _kind(one: Setting, anchor: Mapping[str, Any]) -> str:
-    differing = [key for key, level in anchor.items() if key != _ALPHA and one.levels[key] != level]
-    return ", ".join(f"{short_name(key)} {level_word(one.levels[key])}" for key in differing)
-
-
-def _alpha(one: Setting) -> float:
-    return one.cells[0].cell.recipe.spatial.weight
+def _weight_key(settings: Sequence[Setting]) -> str:
+    """What makes the models topographic: the spatial loss or, where no model has one, the smoothness of weights."""
+    spatial = any(one.recipe.spatial.weight for one in settings)
+    return "spatial.weight" if spatial else "smoothness.weight"
 
 
 def _readout(fwhm_mm: float) -> str:
@@ -279,15 +278,14 @@ def _readout(fwhm_mm: float) -> str:
 
 def _over_seeds(name: str, title: str, settings: Sequence[Setting], measures: Sequence[Measure]) -> Table:
     """Rows of one measure; its name and contrast stand in the headings, levels in the names of the settings."""
+    told = {"measure", "contrast", *(short_name(key) for key in settings[0].levels)}
     rows = grouped_rows(settings, measures)
-    return Table(
-        name, title, [{k: cell for k, cell in row.items() if k not in ("measure", "contrast")} for row in rows]
-    )
+    return Table(name, title, [{key: cell for key, cell in row.items() if key not in told} for row in rows])
 
 
 _HOW_TO_READ = (
     "Small dots are seeds, large ones their means, bars one standard deviation over seeds. A line joins the settings "
-    "that differ in alpha alone."
+    "that differ in the weight alone."
 )
 _TRADE_OFFS = (
     ("trade_off", "Task loss against autocorrelation", "validation task loss (nats per token)", False),
@@ -303,6 +301,6 @@ _FILE_NAMES = {
     "I": "morans_i",
     "z (unit)": "z_unit",
     "z (label)": "z_label",
-    "mean |t|": "t",
+    "mean |t|": "mean_abs_t",
     "dimensions": "dimensions",
 }

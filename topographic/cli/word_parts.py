@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topographic.cli.bench import Bench, Choices
-from topographic.cli.language_parts import map_picture, significant_clusters
+from topographic.cli.language_parts import map_picture, significant_clusters, under
 from topographic.maps import ClusterTest, MapSummary, MoransI, Referenced, summarize
 from topographic.recording import Responses
 from topographic.report.findings import Findings, Picture, Table
@@ -30,6 +30,8 @@ _PUBLISHED = {
     ("abstract - concrete", 1.0): (0.7977, 0.1214),
     ("abstract - concrete", 2.0): (0.8999, 0.5973),
 }
+_HEADLINE = ("I", "floor", "unit null", "p (unit)", "label null", "p (label)")
+_HEADLINE += ("TopoLM (published)", "control (published)", "mean |t|", "mean |t| null", "p (mean |t|)")
 _NOTE = (
     "Published: means over 24 sheets, phrases of Elli et al. and words of Moseley and Pulvermueller. What the paper "
     "calls unsmoothed was read out at 1 mm, on a layout whose floor is .11 there and .61 at 2 mm; it stands beside "
@@ -60,7 +62,7 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
     Findings
         Moran's I with its three references and the significant clusters, over all sheets and by sheet.
     """
-    means, by_depth, pictures = [], [], []
+    means, by_depth, pictures, maps = [], [], [], {}
     contrasts = word_contrasts(bench)
     for fwhm_mm in choices.fwhm_mm:
         curves, labels = {}, {}
@@ -79,13 +81,15 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
                 line = {"contrast": name, "FWHM (mm)": fwhm_mm, "sheet": labels[row.site]}
                 by_depth.append(line | _references(row.morans_i) | _cluster_cells(here))
             slug = name.replace(" - ", "-").replace(" ", "_").replace("(", "").replace(")", "")
+            maps |= under(f"{slug}_fwhm_{fwhm_mm:g}", summary.maps)
             title = f"{name}, FWHM {fwhm_mm:g} mm"
             pictures.append(map_picture(f"{slug}_fwhm_{fwhm_mm:g}", title, summary.maps))
         # the floor depends on sheet and readout, hardly on the contrast: one line stands for all
         curves["floor"] = [row.morans_i.floor.mean for row in summary.rows if row.morans_i.floor is not None]
         figure = draw_by_depth(curves, list(labels.values()), y_label="Moran's I").figure
         note = "From the first layer to the last. Unit and label nulls of every sheet are in the table."
-        pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", f"Moran's I by depth, FWHM {fwhm_mm:g} mm", figure, note))
+        title = f"Moran's I by depth, FWHM {fwhm_mm:g} mm"
+        pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", title, figure, note, headline=True))
     return Findings(
         "Nouns, verbs and concreteness",
         "Moran's I of each map beside three references: the floor (white noise through the same readout), the unit "
@@ -93,8 +97,12 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
         "permuted: is it about this contrast?). p is one-sided. Clusters and their mass are those with family-wise "
         f"p <= .05 over all sheets, for t beyond {choices.cluster_threshold:g}: of units that prefer the first side of "
         "the contrast, and of units that prefer the second.",
-        [Table("means", "Means over sheets", means, _NOTE), Table("depth", "By sheet", by_depth)],
+        [
+            Table("means", "Means over sheets", means, _NOTE, keys=("contrast", "FWHM (mm)"), headline=_HEADLINE),
+            Table("depth", "By sheet", by_depth),
+        ],
         pictures,
+        maps=maps,
     )
 
 

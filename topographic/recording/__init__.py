@@ -13,10 +13,11 @@ from topographic.recording.replacements import (
     swap_words,
 )
 from topographic.recording.responses import Responses
-from topographic.recording.sites import find_sites
+from topographic.recording.sites import FIRST_MLP_LAYERS, find_sites, first_mlp_layers
 from topographic.recording.swaps import SwapDifferences, record_swaps
 
 __all__ = [
+    "FIRST_MLP_LAYERS",
     "POOLINGS",
     "Responses",
     "SwapDifferences",
@@ -24,6 +25,7 @@ __all__ = [
     "edit",
     "embedding_matched_word",
     "find_sites",
+    "first_mlp_layers",
     "random_word",
     "readout",
     "readout_kernel",

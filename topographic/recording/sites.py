@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-__all__ = ["find_sites", "modules_by_site", "unwrapped"]
+__all__ = ["FIRST_MLP_LAYERS", "find_sites", "first_mlp_layers", "modules_by_site", "unwrapped"]
 
 # names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -53,6 +53,37 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
             )
         found.update(matching)
     return sorted(found, key=_natural)
+
+
+def first_mlp_layers(model: nn.Module) -> str:
+    """Wildcard over the first MLP layer of every block, whose units TopoNets lays on sheets in language models.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A causal language model of transformers, or ours, wrapped or not.
+
+    Returns
+    -------
+    str
+        Such as "transformer.h.*.mlp.c_fc".
+
+    Raises
+    ------
+    ValueError
+        If no name is known for its architecture.
+
+    References
+    ----------
+    Deb et al., TopoNets, ICLR 2025: GPT-Neo and nanoGPT.
+    """
+    model_type = getattr(getattr(unwrapped(model), "config", None), "model_type", None)
+    if model_type not in FIRST_MLP_LAYERS:
+        raise ValueError(
+            f"first MLP layers are known of {', '.join(FIRST_MLP_LAYERS)}, not of {type(unwrapped(model)).__name__} "
+            f"(model_type {model_type!r}); name its sites"
+        )
+    return FIRST_MLP_LAYERS[model_type]
 
 
 def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
@@ -103,3 +134,15 @@ def _nearest(pattern: str, names: list[str]) -> list[str]:
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+# model_type in transformers -> names; gated MLPs (Llama and the like) have two first layers and are left out
+FIRST_MLP_LAYERS: dict[str, str] = {
+    "gpt2": "transformer.h.*.mlp.c_fc",
+    "gpt_neo": "transformer.h.*.mlp.c_fc",
+    "topolm": "transformer.h.*.mlp.c_fc",  # nanoGPT too
+    "gptj": "transformer.h.*.mlp.fc_in",
+    "bloom": "transformer.h.*.mlp.dense_h_to_4h",
+    "gpt_neox": "gpt_neox.layers.*.mlp.dense_h_to_4h",
+    "opt": "model.decoder.layers.*.fc1",
+}

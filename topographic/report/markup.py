@@ -3,9 +3,10 @@
 import html
 import math
 from collections.abc import Sequence
+from importlib import resources
 from typing import Any
 
-__all__ = ["MINUS", "NOTHING", "Html", "count", "duration", "missing", "number", "p_value", "table", "tag"]
+__all__ = ["MINUS", "NOTHING", "Html", "count", "duration", "missing", "number", "p_value", "resource", "table", "tag"]
 
 MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 VOID = ("img", "br", "hr", "meta")
@@ -206,3 +207,19 @@ def missing(sentence: str, command: str) -> Html:
         A paragraph.
     """
     return tag("p", f"{sentence} ", tag("code", command), class_="missing")
+
+
+def resource(name: str) -> str:
+    """A file that comes with this room.
+
+    Parameters
+    ----------
+    name : str
+        "page.html", the frame of a page, or "page.css", its style.
+
+    Returns
+    -------
+    str
+        Its text.
+    """
+    return resources.files("topographic.report").joinpath(name).read_text(encoding="utf-8")
