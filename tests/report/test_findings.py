@@ -176,3 +176,11 @@ def test_the_record_is_plain_json(tmp_path):
     save_findings(tmp_path, findings(), {"x": float("inf")})
     content = json.loads((tmp_path / "findings.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert content["key"] == {"x": None}
+
+
+def test_the_markdown_file_takes_a_name_and_parts_may_lie_deeper(tmp_path):
+    save_findings(tmp_path / "collected" / "a part", findings(), {})
+    parts = {"collected/a part": findings()}
+    files = write_findings(tmp_path, "Sweep", "Lead.", parts, name="sweep")
+    assert [file.name for file in files] == ["sweep.md", "index.html"]
+    assert "(collected/a%20part/bars.png)" in files[0].read_text()
