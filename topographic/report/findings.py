@@ -31,6 +31,7 @@ __all__ = [
 Rows = Sequence[Mapping[str, Any]]
 Noun = TypeVar("Noun", UnitMap, Selection)
 
+_MOST_ROWS = 300  # of a table on a page; the CSV file has all
 _FORMAT = 2  # raised when more is kept, so that what was kept before is measured again
 
 
@@ -307,10 +308,10 @@ def _section(folder: Path, findings: Findings) -> Html:
         image = tag("img", src=f"data:image/png;base64,{encoded}", alt=picture.title, style="max-width: 100%")
         parts.append(tag("figure", tag("h3", picture.title), image, tag("figcaption", picture.note)))
     for found in findings.tables:
-        rows = [[cell_text(column, row.get(column)) for column in found.columns] for row in found.rows]
         parts.append(tag("h3", found.title))
+        rows = _shown(found)
         parts.append(table(found.columns, rows, style="numbers dense") if rows else tag("p", "none"))
-        parts += [tag("p", found.note, class_="note")] if found.note else []
+        parts += [tag("p", note, class_="note") for note in (_rest(found), found.note) if note]
     return tag("section", *parts)
 
 
@@ -318,12 +319,25 @@ def _markdown(found: Table) -> str:
     """Heading, table and note."""
     lines = [f"### {found.title}", ""]
     if found.rows:
-        cells = [[cell_text(column, row.get(column)) for column in found.columns] for row in found.rows]
-        for row in (found.columns, ["---"] * len(found.columns), *cells):
+        for row in (found.columns, ["---"] * len(found.columns), *_shown(found)):
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     else:
         lines.append("none")
-    return "\n".join([*lines, "", found.note] if found.note else lines)
+    for note in (_rest(found), found.note):
+        lines += ["", note] if note else []
+    return "\n".join(lines)
+
+
+def _shown(found: Table) -> list[list[str]]:
+    """Cells of the first rows."""
+    return [[cell_text(column, row.get(column)) for column in found.columns] for row in found.rows[:_MOST_ROWS]]
+
+
+def _rest(found: Table) -> str:
+    """Where the other rows are."""
+    return f"{len(found.rows)} rows, the first {_MOST_ROWS} here, all in {found.name}.csv." * (
+        len(found.rows) > _MOST_ROWS
+    )
 
 
 def cell_text(column: str, cell: Any) -> str:
