@@ -171,9 +171,9 @@ def evaluation_folder(suite: str) -> str:
     Returns
     -------
     str
-        "evaluation" for the suite that is measured by default, "evaluation-<suite>" for others.
+        "evaluation" for the suite that is measured by default, "evaluation_<suite>" for others.
     """
-    return "evaluation" if suite == "topolm" else f"evaluation-{suite}"
+    return "evaluation" if suite == "topolm" else f"evaluation_{suite}"
 
 
 def _bench(command: EvaluateCommand, folder: Path) -> Bench:
