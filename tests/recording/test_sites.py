@@ -1,9 +1,18 @@
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
-from topographic.recording import find_sites
+from topographic.models import TopoLMConfig, TopoLMForCausalLM
+from topographic.recording import find_sites, first_mlp_layers, tap
+from topographic.recording.reading import per_token
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +92,56 @@ def test_one_line_message(gpt2):
 def test_no_pattern(gpt2):
     with pytest.raises(ValueError, match="no site pattern given"):
         find_sites(gpt2, [])
+
+
+SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 16, "intermediate_size": 20}
+FAMILIES = {
+    "gpt2": ({"n_embd": 8, "n_layer": 2, "n_head": 2, "vocab_size": 16}, "transformer.h.{}.mlp.c_fc", 32),
+    "gpt_neo": (
+        {**SIZES, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]},
+        "transformer.h.{}.mlp.c_fc",
+        20,
+    ),
+    "llama": (SIZES, "model.layers.{}.mlp.up_proj", 20),
+    "qwen2": ({**SIZES, "num_key_value_heads": 2}, "model.layers.{}.mlp.up_proj", 20),
+    "gpt_neox": (SIZES, "gpt_neox.layers.{}.mlp.dense_h_to_4h", 20),
+    "bloom": (
+        {"hidden_size": 8, "n_layer": 2, "n_head": 2, "vocab_size": 16},
+        "transformer.h.{}.mlp.dense_h_to_4h",
+        32,
+    ),
+    "gptj": (
+        {"n_embd": 8, "n_layer": 2, "n_head": 2, "vocab_size": 16, "rotary_dim": 4},
+        "transformer.h.{}.mlp.fc_in",
+        32,
+    ),
+    "phi": (SIZES, "model.layers.{}.mlp.fc1", 20),
+    "phi3": ({**SIZES, "pad_token_id": 0}, "model.layers.{}.mlp.gate_up_proj", 40),
+    "opt": ({**SIZES, "ffn_dim": 20, "word_embed_proj_dim": 8}, "model.decoder.layers.{}.fc1", 20),  # in one row
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_first_mlp_layers_of_the_common_families(family):
+    """Each is found, and gives one vector per token as wide as the family says."""
+    options, name, width = FAMILIES[family]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **options)).eval()
+    sites = first_mlp_layers(model)
+    assert sites == [name.format(layer) for layer in range(2)]
+    ids = torch.arange(2, 8).view(2, 3)
+    with torch.no_grad(), tap(model, sites) as heard:
+        model(ids)
+    assert {tuple(per_token(site, heard[site], ids).shape) for site in sites} == {(2, 3, width)}
+
+
+def test_first_mlp_layers_of_our_own_decoder_in_the_order_of_depth():
+    model = TopoLMForCausalLM(TopoLMConfig(n_layer=11, n_head=2, n_embd=8, vocab_size=16, n_positions=8))
+    expected = [f"transformer.h.{layer}.mlp.c_fc" for layer in range(11)]
+    assert first_mlp_layers(model) == first_mlp_layers(torch.compile(model, backend="eager")) == expected
+
+
+def test_other_names_are_asked_for():
+    model = BertModel(BertConfig(**SIZES))
+    with pytest.raises(ValueError, match=r"BertModel has no layer called .*name the first .*encoder\.layer\.\*\.inter"):
+        first_mlp_layers(model)

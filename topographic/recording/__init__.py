@@ -13,8 +13,9 @@ from topographic.recording.replacements import (
     swap_words,
 )
 from topographic.recording.responses import Responses
-from topographic.recording.sites import find_sites
+from topographic.recording.sites import find_sites, first_mlp_layers
 from topographic.recording.swaps import SwapDifferences, record_swaps
+from topographic.recording.tokens import record_tokens
 
 __all__ = [
     "POOLINGS",
@@ -24,12 +25,14 @@ __all__ = [
     "edit",
     "embedding_matched_word",
     "find_sites",
+    "first_mlp_layers",
     "random_word",
     "readout",
     "readout_kernel",
     "readout_sheet",
     "record",
     "record_swaps",
+    "record_tokens",
     "same_class_word",
     "single_token_words",
     "swap_words",

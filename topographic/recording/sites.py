@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-__all__ = ["find_sites", "modules_by_site", "unwrapped"]
+__all__ = ["FIRST_MLP_LAYERS", "find_sites", "first_mlp_layers", "modules_by_site", "unwrapped"]
 
 # names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -55,6 +55,40 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     return sorted(found, key=_natural)
 
 
+def first_mlp_layers(model: nn.Module) -> list[str]:
+    """The layer of each block that widens the stream: what TopoNets makes topographic in language models.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A transformer, wrapped or not.
+
+    Returns
+    -------
+    list of str
+        Names of the first linear layer of every MLP, in the order of depth. Of a gated MLP it is the one that
+        carries the values, not the gate.
+
+    Raises
+    ------
+    ValueError
+        If the model names its layers in none of the ways in `FIRST_MLP_LAYERS`.
+
+    References
+    ----------
+    Deb et al. 2025, TopoNets, ICLR, arXiv:2501.16396.
+    """
+    names = list(modules_by_site(model))
+    for pattern in FIRST_MLP_LAYERS:
+        found = [name for name in names if fnmatchcase(name, pattern)]
+        if found:
+            return sorted(found, key=_natural)
+    raise ValueError(
+        f"{type(unwrapped(model)).__name__} has no layer called {', '.join(FIRST_MLP_LAYERS)}; name the first linear "
+        f"layer of its MLPs, its modules are {', '.join(dict.fromkeys(map(_with_wildcards, names)))}"
+    )
+
+
 def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
     """Every module that can be a site, by its name without wrapper prefixes.
 
@@ -97,9 +131,25 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _nearest(pattern: str, names: list[str]) -> list[str]:
     """Up to four existing names with their numbers as wildcards, ready to be pasted."""
-    candidates = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names))
+    candidates = list(dict.fromkeys(map(_with_wildcards, names)))
     return difflib.get_close_matches(pattern, candidates, n=4, cutoff=0.0)
+
+
+def _with_wildcards(name: str) -> str:
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+# the first that matches anything is taken
+FIRST_MLP_LAYERS = (
+    "*.mlp.c_fc",  # GPT-2, GPT-Neo, TopoLM
+    "*.mlp.up_proj",  # Llama, SmolLM, Mistral, Qwen, Gemma, OLMo
+    "*.mlp.dense_h_to_4h",  # GPT-NeoX (Pythia), BLOOM, Falcon
+    "*.mlp.fc_in",  # GPT-J
+    "*.mlp.fc1",  # Phi, StarCoder
+    "*.mlp.gate_up_proj",  # Phi-3, GLM: gate and values in one layer
+    "*.fc1",  # OPT
+)
