@@ -164,7 +164,7 @@ class _Pairs:
         # bin 0 holds what is not counted; the last bin its upper edge too
         self.bins = [np.minimum(np.searchsorted(self.edges_mm, gap, side="right"), n_bins) * (gap >= 0) for gap in gaps]
         self.bins = [bins.ravel().astype(np.min_scalar_type(n_bins)) for bins in self.bins]
-        self.n_pairs = sum(np.bincount(bins, minlength=n_bins + 1)[1:] for bins in self.bins)
+        self.n_pairs = np.sum([np.bincount(bins, minlength=n_bins + 1)[1:] for bins in self.bins], axis=0)
 
     def correlation(self, standard: Float[np.ndarray, "stimuli units"]) -> DistanceCurve:
         return self._curve(lambda rows, columns: standard[:, rows].T @ standard[:, columns])
