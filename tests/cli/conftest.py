@@ -1,5 +1,6 @@
 """A text, a trained run and its maps, made once by the commands themselves."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from topographic.cli import main
 from topographic.cli.bench import Bench
 from topographic.cli.map import load_model
 from topographic.models import TopoLMForCausalLM, preset
+from topographic.recording import first_mlp_layers
+from topographic.sheets import grid
 from topographic.stimuli import load_localizer
 from topographic.training.tokenizer import train_tokenizer
 
@@ -62,3 +65,14 @@ def tiny_bench(tiny_model, tmp_path) -> Bench:
         cache_folder=tmp_path / "networks",
         recording={"pooling": "mean", "batch_size": 64},
     )
+
+
+@pytest.fixture
+def net_bench(tiny_bench) -> Bench:
+    """The first MLP layers of that model on the bench; the weights of layer 1 vary slowly over its 12 x 12 sheet."""
+    generator = torch.Generator().manual_seed(0)
+    places = grid((12, 12)).positions_mm.float() / 12
+    weight = torch.cos(2 * places @ torch.randn(2, 36, generator=generator) + 6 * torch.rand(36, generator=generator))
+    with torch.no_grad():
+        tiny_bench.model.transformer.h[1].mlp.c_fc.weight.copy_(weight / 4)
+    return dataclasses.replace(tiny_bench, sites=first_mlp_layers(tiny_bench.model), layout=grid, _recorded={})

@@ -48,6 +48,16 @@ def test_map_on_paper_is_neither_transposed_nor_mirrored():
     assert (np.abs(np.delete(centres.ravel(), 4)) < 5).all()  # zero is white, not pale red or blue
 
 
+def test_values_of_one_sign_have_no_blue():
+    ax = draw_map(hot_corner(), limit=2.0, is_signed=False)
+    assert ax.images[0].get_clim() == (0.0, 2.0)
+    red, green, blue, _ = ax.images[0].cmap(0.0)
+    assert min(red, green, blue) > 0.85, "zero is nearly white"
+    assert draw_map(hot_corner(), limit=2.0).images[0].get_clim() == (-2.0, 2.0)
+    figure = draw_maps({"h.0.attn": hot_corner()}, limit=2.0, is_signed=False)
+    assert figure.axes[0].images[0].get_clim() == (0.0, 2.0)
+
+
 def test_map_follows_positions_not_unit_order():
     sheet = permuted_grid(15, "s", seed=3)
     values = np.arange(15.0)

@@ -27,7 +27,7 @@ COMMANDS = {
         "topographic.cli.evaluate",
         "EvaluateCommand",
         "evaluate",
-        "Measure what the TopoLM paper measures, each number beside its null.",
+        "Measure what the TopoLM and TopoNets papers measure, beside nulls.",
     ),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }

@@ -1,6 +1,6 @@
 """The behaviour parts of a suite: minimal pairs and lesions, beside the published numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -10,7 +10,7 @@ from topographic.cli.bench import Bench, Choices
 from topographic.interventions import LesionEffect, lesion_effects
 from topographic.report.findings import Findings, Table
 
-__all__ = ["grammar", "lesions"]
+__all__ = ["grammar", "language_performance", "lesions"]
 
 # Rathi, Mehrer et al. (ICLR 2025, arXiv:2410.11516): BLiMP, TopoLM and its control, read off the figure
 _PUBLISHED = {
@@ -87,16 +87,7 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
     Findings
         One row per lesion and measure, controls in the same row.
     """
-    pairs = bench.minimal_pairs(choices.lesion_pairs)
-    passages = bench.passages(pairs)
-    options = {"batch_size": choices.batch_size, "progress": False}
-
-    def measure(model: nn.Module) -> dict[str, float]:
-        surprisal = token_log_probabilities(model, bench.tokenizer, passages, **options)
-        scores = minimal_pairs(model, bench.tokenizer, pairs, **options)
-        phenomena = {f"accuracy: {row['name']}": row["accuracy"] for row in scores.by_phenomenon()}
-        return {"perplexity": perplexity(surprisal), "accuracy": scores.accuracy, **phenomena}
-
+    measure = language_performance(bench, choices)
     rows, notes = [], []
     for fraction in choices.lesion_fractions:
         size = f"top {100 * fraction:g} %"
@@ -127,6 +118,34 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
         (),
         notes,
     )
+
+
+def language_performance(bench: Bench, choices: Choices) -> Callable[[nn.Module], dict[str, float]]:
+    """What a changed model can still do: perplexity, accuracy on minimal pairs and on each of their phenomena.
+
+    Parameters
+    ----------
+    bench : Bench
+        Pairs and passages.
+    choices : Choices
+        Pairs per paradigm and texts per forward.
+
+    Returns
+    -------
+    callable
+        ``model -> {"perplexity": number, "accuracy": number, "accuracy: <phenomenon>": number}``.
+    """
+    pairs = bench.minimal_pairs(choices.lesion_pairs)
+    passages = bench.passages(pairs)
+    options = {"batch_size": choices.batch_size, "progress": False}
+
+    def measure(model: nn.Module) -> dict[str, float]:
+        surprisal = token_log_probabilities(model, bench.tokenizer, passages, **options)
+        scores = minimal_pairs(model, bench.tokenizer, pairs, **options)
+        phenomena = {f"accuracy: {row['name']}": row["accuracy"] for row in scores.by_phenomenon()}
+        return {"perplexity": perplexity(surprisal), "accuracy": scores.accuracy, **phenomena}
+
+    return measure
 
 
 def _accuracy(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The bench of an evaluation: the model, what it is shown, and what its units did."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +42,10 @@ class Choices:
     lesion_draws: int = 20
     lesion_mode: Literal["zero", "mean", "resample"] = "zero"
     lesion_pairs: int = 20
+    removed: tuple[float, ...] = (0.2, 0.5, 0.8)
+    permuted_draws: int = 20
+    window_words: int = 40
+    window_sequences: int = 20
     batch_size: int = 32
     seed: int = 0
 
@@ -195,10 +200,25 @@ class Bench:
         """
         if self.text is None:
             return tuple(np.array(pairs.items)[np.array(pairs.conditions) == "good"].tolist())
-        lines = tuple(line.strip() for line in Path(self.text).read_text(encoding="utf-8").splitlines() if line.strip())
-        if not lines:
-            raise ValueError(f"text={self.text} holds no line; expected one passage per line")
-        return lines
+        return _lines(self.text)
+
+    def sentences(self) -> tuple[str, ...]:
+        """Running text in sentences, for measures that look beyond a word.
+
+        Returns
+        -------
+        tuple of str
+            Sentences of the text in their order; those of the localizer, one unrelated to the next, where no text
+            is given.
+
+        Raises
+        ------
+        ValueError
+            If the text holds no line.
+        """
+        if self.text is None:
+            return self.stimuli("localizer").select(condition="sentences").items
+        return tuple(one for line in _lines(self.text) for one in re.split(r"(?<=[.!?])\s+", line) if one)
 
     def material(self) -> dict[str, str]:
         """Checksums of everything that is shown.
@@ -213,3 +233,10 @@ class Bench:
         pairs = self.minimal_pairs()
         passages = StimulusSet("passages", self.passages(pairs), ("text",) * len(self.passages(pairs)))
         return {**shown, "pairs": pairs.checksum, "text": passages.checksum}
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    lines = tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
+    if not lines:
+        raise ValueError(f"text={text} holds no line; expected one passage per line")
+    return lines

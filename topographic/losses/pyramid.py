@@ -120,7 +120,8 @@ def sheet_shape(n_units: int) -> tuple[int, int]:
 
 
 def _as_pair(factor: float | tuple[float, float]) -> tuple[float, float]:
-    return (float(factor),) * 2 if isinstance(factor, (int, float)) else (float(factor[0]), float(factor[1]))
+    rows, columns = (factor, factor) if isinstance(factor, (int, float)) else factor
+    return float(rows), float(columns)
 
 
 def _as_tuple(order: Sequence[int] | Tensor | None) -> tuple[int, ...] | None:

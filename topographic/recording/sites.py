@@ -85,7 +85,7 @@ def first_mlp_layers(model: nn.Module) -> list[str]:
             return sorted(found, key=_natural)
     raise ValueError(
         f"{type(unwrapped(model)).__name__} has no layer called {', '.join(FIRST_MLP_LAYERS)}; name the first linear "
-        f"layer of its MLPs, its modules are {', '.join(dict.fromkeys(map(_with_wildcards, names)))}"
+        f"layer of its MLPs. Its modules are {', '.join(dict.fromkeys(map(_with_wildcards, names)))}"
     )
 
 
