@@ -121,6 +121,17 @@ def test_every_sheet_has_its_own_panel_and_all_one_scale():
     assert [panel.get_title() for panel in panels[:2]] == ["attn", "mlp"]
 
 
+def test_many_layers_of_one_kind_lie_in_rows_of_six():
+    maps = {f"h.{layer}.mlp": a_map(np.full((2, 2), layer), site=f"h.{layer}.mlp") for layer in range(8)}
+    figure = draw_maps(maps, limit=8.0)
+    panels = [ax for ax in figure.axes if ax.images]
+    assert [panel.get_title() for panel in panels] == [f"layer {layer}" for layer in range(8)]
+    assert [panel.images[0].get_array()[0, 0] for panel in panels] == list(range(8))
+    figure.draw_without_rendering()
+    assert len({round(panel.get_position().y1, 3) for panel in panels}) == 2
+    assert figure.get_suptitle() == "mlp"
+
+
 def test_maps_without_layers_carry_their_names():
     figure = draw_maps({name: a_map(np.eye(2), site=name) for name in ("stem", "head")}, limit=1.0)
     assert [ax.get_title() for ax in figure.axes if ax.images] == ["stem", "head"]

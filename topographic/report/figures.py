@@ -168,9 +168,12 @@ def draw_maps(
         One picture per site.
     """
     row_names, column_names, places = arrange_sites(list(unit_maps))
+    in_rows = len(column_names) == 1 and len(unit_maps) > 4  # one kind of module: a strip of all layers is too long
+    titles = dict(zip(unit_maps, row_names if in_rows else unit_maps, strict=False))
+    places = {site: divmod(index, 6) for index, site in enumerate(unit_maps)} if in_rows else places
     rows = 1 + max(row for row, _ in places.values())
     columns = 1 + max(column for _, column in places.values())
-    side = 1.5 if rows > 6 else 4.2 / max(columns, 2)
+    side = 1.5 if rows > 6 or in_rows else 4.2 / max(columns, 2)
     width, height = side * max(columns, 2) + 0.5, side * 1.02 * rows + 1.0
     figure = _matplotlib("figure").Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -181,12 +184,14 @@ def draw_maps(
         panel = panels[row, column]
         panel.set_axis_on()
         draw_map(unit_map, panel, limit=limit, is_signed=is_signed)
-        if not row_names:
-            panel.set_title(site, fontsize=7, color=INK)
+        if not row_names or in_rows:
+            panel.set_title(titles[site], fontsize=9 if in_rows else 7, color=INK)
         elif row == 0:
             panel.set_title(column_names[column], fontsize=10, color=INK)
-        if row_names and column == min(place[1] for place in places.values() if place[0] == row):
+        if row_names and not in_rows and column == min(place[1] for place in places.values() if place[0] == row):
             panel.set_ylabel(row_names[row], fontsize=9.5, color=INK)
+    if in_rows:
+        figure.suptitle(column_names[0], fontsize=10, color=INK)
     shown = panels[next(iter(places.values()))]
     drawn = (shown.images or shown.collections)[0]
     beyond = "both" if is_signed else "max"

@@ -269,6 +269,8 @@ def _short(column: str, cell: Any) -> str:
             return p_value(cell)
         if column.endswith("(mm)"):
             return f"{cell:g}"
+        if abs(cell) >= 1e6:
+            return f"{cell:.2e}"
         return number(cell, 1 if abs(cell) >= 100 else 3 if abs(cell) >= 0.1 else 4)
     return str(cell)
 

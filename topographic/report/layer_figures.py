@@ -62,6 +62,8 @@ def draw_by_layer(
         ax.plot(x, y, color=colour, linewidth=1.6, marker="o", markersize=2.5, label=name if named else f"_{name}")
     for name, (x, y) in (references or {}).items():
         ax.plot(x, y, color="#8a8a8a", linewidth=1.4, linestyle=(0, (4, 2)), label=name)
+    if all(float(place).is_integer() for x, _ in lines.values() for place in x):
+        ax.xaxis.get_major_locator().set_params(integer=True)
     return _finish(ax, x_label, y_label)
 
 
