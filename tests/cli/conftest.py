@@ -1,6 +1,7 @@
 """A text, a trained run and its maps, made once by the commands themselves."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from topographic.cli import main
 from topographic.cli.bench import Bench
 from topographic.cli.map import load_model
 from topographic.models import TopoLMForCausalLM, preset
-from topographic.recording import first_mlp_layers
+from topographic.recording import find_sites, first_mlp_layers
 from topographic.sheets import grid
 from topographic.stimuli import load_localizer
 from topographic.training.tokenizer import train_tokenizer
@@ -32,7 +33,8 @@ def demo_folder(tmp_path_factory, text) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        assert main(["demo", f"text={text}", f"run={folder}", "max_steps=4", "n_draws=19"]) == 0
+        words = ["max_steps=4", "n_draws=19", "evaluate=false"]  # test_demo.py has a demo with its evaluation
+        assert main(["demo", f"text={text}", f"run={folder}", *words]) == 0
     return folder
 
 
@@ -48,6 +50,31 @@ def tiny_model(tmp_path_factory, text) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def suite_file(tmp_path) -> Path:
+    """A SyntaxGym suite of two items and two predictions."""
+    items = []
+    for number, (noun, verbs) in enumerate({"The dog": ("is", "are"), "The birds": ("were", "was")}.items(), start=1):
+        conditions = [
+            {
+                "condition_name": name,
+                "regions": [{"region_number": 1, "content": noun}, {"region_number": 2, "content": verb}],
+            }
+            for name, verb in zip(("match", "mismatch"), verbs, strict=True)
+        ]
+        items.append({"item_number": number, "conditions": conditions})
+    formulas = ["(2;%match%) < (2;%mismatch%)", "(1;%match%) = (1;%mismatch%)"]
+    content = {
+        "meta": {"name": "number", "metric": "sum"},
+        "region_meta": {"1": "noun", "2": "verb"},
+        "predictions": [{"type": "formula", "formula": formula} for formula in formulas],
+        "items": items,
+    }
+    file = tmp_path / "number.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
 
 
 @pytest.fixture
@@ -75,4 +102,5 @@ def net_bench(tiny_bench) -> Bench:
     weight = torch.cos(2 * places @ torch.randn(2, 36, generator=generator) + 6 * torch.rand(36, generator=generator))
     with torch.no_grad():
         tiny_bench.model.transformer.h[1].mlp.c_fc.weight.copy_(weight / 4)
-    return dataclasses.replace(tiny_bench, sites=first_mlp_layers(tiny_bench.model), layout=grid, _recorded={})
+    sites = find_sites(tiny_bench.model, first_mlp_layers(tiny_bench.model))
+    return dataclasses.replace(tiny_bench, sites=sites, layout=grid, _recorded={})

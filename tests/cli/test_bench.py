@@ -53,6 +53,22 @@ def test_identity_and_material_follow_what_they_name(tiny_bench, tmp_path):
     assert changed == {"text"}
 
 
+def test_fewer_pairs_and_given_suites_are_other_material(tiny_bench, suite_file):
+    fewer = dataclasses.replace(tiny_bench, n_pairs=1)
+    paradigms = tiny_bench.minimal_pairs().labels["paradigm"]
+    assert len(fewer.minimal_pairs()) == 2 * len(set(paradigms))
+    assert len(fewer.minimal_pairs(3)) > len(fewer.minimal_pairs())
+    before = tiny_bench.material()
+    assert {role for role, one in fewer.material().items() if one != before[role]} == {"pairs", "text"}
+    assert tiny_bench.suites() == []
+    assert "syntaxgym" not in before
+    given = dataclasses.replace(tiny_bench, syntaxgym=str(suite_file))
+    assert [suite.name for suite in given.suites()] == ["number"]
+    first = given.material()["syntaxgym"]
+    suite_file.write_text(suite_file.read_text().replace("birds", "cats"))
+    assert given.material()["syntaxgym"] != first
+
+
 def test_passages_are_lines_or_good_sentences(tiny_bench, tmp_path):
     pairs = tiny_bench.minimal_pairs(2)
     assert tiny_bench.passages(pairs) == pairs.items[::2]

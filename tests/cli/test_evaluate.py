@@ -2,8 +2,11 @@ import csv
 import json
 import math
 import re
+import shutil
+from collections import Counter
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -12,12 +15,18 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedTokenizerFast,
 )
 
 from topographic.cli import evaluate as room
 from topographic.cli.arguments import parse_command
+from topographic.cli.convert import ConvertCommand, convert
 from topographic.cli.evaluate import EvaluateCommand, evaluate
 from topographic.cli.suites import SUITES
+from topographic.maps import Selection, UnitMap
+from topographic.models import TopoLMForCausalLM
+from topographic.report.findings import load_findings
+from topographic.stimuli import load_localizer
 
 FAST = {"quick": True, "fwhm_mm": [2.0], "lesion_draws": 1, "lesion_pairs": 1, "batch_size": 64}
 PARTS = ["network", "clusters", "profiles", "word_classes", "minimal_pairs", "lesions"]
@@ -89,6 +98,20 @@ def test_every_number_stands_beside_its_null_and_the_published_one(evaluation):
         lesions = list(csv.DictReader(opened))
     assert {row["measure"] for row in lesions} >= {"perplexity", "accuracy"}
     assert all(float(row["p (connected)"]) >= 0.5 for row in lesions), "one draw cannot give a smaller p"
+
+
+def test_maps_and_networks_are_kept_as_nouns(evaluation):
+    for part, kind, n_names in (("network", "maps", 1), ("clusters", "maps", 1), ("word_classes", "maps", 4)):
+        files = sorted((evaluation / part / kind).glob("*/*.safetensors"))
+        assert len(files) == n_names * 4, "one per sheet"
+        kept = UnitMap.load(files[0])
+        assert kept.sheet.is_readout
+        assert kept.values.shape == (36,)
+        assert kept.nulls == {}
+    with open(evaluation / "network" / "rules.csv", newline="") as opened:
+        q = next(csv.DictReader(opened))
+    network = [Selection.load(file) for file in (evaluation / "network" / "selections" / "q_length_none").iterdir()]
+    assert sum(one.n_selected for one in network) == int(q["units"])
 
 
 def test_the_same_command_measures_nothing_again(evaluation, tiny_model, monkeypatch):
@@ -176,6 +199,53 @@ def test_a_model_without_sheets_is_laid_out(tiny_model, tmp_path, monkeypatch):
     assert "1 sheets of 36 units" in text
 
 
+def test_suites_of_syntax_are_measured_where_they_are_given(evaluation, tiny_model, tmp_path, suite_file, monkeypatch):
+    lead = (evaluation / "evaluation.md").read_text().splitlines()[2]
+    assert "Not measured, because not asked for: syntaxgym (--syntaxgym)." in lead
+    assert not (evaluation / "syntaxgym").exists()
+    only = {name: SUITES["topolm"][name] for name in ("minimal_pairs", "syntaxgym")}
+    monkeypatch.setattr(room, "SUITES", {"topolm": only})
+    run(tiny_model, tmp_path / "out", syntaxgym=str(suite_file), pairs_per_paradigm=2)
+    text = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "## SyntaxGym" in text
+    assert "Not measured" not in text
+    assert "minimal pairs: own, the first 2 of each paradigm" in text
+    with open(tmp_path / "out" / "minimal_pairs" / "paradigms.csv", newline="") as opened:
+        assert {row["pairs"] for row in csv.DictReader(opened)} == {"2"}
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["parts"] == list(only)
+
+
+def test_a_model_without_a_tokenizer_is_given_one(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "SUITES", {"topolm": {"minimal_pairs": SUITES["topolm"]["minimal_pairs"]}})
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("*token*"))
+    with pytest.raises(ValueError, match=r"no tokenizer can be read from .*bare .* --tokenizer FOLDER_OR_NAME"):
+        run(bare, tmp_path / "out")
+    run(bare, tmp_path / "out", tokenizer=str(tiny_model))
+    run(tiny_model, tmp_path / "with_its_own")
+    assert tables(tmp_path / "out") == tables(tmp_path / "with_its_own")
+
+
+def test_a_converted_checkpoint_of_the_authors(shared, text, tmp_path):
+    """Words as tokens, because its context of 32 tokens is short."""
+    folder, tokenizer = shared / "golden" / "topolm_checkpoint_tiny", tmp_path / "tokenizer"
+    counts = Counter(text.read_text(encoding="utf-8").split())
+    known = dict.fromkeys(["<end>", *load_localizer("nouns_verbs").items, *(word for word, _ in counts.most_common())])
+    words = {word: index for index, word in enumerate(list(known)[:300])}
+    made = Tokenizer(models.WordLevel(words, unk_token="<end>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<end>", eos_token="<end>").save_pretrained(tokenizer)
+    convert(ConvertCommand(str(folder / "ckpt.pt"), str(folder / "positions"), str(tmp_path / "model")))
+    page = run(tmp_path / "model", tmp_path / "out", tokenizer=str(tokenizer))
+    assert "4 sheets of 64 units" in page.read_text()
+    kept = load_findings(tmp_path / "out" / "network")
+    sheets = TopoLMForCausalLM.from_pretrained(tmp_path / "model").sheets()
+    one = kept.selections["q_length_none/transformer.h.1.attn_sheet"]
+    assert one.sheet == sheets[one.site], "their positions, not a layout of ours"
+    for name in PARTS:
+        assert load_findings(tmp_path / "out" / name).tables[0].rows, name
+
+
 def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "SUITES", {"topolm": {"minimal_pairs": SUITES["topolm"]["minimal_pairs"]}})
     (tmp_path / "model").symlink_to(tiny_model)
@@ -190,6 +260,7 @@ def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
         (["fwhm_mm=[-1.0]"], r"fwhm_mm=\[-1.0\]; expected widths in mm of 0"),
         (["fwhm_mm=[]"], r"fwhm_mm=\[\]; expected widths"),
         (["fwhm_mm=[2.0,2.0]"], "names a width twice"),
+        (["pairs_per_paradigm=0"], "pairs_per_paradigm=0; expected at least 1"),
         (["n_draws=18"], "expected at least 19 draws of a null"),
         (["lesion_draws=0"], "1 control lesion"),
         (["lesion_fractions=[0.6]"], r"lesion_fractions=\[0.6\]; expected shares above 0 and at most 0.5"),
@@ -237,8 +308,8 @@ NETS = {"quick": True, "suite": "toponets", "fwhm_mm": [0.0], "lesion_pairs": 1,
 def nets(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     (folder / "model").symlink_to(tiny_model)
-    assert evaluate(EvaluateCommand(str(folder), **NETS)) == folder / "evaluation_toponets" / "index.html"
-    return folder / "evaluation_toponets"
+    assert evaluate(EvaluateCommand(str(folder), **NETS)) == folder / "evaluation-toponets" / "index.html"
+    return folder / "evaluation-toponets"
 
 
 def test_everything_toponets_measures_is_on_the_page(nets):
@@ -259,6 +330,8 @@ def test_everything_toponets_measures_is_on_the_page(nets):
     assert all((nets / link).is_file() for link in links)
     page = (nets / "index.html").read_text()
     assert page.count("data:image/png;base64,") == len([link for link in links if link.endswith(".png")]) >= 15
+    kept = sorted(file.stem for file in (nets / "windows" / "maps" / "c").iterdir())
+    assert kept == [f"transformer.h.{layer}.mlp.c_fc" for layer in range(2)]
 
 
 def test_only_the_windows_depend_on_their_words(nets, monkeypatch):
@@ -284,5 +357,5 @@ def test_any_model_is_laid_out_and_other_names_are_asked_for(tiny_model, tmp_pat
     bert = BertConfig(vocab_size=len(tokenizer), is_decoder=True, **sizes)
     BertLMHeadModel(bert).save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match=r"BertLMHeadModel has no layer called .*for example sites='model.layers"):
+    with pytest.raises(ValueError, match=r"not of BertLMHeadModel .*; name its sites, for example sites='model"):
         evaluate(EvaluateCommand(str(tmp_path / "bert"), out=str(tmp_path / "other"), **options))

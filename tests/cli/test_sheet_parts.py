@@ -90,6 +90,7 @@ def test_both_definitions_of_smoothness_stand_apart_and_find_the_planted_layer(n
     assert means.rows[0]["smoothness"] == pytest.approx((rough["smoothness"] + smooth["smoothness"]) / 2)
     of_tau = {(row["model"], row["tau"]): row["smoothness"] for row in published.rows}
     assert (of_tau["GPT-Neo-125M", 0], of_tau["GPT-Neo-125M", 50], of_tau["NanoGPT", 1]) == (0.08, 1.11, 0.85)
+    assert list(found.maps) == [f"sentences-nonwords/{site}" for site in net_bench.sites]
     curves = found.pictures[0].figure.axes[0]
     drawn = {line.get_label(): line.get_ydata() for line in curves.lines}
     one = heard[net_bench.sites[1]]

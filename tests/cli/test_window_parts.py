@@ -47,6 +47,10 @@ def test_maps_are_those_of_the_swaps_it_names(net_bench):
     assert by_name["c"]["I"] == pytest.approx(np.mean([row["I"] for row in rows["c"]]))
     assert by_name["c"]["mean of medians"] == pytest.approx(np.mean([row["median"] for row in rows["c"]]))
     assert found.notes == []
+    assert set(found.maps) == {f"{name}/{site}" for name in rows for site in net_bench.sites}
+    np.testing.assert_allclose(
+        found.maps[f"c/{net_bench.sites[1]}"].values, integration_maps(heard[net_bench.sites[1]])["c"].values, atol=1e-3
+    )
     assert [picture.name for picture in found.pictures] == ["windows", "maps_a", "maps_b", "maps_c", "maps_yoking"]
 
 

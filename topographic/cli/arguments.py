@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-__all__ = ["parse_command", "parser_of"]
+__all__ = ["parse_command", "parse_mapping", "parser_of"]
 
 
 def parser_of(name: str, command: type, description: str) -> ArgumentParser:
@@ -63,6 +63,38 @@ def parse_command(name: str, command: type, description: str, words: Sequence[st
     parser = parser_of(name, command, description)
     try:
         parsed = parser.parse_args(_as_options(words, command))
+        fields = {key: entry for key, entry in vars(parser.instantiate(parsed)).items() if key != "config"}
+    except ArgumentError as error:
+        message = re.sub(r"\s+", " ", str(error)).strip()
+        raise ValueError(f"{message}; `topo {name} --help` lists every key") from None
+    return command(**fields)
+
+
+def parse_mapping(name: str, command: type, content: Mapping[str, Any]) -> Any:
+    """Read nested keys and values, as YAML holds them, into a command's dataclass.
+
+    Parameters
+    ----------
+    name : str
+        Name of the command.
+    command : type
+        Its dataclass.
+    content : mapping
+        Nested mappings of key to value; what is left out takes its default.
+
+    Returns
+    -------
+    object
+        The command's dataclass, validated.
+
+    Raises
+    ------
+    ValueError
+        In one line, for an unknown key or a value of another type.
+    """
+    parser = parser_of(name, command, "")
+    try:
+        parsed = parser.parse_object(dict(content))
         fields = {key: entry for key, entry in vars(parser.instantiate(parsed)).items() if key != "config"}
     except ArgumentError as error:
         message = re.sub(r"\s+", " ", str(error)).strip()

@@ -1,5 +1,7 @@
 """The bench of an evaluation: the model, what it is shown, and what its units did."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 import topographic
+from topographic.behaviour import Suite, load_suites
 from topographic.maps import Selection
 from topographic.maps.localizer import load_or_localize
 from topographic.recording import Responses, record
@@ -68,6 +71,10 @@ class Bench:
         Minimal pairs, as `load_minimal_pairs` takes them.
     text : str, optional
         File of passages, one a line, for the perplexity.
+    n_pairs : int, optional
+        Only the first minimal pairs of each paradigm.
+    syntaxgym : str, optional
+        SyntaxGym suites, as `load_suites` takes them.
     cache_folder : Path
         Where networks are kept.
     recording : mapping
@@ -82,6 +89,8 @@ class Bench:
     pairs: str
     text: str | None
     cache_folder: Path
+    n_pairs: int | None = None
+    syntaxgym: str | None = None
     recording: Mapping[str, Any] = field(default_factory=dict)
     _recorded: dict[str, dict[str, Responses]] = field(default_factory=dict, repr=False)
 
@@ -171,14 +180,24 @@ class Bench:
         Parameters
         ----------
         n_per_paradigm : int, optional
-            Only the first pairs of each paradigm.
+            Only the first pairs of each paradigm; as many as the bench was told by default.
 
         Returns
         -------
         StimulusSet
-            Good and bad sentences.
+            Good and bad sentences in turn.
         """
-        return load_minimal_pairs(self.pairs, n_per_paradigm=n_per_paradigm)
+        return load_minimal_pairs(self.pairs, n_per_paradigm=n_per_paradigm or self.n_pairs)
+
+    def suites(self) -> list[Suite]:
+        """The SyntaxGym suites.
+
+        Returns
+        -------
+        list of Suite
+            None where none were given.
+        """
+        return [] if self.syntaxgym is None else load_suites(self.syntaxgym)
 
     def passages(self, pairs: StimulusSet) -> tuple[str, ...]:
         """What the perplexity is measured on.
@@ -226,13 +245,17 @@ class Bench:
         Returns
         -------
         dict of str to str
-            By role.
+            By role; what was not given has none.
         """
         roles = PUBLISHED_SETS if self.has_phrases else SETS
         shown = {role: self.stimuli(role).checksum for role in roles}
         pairs = self.minimal_pairs()
         passages = StimulusSet("passages", self.passages(pairs), ("text",) * len(self.passages(pairs)))
-        return {**shown, "pairs": pairs.checksum, "text": passages.checksum}
+        found = {**shown, "pairs": pairs.checksum, "text": passages.checksum}
+        suites = [(one.name, one.regions, one.items, one.formulas, one.metric) for one in self.suites()]
+        if suites:
+            found["syntaxgym"] = hashlib.sha256(json.dumps(suites).encode()).hexdigest()
+        return found
 
 
 def _lines(text: str) -> tuple[str, ...]:

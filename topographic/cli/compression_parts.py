@@ -78,8 +78,21 @@ def compression(bench: Bench, choices: Choices) -> Findings:
         "draws that come as near to the whole model. Pruning: the smallest weights of each layer set to zero, as many "
         "as leave the same number of parameters; zeros save no room unless they are stored as such.",
         [
-            Table("curves", "Loss and accuracy", _rows(effects, whole), "Δ: change from the whole model."),
-            Table("permuted", "Does it matter where units lie?", _permuted_rows(small)),
+            Table(
+                "curves",
+                "Loss and accuracy",
+                _rows(effects, whole),
+                "Δ: change from the whole model.",
+                keys=("method", "removed"),
+                headline=("parameters", "loss", "Δ loss", "accuracy", "Δ accuracy"),
+            ),
+            Table(
+                "permuted",
+                "Does it matter where units lie?",
+                _permuted_rows(small),
+                keys=("measure", "removed"),
+                headline=("downsampled", "units permuted", "sd", "p"),
+            ),
             Table(
                 "published",
                 "Downsampling, published NanoGPT by tau",
@@ -94,6 +107,7 @@ def compression(bench: Bench, choices: Choices) -> Findings:
                 "Against the parameters that are left",
                 draw_compression(effects, _MEASURES),
                 "From the whole model on the left to the smallest on the right. Band: ± 2 sd over draws.",
+                headline=True,
             )
         ],
     )

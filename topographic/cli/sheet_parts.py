@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from topographic.cli.bench import Bench, Choices
+from topographic.cli.language_parts import under
 from topographic.losses import random_weights_loss, weight_sheets
 from topographic.maps import (
     DistanceCurve,
@@ -92,12 +93,13 @@ def smooth_weights(bench: Bench, choices: Choices) -> Findings:
     if found:
         mean = {"layers": len(found), **_losses(mean_over_sheets(found))}
         means.append(mean | {"random weights": float(np.mean([row["random weights"] for row in rows]))})
-    lines = {
-        "this model": [row["loss"] for row in rows],
-        "units permuted": [row["unit null"] for row in rows],
-        "random weights": [row["random weights"] for row in rows],
-    }
-    figure = draw_by_depth(lines, [row["sheet"] for row in rows], y_label="pyramid loss")
+    columns = {"this model": "loss", "units permuted": "unit null", "random weights": "random weights"}
+    lines = {name: [row[column] for row in rows] for name, column in columns.items()}
+    pictures = []
+    if rows:
+        axes = draw_by_depth(lines, [row["sheet"] for row in rows], y_label="pyramid loss", at_least=(0.0, 1.0))
+        note = "Below both other lines: neighbours have like weights."
+        pictures.append(Picture("depth", "Pyramid loss by depth", axes.figure, note, headline=True))
     return Findings(
         "Smooth weights",
         "Pyramid loss of TopoNets at factor 3: 1 less the mean cosine between the incoming weights of a unit and those "
@@ -105,12 +107,17 @@ def smooth_weights(bench: Bench, choices: Choices) -> Findings:
         "of one variance. Unit null: the same weights with the units permuted on the sheet, which keeps what units "
         "have in common wherever they lie; p is one-sided, the share of permuted sheets that are as smooth.",
         [
-            Table("means", "Mean over layers", means, "TopoNets reports no values of its loss."),
+            Table(
+                "means",
+                "Mean over layers",
+                means,
+                "TopoNets reports no values of its loss.",
+                keys=("layers",),
+                headline=("loss", "unit null", "p (unit)", "random weights"),
+            ),
             Table("layers", "By layer", rows),
         ],
-        [Picture("depth", "Pyramid loss by depth", figure.figure, "Below both lines: neighbours have like weights.")]
-        if rows
-        else [],
+        pictures,
         notes,
     )
 
@@ -132,11 +139,11 @@ def smooth_responses(bench: Bench, choices: Choices) -> Findings:
     """
     responses = bench.recorded("localizer")
     labels = site_labels(list(responses))
-    ranges, rises = {}, {}
+    ranges, rises, tunings = {}, {}, {}
     for site, one in tqdm(responses.items(), desc="smoothness", unit="site", disable=None):
         ranges[site] = response_smoothness(one, n_draws=choices.n_draws, seed=choices.seed)
-        tuning = t_map(one, *_CONTRAST, n_draws=choices.n_draws, seed=choices.seed)
-        rises[site] = tuning_smoothness(tuning, seed=choices.seed)
+        tunings[site] = t_map(one, *_CONTRAST, n_draws=choices.n_draws, seed=choices.seed)
+        rises[site] = tuning_smoothness(tunings[site], seed=choices.seed)
     of_range = {site: one.smoothness for site, one in ranges.items()}
     published = [
         {"model": model, "tau": tau, "smoothness": value, "BLiMP": blimp}
@@ -165,17 +172,30 @@ def smooth_responses(bench: Bench, choices: Choices) -> Findings:
         "noise in place of responses. Unit null: the same responses with the units permuted on the sheet. Label null: "
         "labels of the items permuted. p is one-sided.",
         [
-            Table("means", "Means over layers", _smoothness_means(of_range, rises)),
+            Table(
+                "means",
+                "Means over layers",
+                _smoothness_means(of_range, rises),
+                keys=("definition",),
+                headline=("smoothness", "floor", "unit null", "p (unit)", "label null", "p (label)"),
+            ),
             Table("range", "Range of the correlation (TopoNets)", _by_sheet(labels, of_range)),
             Table("rise", "Rise of the difference in tuning (TDANN)", _by_sheet(labels, rises)),
             Table("published", "Range, published language models", published, _PUBLISHED_NOTE),
         ],
         [
-            Picture("curves", "Correlation by distance", curves.figure, "Dashed: the same responses, units permuted."),
+            Picture(
+                "curves",
+                "Correlation by distance",
+                curves.figure,
+                "Dashed: the same responses, units permuted. The last bins hold few pairs of units.",
+                headline=True,
+            ),
             Picture(
                 "depth", "Smoothness by depth", draw_by_depth(depth, list(labels.values()), y_label="smoothness").figure
             ),
         ],
+        maps=under("sentences-nonwords", tunings),
     )
 
 
@@ -241,7 +261,13 @@ def dimensionality(bench: Bench, choices: Choices) -> Findings:
         f"responses to the single tokens of {len(passages)} passages. Numbers of unequal samples cannot be compared. "
         "Independent units: what noise has at this size. No permutation of units or labels changes the number.",
         [
-            Table("means", "Means over layers", means),
+            Table(
+                "means",
+                "Means over layers",
+                means,
+                keys=("samples", "n samples"),
+                headline=("dimensionality", "independent units"),
+            ),
             Table("layers", "By layer", rows),
             Table("published", "Published language models", published, f"8192 samples of text. {_PUBLISHED_NOTE}"),
         ],

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from topographic.cli.behaviour_parts import grammar, lesions
+from topographic.cli.behaviour_parts import grammar, lesions, syntax
 from topographic.cli.bench import Bench, Choices
 from topographic.cli.compression_parts import compression
 from topographic.cli.language_parts import language_clusters, language_network, language_profiles
@@ -19,11 +19,15 @@ __all__ = ["PAPERS", "SITES", "SUITES", "Part"]
 
 
 class Part(NamedTuple):
-    """One part of a suite: what it does, and on which choices and which material its numbers depend."""
+    """One part of a suite: what it does, and on which choices and which material its numbers depend.
+
+    A part with an ``option`` is measured only where that option of `topo evaluate` names its material.
+    """
 
     measure: Callable[[Bench, Choices], Findings]
     choices: tuple[str, ...]
     material: tuple[str, ...]
+    option: str | None = None
 
 
 SUITES = {
@@ -33,6 +37,7 @@ SUITES = {
         "profiles": Part(language_profiles, ("fwhm_mm", "seed"), ("localizer", "profiles")),
         "word_classes": Part(word_classes, ("fwhm_mm", "n_draws", "cluster_threshold", "seed"), ("words", "phrases")),
         "minimal_pairs": Part(grammar, (), ("pairs", "text")),
+        "syntaxgym": Part(syntax, (), ("syntaxgym",), option="syntaxgym"),
         "lesions": Part(
             lesions,
             ("lesion_fractions", "lesion_draws", "lesion_mode", "lesion_pairs", "seed"),
@@ -54,7 +59,7 @@ SUITES = {
 }
 
 # which modules a suite looks at where none are named; other suites take the sheets that a model carries
-SITES: dict[str, Callable[[nn.Module], list[str]]] = {"toponets": first_mlp_layers}
+SITES: dict[str, Callable[[nn.Module], str]] = {"toponets": first_mlp_layers}
 
 # whose numbers stand beside ours
 PAPERS = {

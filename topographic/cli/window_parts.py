@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topographic.cli.bench import Bench, Choices
+from topographic.cli.language_parts import under
 from topographic.maps import (
     MoransI,
     Referenced,
@@ -113,12 +114,18 @@ def windows(bench: Bench, choices: Choices) -> Findings:
         "noise on the sheet (floor) and the same values with the units permuted (unit null); p is one-sided.",
         [
             Table(
-                "means", "Means over layers", means, "TopoNets shows such maps of GPT-Neo-125M and prints no numbers."
+                "means",
+                "Means over layers",
+                means,
+                "TopoNets shows such maps of GPT-Neo-125M and prints no numbers.",
+                keys=("parameter", "meaning"),
+                headline=("mean of medians", "I", "floor", "unit null", "p (unit)"),
             ),
             Table("layers", "By layer", rows),
         ],
         pictures,
         notes,
+        {key: one for name, of_site in maps.items() for key, one in under(name, of_site).items()},
     )
 
 
@@ -224,7 +231,7 @@ def _quantiles(unit_map: UnitMap) -> dict[str, Any]:
 
 def _references(index: MoransI | Referenced | None) -> dict[str, Any]:
     if index is None:
-        return {"I": None}
+        return dict.fromkeys(("I", "floor", "unit null", "p (unit)"))
     row: dict[str, Any] = {"I": index.value}
     for name, null in (("floor", index.floor), ("unit", index.unit_null)):
         if null is not None:
@@ -242,7 +249,8 @@ def _window_pictures(differences: Mapping[str, SwapDifferences]) -> list[Picture
     if not lines:  # no unit answers to words
         return []
     axes = draw_by_layer(lines, x_label="words since the swap", y_label="change that is left (median over units)")
-    return [Picture("windows", "Windows by layer", axes.figure, "1 at the swapped word; near 0 where it is forgotten.")]
+    note = "1 at the swapped word; near 0 where it is forgotten."
+    return [Picture("windows", "Windows by layer", axes.figure, note, headline=True)]
 
 
 def _map_picture(name: str, maps: Mapping[str, UnitMap]) -> Picture:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topographic.cli.bench import Bench, Choices
-from topographic.cli.language_parts import map_picture, significant_clusters
-from topographic.maps import ClusterTest, MapSummary, MoransI, Referenced, summarize
+from topographic.cli.language_parts import map_picture, significant_clusters, under
+from topographic.maps import ClusterTest, MapSummary, MoransI, Referenced, UnitMap, summarize
 from topographic.recording import Responses
 from topographic.report.findings import Findings, Picture, Table
 from topographic.report.profile_figures import draw_by_depth
@@ -30,6 +30,8 @@ _PUBLISHED = {
     ("abstract - concrete", 1.0): (0.7977, 0.1214),
     ("abstract - concrete", 2.0): (0.8999, 0.5973),
 }
+_HEADLINE = ("I", "floor", "unit null", "p (unit)", "label null", "p (label)")
+_HEADLINE += ("TopoLM (published)", "control (published)", "mean |t|", "mean |t| null", "p (mean |t|)")
 _NOTE = (
     "Published: means over 24 sheets, phrases of Elli et al. and words of Moseley and Pulvermueller. What the paper "
     "calls unsmoothed was read out at 1 mm, on a layout whose floor is .11 there and .61 at 2 mm; it stands beside "
@@ -61,11 +63,15 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
         Moran's I with its three references and the significant clusters, over all sheets and by sheet.
     """
     measured = _measured(word_contrasts(bench), choices, beside_published=True)
+    means = Table(
+        "means", "Means over sheets", measured.means, _NOTE, keys=("contrast", "FWHM (mm)"), headline=_HEADLINE
+    )
     return Findings(
         "Nouns, verbs and concreteness",
         _explained(choices),
-        [Table("means", "Means over sheets", measured.means, _NOTE), Table("depth", "By sheet", measured.by_depth)],
+        [means, Table("depth", "By sheet", measured.by_depth)],
         measured.pictures,
+        maps=measured.maps,
     )
 
 
@@ -86,19 +92,20 @@ def selectivity(bench: Bench, choices: Choices) -> Findings:
     """
     language = {"sentences - nonwords": WordContrast(bench.recorded("localizer"), "sentences", "nonwords")}
     measured = _measured({**language, **word_contrasts(bench)}, choices, beside_published=False)
+    means = Table(
+        "means",
+        "Means over sheets",
+        measured.means,
+        "TopoNets shows selectivity maps of its vision models only, as units with t beyond 10.",
+        keys=("contrast", "FWHM (mm)"),
+        headline=[column for column in _HEADLINE if "published" not in column],
+    )
     return Findings(
         "Selectivity",
         _explained(choices),
-        [
-            Table(
-                "means",
-                "Means over sheets",
-                measured.means,
-                "TopoNets shows selectivity maps of its vision models only, as units with t beyond 10.",
-            ),
-            Table("depth", "By sheet", measured.by_depth),
-        ],
+        [means, Table("depth", "By sheet", measured.by_depth)],
         measured.pictures,
+        maps=measured.maps,
     )
 
 
@@ -106,11 +113,12 @@ class _Measured(NamedTuple):
     means: list[dict[str, Any]]
     by_depth: list[dict[str, Any]]
     pictures: list[Picture]
+    maps: dict[str, UnitMap]
 
 
 def _measured(contrasts: dict[str, WordContrast], choices: Choices, *, beside_published: bool) -> _Measured:
-    """Every contrast at every width: means over sheets, rows by sheet, and pictures."""
-    means, by_depth, pictures = [], [], []
+    """Every contrast at every width: means over sheets, rows by sheet, pictures and maps."""
+    means, by_depth, pictures, maps = [], [], [], {}
     for fwhm_mm in choices.fwhm_mm:
         curves, labels = {}, {}
         for name, (responses, condition, baseline) in contrasts.items():
@@ -129,14 +137,16 @@ def _measured(contrasts: dict[str, WordContrast], choices: Choices, *, beside_pu
                 line = {"contrast": name, "FWHM (mm)": fwhm_mm, "sheet": labels[row.site]}
                 by_depth.append(line | _references(row.morans_i) | _cluster_cells(here))
             slug = name.replace(" - ", "-").replace(" ", "_").replace("(", "").replace(")", "")
+            maps |= under(f"{slug}_fwhm_{fwhm_mm:g}", summary.maps)
             title = f"{name}, FWHM {fwhm_mm:g} mm"
             pictures.append(map_picture(f"{slug}_fwhm_{fwhm_mm:g}", title, summary.maps))
         # the floor depends on sheet and readout, hardly on the contrast: one line stands for all
         curves["floor"] = [row.morans_i.floor.mean for row in summary.rows if row.morans_i.floor is not None]
-        figure = draw_by_depth(curves, list(labels.values()), y_label="Moran's I").figure
+        figure = draw_by_depth(curves, list(labels.values()), y_label="Moran's I", at_least=(-0.1, 1.0)).figure
         note = "From the first layer to the last. Unit and label nulls of every sheet are in the table."
-        pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", f"Moran's I by depth, FWHM {fwhm_mm:g} mm", figure, note))
-    return _Measured(means, by_depth, pictures)
+        title = f"Moran's I by depth, FWHM {fwhm_mm:g} mm"
+        pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", title, figure, note, headline=True))
+    return _Measured(means, by_depth, pictures, maps)
 
 
 def _explained(choices: Choices) -> str:

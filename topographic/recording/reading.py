@@ -24,6 +24,7 @@ __all__ = [
     "check_fit",
     "check_layout_names",
     "evaluating",
+    "model_provenance",
     "padded",
     "per_token",
     "provenance_of",
@@ -145,7 +146,7 @@ def per_token(
 def check_finite(
     site: str, response: Float[Tensor, "batch units"], stimuli: StimulusSet, indices: Sequence[int]
 ) -> None:
-    """Refuse responses that are NaN or infinite; the message names the item."""
+    """Refuse a response that is no number, naming its item."""
     bad = torch.nonzero(~response.isfinite().all(dim=1)).flatten().tolist()
     if bad:
         item = indices[bad[0]]
@@ -191,15 +192,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def provenance_of(model: nn.Module, tokenizer: PreTrainedTokenizerBase, pooling: str, *, bos: bool) -> dict[str, Any]:
-    """What JSON keeps about a recording."""
+    """What JSON keeps about a recording of texts."""
+    return model_provenance(model) | {"tokenizer": type(tokenizer).__name__, "pooling": pooling, "bos": bos}
+
+
+def model_provenance(model: nn.Module) -> dict[str, Any]:
+    """What JSON keeps about the model of a recording."""
     bare = unwrapped(model)
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.get_default_dtype())
     return {
         "model": type(bare).__name__,
         "name_or_path": str(getattr(bare, "name_or_path", "")),
-        "tokenizer": type(tokenizer).__name__,
-        "pooling": pooling,
-        "bos": bos,
         "dtype": str(dtype).removeprefix("torch."),
         "versions": {
             "topographic": topographic.__version__,

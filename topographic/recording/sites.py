@@ -55,38 +55,40 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     return sorted(found, key=_natural)
 
 
-def first_mlp_layers(model: nn.Module) -> list[str]:
-    """The layer of each block that widens the stream: what TopoNets makes topographic in language models.
+def first_mlp_layers(model: nn.Module) -> str:
+    """Wildcard over the first MLP layer of every block, whose units TopoNets lays on sheets in language models.
 
     Parameters
     ----------
     model : nn.Module
-        A transformer, wrapped or not.
+        A language model of transformers, or ours, wrapped or not.
 
     Returns
     -------
-    list of str
-        Names of the first linear layer of every MLP, in the order of depth. Of a gated MLP it is the one that
-        carries the values, not the gate.
+    str
+        Such as "transformer.h.*.mlp.c_fc". Of a gated MLP it is the layer that carries the values, not the gate.
 
     Raises
     ------
     ValueError
-        If the model names its layers in none of the ways in `FIRST_MLP_LAYERS`.
+        If no name is known for its architecture.
 
     References
     ----------
-    Deb et al. 2025, TopoNets, ICLR, arXiv:2501.16396.
+    Deb et al., TopoNets, ICLR 2025: GPT-Neo and nanoGPT.
     """
+    model_type = getattr(getattr(unwrapped(model), "config", None), "model_type", None)
+    if model_type in FIRST_MLP_LAYERS:
+        return FIRST_MLP_LAYERS[model_type]
     names = list(modules_by_site(model))
-    for pattern in FIRST_MLP_LAYERS:
-        found = [name for name in names if fnmatchcase(name, pattern)]
-        if found:
-            return sorted(found, key=_natural)
-    raise ValueError(
-        f"{type(unwrapped(model)).__name__} has no layer called {', '.join(FIRST_MLP_LAYERS)}; name the first linear "
-        f"layer of its MLPs. Its modules are {', '.join(dict.fromkeys(map(_with_wildcards, names)))}"
-    )
+    found = next((pattern for pattern in _MLP_NAMES if any(fnmatchcase(name, pattern) for name in names)), None)
+    if found is None:
+        raise ValueError(
+            f"first MLP layers are known of {', '.join(FIRST_MLP_LAYERS)}, not of {type(unwrapped(model)).__name__} "
+            f"(model_type {model_type!r}), nor has it modules called {', '.join(_MLP_NAMES)}; name its sites, for "
+            "example sites='model.layers.*.mlp.up_proj'"
+        )
+    return found
 
 
 def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
@@ -131,25 +133,29 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _nearest(pattern: str, names: list[str]) -> list[str]:
     """Up to four existing names with their numbers as wildcards, ready to be pasted."""
-    candidates = list(dict.fromkeys(map(_with_wildcards, names)))
+    candidates = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names))
     return difflib.get_close_matches(pattern, candidates, n=4, cutoff=0.0)
-
-
-def _with_wildcards(name: str) -> str:
-    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
-# the first that matches anything is taken
-FIRST_MLP_LAYERS = (
-    "*.mlp.c_fc",  # GPT-2, GPT-Neo, TopoLM
-    "*.mlp.up_proj",  # Llama, SmolLM, Mistral, Qwen, Gemma, OLMo
-    "*.mlp.dense_h_to_4h",  # GPT-NeoX (Pythia), BLOOM, Falcon
-    "*.mlp.fc_in",  # GPT-J
-    "*.mlp.fc1",  # Phi, StarCoder
+# model_type in transformers -> names
+FIRST_MLP_LAYERS: dict[str, str] = {
+    "gpt2": "transformer.h.*.mlp.c_fc",
+    "gpt_neo": "transformer.h.*.mlp.c_fc",
+    "topolm": "transformer.h.*.mlp.c_fc",  # nanoGPT too
+    "gptj": "transformer.h.*.mlp.fc_in",
+    "bloom": "transformer.h.*.mlp.dense_h_to_4h",
+    "gpt_neox": "gpt_neox.layers.*.mlp.dense_h_to_4h",
+    "opt": "model.decoder.layers.*.fc1",
+}
+# of other architectures, by the names of their modules: the first that is there
+_MLP_NAMES = (
+    "*.mlp.up_proj",  # Llama, SmolLM, Mistral, Qwen, Gemma, OLMo: gated
     "*.mlp.gate_up_proj",  # Phi-3, GLM: gate and values in one layer
-    "*.fc1",  # OPT
+    "*.mlp.c_fc",  # StarCoder
+    "*.mlp.fc1",  # Phi
+    "*.mlp.dense_h_to_4h",  # Falcon
 )

@@ -63,7 +63,7 @@ def draw_by_layer(
     for name, (x, y) in (references or {}).items():
         ax.plot(x, y, color="#8a8a8a", linewidth=1.4, linestyle=(0, (4, 2)), label=name)
     if all(float(place).is_integer() for x, _ in lines.values() for place in x):
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(_matplotlib("ticker").MaxNLocator(integer=True))
     return _finish(ax, x_label, y_label)
 
 

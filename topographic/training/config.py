@@ -12,7 +12,16 @@ import yaml
 
 from topographic.storage import write_atomically
 
-__all__ = ["DataConfig", "HasTrainingConfigs", "RunConfig", "SpatialConfig", "TrainingConfig", "save_config"]
+__all__ = [
+    "DataConfig",
+    "HasTextConfigs",
+    "HasTrainingConfigs",
+    "RunConfig",
+    "SmoothnessConfig",
+    "SpatialConfig",
+    "TrainingConfig",
+    "save_config",
+]
 
 
 @dataclass
@@ -126,6 +135,49 @@ class SpatialConfig:
 
 
 @dataclass
+class SmoothnessConfig:
+    """How smooth weights shall be (TopoNets); off unless a weight is given."""
+
+    weight: float = 0.0
+    """Weight tau of the mean loss over sheets; 0 for none."""
+    sites: list[str] | None = None
+    """Names or wildcards of layers with weights, for example "transformer.h.*.mlp.c_fc"."""
+    kind: Literal["output", "input", "bias"] = "output"
+    """Output units with their incoming weights, input units with their outgoing ones, or output units' biases."""
+    factor: float = 3.0
+    """Shrinking factor of the blur along rows and columns."""
+    blur: Literal["toponets", "antialias", "gaussian"] = "toponets"
+    """How a sheet is blurred: as published, or without its aliasing."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """How the losses of sheets are joined."""
+    watched: list[str] | None = None
+    """Further layers whose loss is logged and not trained."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the weight goes from start_weight to weight."""
+    start_weight: float = 0.0
+    """Weight at the first step of a schedule."""
+    schedule_steps: int = 1000
+    """Optimiser steps a schedule takes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no layer can satisfy."""
+        for name in ("weight", "start_weight"):
+            value = getattr(self, name)
+            _check(math.isfinite(value) and value >= 0, f"smoothness.{name}", value, "a number from 0 on")
+        for name in ("sites", "watched"):
+            value = getattr(self, name)
+            _check(value is None or len(value) > 0, f"smoothness.{name}", value, "a list of patterns, or null")
+        _check(not self.is_on or bool(self.sites), "smoothness.sites", self.sites, "layers, since a weight is set")
+        _check(self.factor >= 1, "smoothness.factor", self.factor, "at least 1")
+        _check(self.schedule_steps >= 1, "smoothness.schedule_steps", self.schedule_steps, "at least 1")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the weight is ever above 0."""
+        return self.weight > 0 or (self.schedule != "constant" and self.start_weight > 0)
+
+
+@dataclass
 class TrainingConfig:
     """How the model is trained. Batches count windows on one process in one forward pass."""
 
@@ -198,18 +250,15 @@ class RunConfig:
     """The text and its tokens."""
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     """The spatial loss."""
+    smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
+    """The smoothness of weights."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The optimisation."""
 
 
 @runtime_checkable
 class HasTrainingConfigs(Protocol):
-    """Any dataclass with these three fields, such as `RunConfig` or one that also names a model."""
-
-    @property
-    def data(self) -> DataConfig:
-        """The text and its tokens."""
-        ...
+    """Any dataclass with these fields, whatever it is trained on."""
 
     @property
     def spatial(self) -> SpatialConfig:
@@ -217,8 +266,23 @@ class HasTrainingConfigs(Protocol):
         ...
 
     @property
+    def smoothness(self) -> SmoothnessConfig:
+        """The smoothness of weights."""
+        ...
+
+    @property
     def training(self) -> TrainingConfig:
         """The optimisation."""
+        ...
+
+
+@runtime_checkable
+class HasTextConfigs(HasTrainingConfigs, Protocol):
+    """Any dataclass with these four fields, such as `RunConfig` or one that also names a model."""
+
+    @property
+    def data(self) -> DataConfig:
+        """The text and its tokens."""
         ...
 
 
