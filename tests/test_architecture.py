@@ -25,6 +25,7 @@ EXTRAS = {
     "pandas": "brain",
     "pyarrow": "training",
     "PIL": "stimuli",
+    "submitit": "cli",
 }
 
 

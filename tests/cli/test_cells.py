@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from topographic.cli.cells import check_folder, plan_cells, planned_tokens, rehearse_cells, short_name
+from topographic.cli.cells import check_folder, level_of, plan_cells, planned_tokens, rehearse_cells, short_name
 from topographic.cli.train import ModelConfig, TrainCommand
 from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig, save_config
 
@@ -53,7 +53,13 @@ def test_a_seed_sets_every_seed_of_a_replicate_but_that_of_the_text():
         assert (recipe.model.seed, recipe.model.layout_seed, recipe.training.seed, cell.seed) == (7, 7, 7, 7)
         assert recipe.data == BASE.data
         assert cell.folder.as_posix() == f"runs/x/{cell.name}"
+    assert [cell.setting for cell in cells] == ["alpha_0", "alpha_1"]
     assert [cell.levels for cell in cells] == [{"spatial.weight": 0.0}, {"spatial.weight": 1.0}]
+
+
+def test_levels_of_the_recipe_are_those_of_its_preset_where_it_says_nothing():
+    assert level_of(BASE, "model.layout") == "permuted_grid"
+    assert level_of(BASE, "spatial.weight") == 0.25
 
 
 def test_a_pretrained_model_keeps_its_weights():

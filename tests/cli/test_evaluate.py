@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from topographic.cli import evaluate as room
+from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
 from topographic.cli.evaluate import EvaluateCommand, evaluate
@@ -101,7 +102,8 @@ def test_every_number_stands_beside_its_null_and_the_published_one(evaluation):
 
 
 def test_maps_and_networks_are_kept_as_nouns(evaluation):
-    for part, kind, n_names in (("network", "maps", 1), ("clusters", "maps", 1), ("word_classes", "maps", 4)):
+    # the clusters are those of four definitions, beside the map that was tested
+    for part, kind, n_names in (("network", "maps", 1), ("clusters", "maps", 5), ("word_classes", "maps", 4)):
         files = sorted((evaluation / part / kind).glob("*/*.safetensors"))
         assert len(files) == n_names * 4, "one per sheet"
         kept = UnitMap.load(files[0])
@@ -299,6 +301,58 @@ def test_published_sets_that_are_not_there(tiny_model, tmp_path):
         run(tiny_model, tmp_path / "out", pairs=str(tmp_path / "blimp"))
 
 
+def write_published(folder, *, baseline="N"):
+    """The four published sets in their layout, with made up words."""
+    header = ",".join(f"stim{place}" for place in range(1, 15))
+    for number, run_and_set in enumerate((run, index) for run in (1, 2) for index in range(1, 6)):
+        codes = ["S"] * 24 + [baseline] * 24
+        rows = [
+            f"x,{','.join(['the dog', f'w{number}', str(row), *['ran'] * 9])},{code}" for row, code in enumerate(codes)
+        ]
+        file = folder / "langloc_fmri_run{}_stim_set{}.csv".format(*run_and_set)
+        file.write_text("\n".join([header, *rows]) + "\n")
+    swjn = [f"the dog {row},{code}" for code in "SWJN" for row in range(160)]
+    (folder / "fedorenko_stimuli.csv").write_text("\n".join(["sentence,condition", *swjn]) + "\n")
+    phrases = [f"{row % 2},1,{name},animal,the {name} {row}" for name in ("noun", "verb") for row in range(288)]
+    (folder / "elli_stimuli.csv").write_text("\n".join(["run,block,class,category,pair", *phrases]) + "\n")
+    words = [
+        f"{name}{row},{'abstract' if row < 40 else 'concrete'},{name}" for name in ("noun", "verb") for row in range(80)
+    ]
+    (folder / "moseley_stimuli.csv").write_text("\n".join(["word,category,class", *words]) + "\n")
+
+
+def test_stimuli_with_one_condition_end_in_one_line(tiny_model, tmp_path, capsys):
+    write_published(tmp_path, baseline="S")
+    assert main(["evaluate", str(tiny_model), f"stimuli={tmp_path}", f"out={tmp_path / 'out'}", "quick=true"]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("topo evaluate: ")
+    assert "has no condition 'nonwords'; it has ['sentences']" in line
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("pairs", '{"sentence_good": "the dog runs"}', r"line 1 has no 'sentence_bad'; it has \['sentence_good'\]"),
+        (
+            "pairs",
+            '{"sentence_good": "the dog runs", "sentence_bad": " "}',
+            r"sentence_bad is ' '; expected a sentence",
+        ),
+        ("syntaxgym", "{}", r"file\.json"),
+        ("text", "", "holds no line; expected one passage per line"),
+    ],
+)
+def test_files_that_are_not_as_they_should_be_end_in_one_line(tiny_model, tmp_path, capsys, option, content, message):
+    file = tmp_path / "file.json"
+    file.write_text(content)
+    assert main(["evaluate", str(tiny_model), f"{option}={file}", f"out={tmp_path / 'out'}", "quick=true"]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("topo evaluate: ")
+    assert re.search(message, line)
+    assert not (tmp_path / "out").exists(), "nothing is measured before everything that is shown was read"
+
+
 # the suite toponets
 
 NETS = {"quick": True, "suite": "toponets", "fwhm_mm": [0.0], "lesion_pairs": 1, "removed": [0.5], "window_words": 12}
@@ -308,8 +362,8 @@ NETS = {"quick": True, "suite": "toponets", "fwhm_mm": [0.0], "lesion_pairs": 1,
 def nets(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     (folder / "model").symlink_to(tiny_model)
-    assert evaluate(EvaluateCommand(str(folder), **NETS)) == folder / "evaluation-toponets" / "index.html"
-    return folder / "evaluation-toponets"
+    assert evaluate(EvaluateCommand(str(folder), **NETS)) == folder / "evaluation_toponets" / "index.html"
+    return folder / "evaluation_toponets"
 
 
 def test_everything_toponets_measures_is_on_the_page(nets):

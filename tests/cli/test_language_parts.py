@@ -95,11 +95,18 @@ def test_clusters_are_counted_and_tested(tiny_bench):
     assert (published["clusters (published)"], published["median size (published)"]) == (53, 111)
     assert "clusters (published)" not in by_method[0.0, "published"]
     assert published["units"] > components["units"], "the published rule absorbs units that fail"
-    # every cluster that is counted is kept, every map that is tested as well
-    assert sum(name.startswith("components_fwhm_0/") for name in found.selections) == components["clusters"]
-    assert found.selections["significant_fwhm_0/h.0.attn_1"].site == "h.0.attn"
-    assert sum(name.startswith("significant_fwhm_0/") for name in found.selections) == 2
-    assert set(found.maps) == {f"sentences-nonwords_fwhm_{width}/{site}" for width in (0, 2) for site in SHEETS}
+    # every map that is tested is kept, and every cluster that is counted
+    numbers = found.maps["clusters_components_fwhm_0/h.0.attn"]
+    assert numbers.statistic == "cluster_number"
+    assert set(numbers.values) == {0, 1}
+    assert (numbers.values[PATCHES["h.0.attn"]] == 1).all()
+    kept = [found.maps[f"clusters_components_fwhm_0/{site}"] for site in SHEETS]
+    assert sum((one.values > 0).sum() for one in kept) == components["units"]
+    assert sum(one.provenance["n_clusters"] for one in kept) == components["clusters"]
+    assert found.maps["clusters_significant_fwhm_0/h.1.attn"].provenance["n_clusters"] == 1
+    tested = found.maps["sentences-nonwords_fwhm_2/h.1.attn"]
+    assert tested.sheet.is_readout
+    assert tested.nulls == {}
     unsmoothed = [row for row in tests if row["FWHM (mm)"] == 0]
     assert sorted(row["sheet"] for row in unsmoothed) == ["layer 0 attn", "layer 1 attn"]
     assert all(row["p (mass)"] == 1 / 40 and 14 <= row["units"] <= 18 for row in unsmoothed)

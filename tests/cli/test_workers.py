@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -38,6 +39,17 @@ def test_no_more_than_so_many_run_at_once(tmp_path):
     jobs = [work(tmp_path, name, code.format(str(tmp_path / "running"))) for name in "abcd"]
     assert run_in_processes(jobs, workers=1, threads=1) == {}
     assert {(tmp_path / name / "log.txt").read_text() for name in "abcd"} == {"1\n"}
+
+
+def test_each_worker_has_accelerators_of_its_own(tmp_path, monkeypatch):
+    code = "import os, time; time.sleep(1); print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    one = [dataclasses.replace(work(tmp_path, name, code), processes=2) for name in "ab"]
+    assert run_in_processes(one, workers=2, threads=1) == {}
+    assert {(tmp_path / name / "log.txt").read_text() for name in "ab"} == {"4,5\n", "6,7\n"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert run_in_processes([work(tmp_path, name, code) for name in "cd"], workers=2, threads=1) == {}
+    assert {(tmp_path / name / "log.txt").read_text() for name in "cd"} == {"3\n"}
 
 
 def test_an_interrupted_sweep_leaves_no_process_behind(tmp_path):

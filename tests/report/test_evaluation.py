@@ -108,7 +108,7 @@ def test_rows_that_one_run_lacks_leave_no_empty_line(both, tmp_path):
 
 
 def test_every_suite_appears_under_its_name(both, tmp_path):
-    evaluated(both["control"], {"pruning": maps_part(0.1)}, suite="toponets", folder="evaluation-toponets")
+    evaluated(both["control"], {"pruning": maps_part(0.1)}, suite="toponets", folder="evaluation_toponets")
     made = blocks(tmp_path, **both)
     assert re.findall("<h3>(Suite .*?)</h3>", made) == ["Suite topolm", "Suite toponets"]
     assert f"topographic has no evaluation yet: topo evaluate {both['topographic']} suite=toponets" in text_of(made)

@@ -74,6 +74,19 @@ def test_every_kind_of_number(tmp_path, column, cell, text):
     assert file.read_text().splitlines()[4] == f"| {text} |"
 
 
+def test_a_page_shows_the_first_rows_of_a_long_table_and_csv_all(tmp_path):
+    long = Table("long", "Clusters", [{"cluster": index, "units": 3} for index in range(301)], "By mass.")
+    files = save_table(tmp_path, long)
+    assert len(files[0].read_text().splitlines()) == 302
+    said = "301 rows, the first 300 here, all in long.csv."
+    assert files[1].read_text().splitlines()[-4:] == ["", said, "", "By mass."]
+    assert "| 300 |" not in files[1].read_text()
+    save_findings(tmp_path / "part", Findings("Clusters", "", [long]), {})
+    _, page = write_findings(tmp_path, "Evaluation", "", {"part": Findings("Clusters", "", [long])})
+    assert said in page.read_text()
+    assert page.read_text().count("<tr>") == 301
+
+
 def test_an_empty_table_says_so(tmp_path):
     files = save_table(tmp_path, Table("none", "Clusters", []))
     assert files[0].read_text() == "\n"
@@ -177,3 +190,11 @@ def test_the_record_is_plain_json(tmp_path):
     save_findings(tmp_path, findings(), {"x": float("inf")})
     content = json.loads((tmp_path / "findings.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert content["key"] == {"x": None}
+
+
+def test_the_markdown_file_takes_a_name_and_parts_may_lie_deeper(tmp_path):
+    save_findings(tmp_path / "collected" / "a part", findings(), {})
+    parts = {"collected/a part": findings()}
+    files = write_findings(tmp_path, "Sweep", "Lead.", parts, name="sweep")
+    assert [file.name for file in files] == ["sweep.md", "index.html"]
+    assert "(collected/a%20part/bars.png)" in files[0].read_text()

@@ -1,4 +1,4 @@
-"""The command line: `topo demo`, `topo train`, `topo map`, `topo report`, `topo evaluate`, `topo convert`."""
+"""The command line: `topo demo`, `train`, `map`, `sweep`, `report`, `evaluate`, `convert`."""
 
 import importlib
 import os

@@ -11,6 +11,7 @@ from topographic.cli.map import CONTRASTS, MapCommand, load_model, map_model
 from topographic.cli.train import carries_sheets, train_model
 from topographic.maps import MapSummary, contrast_name
 from topographic.storage import load_json, save_json
+from topographic.training.folders import one_process_at_a_time
 
 __all__ = ["CellMaps", "is_finished", "is_trained", "load_pairs", "load_summary", "maps_folder", "run_cell"]
 
@@ -89,10 +90,20 @@ def run_cell(cell: Cell, maps: CellMaps, pairs: str | None) -> None:
     pairs : str or None
         Minimal pairs as for `topo evaluate`; None for none.
     """
-    if not is_trained(cell):
-        train_model(cell.recipe)
-    if os.environ.get("RANK", "0") != "0":  # torchrun trains with several processes, one of them measures
+    if "RANK" in os.environ:  # torchrun trains with several processes, one of them measures
+        if not is_trained(cell):
+            train_model(cell.recipe)
+        if os.environ["RANK"] == "0":
+            _measure(cell, maps, pairs)
         return
+    # a second sweep in the same folder waits here, and then finds nothing left to do
+    with one_process_at_a_time(cell.folder / ".lock"):
+        if not is_trained(cell):
+            train_model(cell.recipe)
+        _measure(cell, maps, pairs)
+
+
+def _measure(cell: Cell, maps: CellMaps, pairs: str | None) -> None:
     for fwhm_mm in maps.fwhm_mm:
         missing = missing_maps(cell, maps, fwhm_mm)
         if missing:

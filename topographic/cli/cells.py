@@ -15,7 +15,16 @@ from topographic.cli.arguments import parse_mapping
 from topographic.cli.train import ModelConfig, TrainCommand, carries_sheets, shape_of
 from topographic.training.config import plain
 
-__all__ = ["Cell", "check_folder", "plan_cells", "planned_tokens", "rehearse_cells", "short_name"]
+__all__ = [
+    "Cell",
+    "check_folder",
+    "find_reference",
+    "level_of",
+    "plan_cells",
+    "planned_tokens",
+    "rehearse_cells",
+    "short_name",
+]
 
 # one "seed" stands for the seeds of a replicate: initial weights, permutations, and order of windows and neighbourhoods
 _SEEDS = ("model.seed", "model.layout_seed", "training.seed")
@@ -68,6 +77,11 @@ class Cell:
     def folder(self) -> Path:
         """Its run folder."""
         return Path(self.recipe.run)
+
+    @property
+    def setting(self) -> str:
+        """Its name without the seed: what replicates have in common."""
+        return self.name if self.seed is None else self.name.removesuffix(f"-seed_{self.seed}")
 
 
 def plan_cells(base: TrainCommand, blocks: Sequence[Mapping[str, Any]]) -> list[Cell]:
@@ -174,6 +188,8 @@ def rehearse_cells(cells: Sequence[Cell]) -> None:
         wanted = cell.recipe.model
         if wanted.pretrained is not None:
             continue
+        if carries_sheets(wanted) and cell.recipe.spatial.sites is None and cell.recipe.smoothness.sites is None:
+            wanted = dataclasses.replace(wanted, n_layer=1)  # all blocks are alike, and one is sooner built
         try:
             model = fresh_model(shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0)
             rehearse(model, configured_objective(model, cell.recipe), EXAMPLE_TOKENS)
@@ -195,6 +211,59 @@ def short_name(key: str) -> str:
         For example "alpha"; keys without a short name are called as they are.
     """
     return _NAMES.get(key, key)
+
+
+def find_reference(cell: Cell, base: TrainCommand, reference: Mapping[str, Any], cells: Sequence[Cell]) -> str | None:
+    """The cell that another is compared with, of the same seed.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    base : TrainCommand
+        What all cells have in common.
+    reference : mapping of str to object
+        Keys and the values they have in a reference, such as ``spatial.weight: 0``.
+    cells : sequence of Cell
+        All cells.
+
+    Returns
+    -------
+    str or None
+        Name of the cell that is otherwise like it or, if the sweep has none, otherwise like the base; None if the
+        sweep has neither.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown or a value does not fit.
+    """
+    _check_block("reference", {key: [value] for key, value in reference.items()}, _leaves(base))
+    names = {one.name for one in cells}
+    seed = {} if cell.seed is None else {"seed": cell.seed}
+    for otherwise in (cell.levels, {}):
+        name = _cell("reference", base, {**otherwise, **reference, **seed}).name
+        if name in names:
+            return name
+    return None
+
+
+def level_of(recipe: TrainCommand, key: str) -> Any:
+    """Value of a key, that of its preset where the recipe leaves it out.
+
+    Parameters
+    ----------
+    recipe : TrainCommand
+        A recipe.
+    key : str
+        For example ``spatial.weight``.
+
+    Returns
+    -------
+    object
+        The value.
+    """
+    return _leaves(_explicit(recipe))[key]
 
 
 def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:

@@ -79,7 +79,7 @@ class EvaluateCommand:
     tokenizer: str | None = None
     """Name or folder of a tokenizer, for a model that has none beside it."""
     out: str | None = None
-    """Folder for the evaluation; RUN/evaluation, or RUN/evaluation-toponets, by default, needed for a model that is no
+    """Folder for the evaluation; RUN/evaluation, or RUN/evaluation_toponets, by default, needed for a model that is no
     run."""
 
     def __post_init__(self) -> None:
@@ -197,9 +197,9 @@ def evaluation_folder(suite: str) -> str:
     Returns
     -------
     str
-        "evaluation" for the suite that is measured by default, "evaluation-<suite>" for others.
+        "evaluation" for the suite that is measured by default, "evaluation_<suite>" for others.
     """
-    return "evaluation" if suite == "topolm" else f"evaluation-{suite}"
+    return "evaluation" if suite == "topolm" else f"evaluation_{suite}"
 
 
 def _bench(command: EvaluateCommand, folder: Path) -> Bench:

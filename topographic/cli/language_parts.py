@@ -131,16 +131,17 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
     Returns
     -------
     Findings
-        Numbers and sizes, and every cluster with family-wise p <= .05.
+        Numbers and sizes, and every cluster with family-wise p <= .05. Its maps are those that were tested, and of
+        each definition the number of every unit's cluster: ``number.values == 3`` is the mask of the third.
     """
     responses = bench.recorded("localizer")
     labels = site_labels(list(responses))
-    counts, significant, tested, pieces = [], [], {}, {}
+    counts, significant, kept = [], [], {}
     for fwhm_mm in choices.fwhm_mm:
         maps = localizer_maps(responses, *_CONTRAST, fwhm_mm=fwhm_mm)
         for method, at_least in _MIN_UNITS.items():
             found = [each for one in maps.values() for each in clusters(one, method=method, min_units=at_least)]
-            pieces |= under(f"{method}_fwhm_{fwhm_mm:g}", _numbered(found))
+            kept |= under(f"clusters_{method}_fwhm_{fwhm_mm:g}", _numbered(maps, found))
             row = {"FWHM (mm)": fwhm_mm, "method": method, "at least": at_least, **_sizes(found)}
             counts.append(row | (_PUBLISHED_CLUSTERS if method == "published" and fwhm_mm == 2 else {}))
         options = {"fwhm_mm": fwhm_mm, "n_draws": choices.n_draws, "seed": choices.seed}
@@ -148,8 +149,8 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
         passed = significant_clusters(drawn, choices.cluster_threshold)
         chance = {"FWHM (mm)": fwhm_mm, "method": "family-wise p <= .05", "at least": None}
         counts.append(chance | _sizes([one.selection for one in passed]))
-        tested |= under(f"{_NAME}_fwhm_{fwhm_mm:g}", drawn)
-        pieces |= under(f"significant_fwhm_{fwhm_mm:g}", _numbered([one.selection for one in passed]))
+        kept |= under(f"{_NAME}_fwhm_{fwhm_mm:g}", drawn)
+        kept |= under(f"clusters_significant_fwhm_{fwhm_mm:g}", _numbered(maps, [one.selection for one in passed]))
         for one in passed:
             row = {"FWHM (mm)": fwhm_mm, "sheet": labels[one.selection.site], "units": one.n_units, "mass": one.mass}
             significant.append(row | {"peak t": one.peak_value, "p (mass)": one.p_mass, "p (size)": one.p_size})
@@ -171,8 +172,7 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
             ),
             Table("test", f"{len(significant)} clusters with family-wise p <= .05", significant),
         ],
-        maps=tested,
-        selections=pieces,
+        maps=kept,
     )
 
 
@@ -318,13 +318,17 @@ def under(name: str, nouns: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{name}/{own}": noun for own, noun in lean.items()}
 
 
-def _numbered(found: Sequence[Selection]) -> dict[str, Selection]:
-    """Clusters by sheet and number on it."""
-    sites = [one.site for one in found]
-    return {
-        f"{site}_{sites[:index].count(site) + 1}": one
-        for index, (site, one) in enumerate(zip(sites, found, strict=True))
-    }
+def _numbered(maps: Mapping[str, UnitMap], found: Sequence[Selection]) -> dict[str, UnitMap]:
+    """The number of each unit's cluster, 0 for none: a file per sheet, because of clusters there may be thousands."""
+    numbered = {}
+    for site, one in maps.items():
+        number = np.zeros(one.sheet.n_units)
+        here = [cluster for cluster in found if cluster.site == site]
+        for index, cluster in enumerate(here, start=1):
+            number[cluster.mask] = index
+        provenance = {"rules": sorted({cluster.rule for cluster in here}), "n_clusters": len(here)}
+        numbered[site] = UnitMap(site, number, one.sheet, "cluster_number", provenance=provenance)
+    return numbered
 
 
 def _sizes(found: Sequence[Selection]) -> dict[str, Any]:

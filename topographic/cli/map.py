@@ -143,7 +143,8 @@ def load_model(run: str | Path, tokenizer: str | None = None) -> tuple[Any, Any]
     run = Path(run)
     if run.is_dir() and not (run / "config.json").exists() and not (run / "model").is_dir():
         raise ValueError(f"{run} holds no model; finish its training first: topo train {run / 'config.yaml'} run={run}")
-    source, options = str(run / "model") if (run / "model").is_dir() else str(run), {}
+    source = str(run / "model") if (run / "model").is_dir() else str(run)
+    options: dict[str, Any] = {}
     if run.suffix == ".gguf":
         _require_gguf(run)
         source, options = str(run.parent), {"gguf_file": run.name}

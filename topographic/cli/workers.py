@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-__all__ = ["Work", "last_words", "run_in_processes", "steps_done"]
+__all__ = ["SweepBar", "Work", "last_words", "run_in_processes", "start", "steps_done", "stop"]
 
 _EVERY_S = 0.5
 _PATIENCE_S = 15.0
@@ -34,12 +35,15 @@ class Work:
         Where it leaves ``metrics.jsonl``; what it prints is added to ``log.txt`` there.
     n_steps : int
         Optimiser steps until its training ends.
+    processes : int
+        Processes that it starts itself, an accelerator for each.
     """
 
     name: str
     words: Sequence[str]
     run_folder: Path
     n_steps: int
+    processes: int = 1
 
     @property
     def log(self) -> Path:
@@ -69,33 +73,81 @@ def run_in_processes(work: Sequence[Work], *, workers: int, threads: int) -> dic
     KeyboardInterrupt
         On Ctrl-C or SIGTERM, after the commands were stopped.
     """
-    waiting, running, failed = list(work), {}, {}
-    done_steps = 0
-    bar = tqdm(total=sum(one.n_steps for one in work), desc="sweep", unit=" steps", disable=None, smoothing=0.05)
-    with bar, _sigterm_is_ctrl_c():
+    waiting, failed = list(work), {}
+    running: dict[int, tuple[Work, subprocess.Popen[bytes]]] = {}
+    with SweepBar(work) as bar, _sigterm_is_ctrl_c():
         try:
             while waiting or running:
-                while waiting and len(running) < workers:
-                    one = waiting.pop(0)
-                    running[one.name] = one, _start(one, threads)
+                for place in range(workers):
+                    if waiting and place not in running:
+                        one = waiting.pop(0)
+                        running[place] = one, start(one, threads, devices=_devices(place, one.processes))
                 time.sleep(_EVERY_S)
-                for name, (one, process) in list(running.items()):
+                for place, (one, process) in list(running.items()):
                     status = process.poll()
                     if status is None:
                         continue
-                    del running[name]
-                    done_steps += one.n_steps
+                    del running[place]
                     if status:
-                        failed[name] = last_words(one.log) or f"ended with status {status}"
-                        bar.write(f"{name} failed: {failed[name]}")
-                under_way = sum(min(steps_done(one.run_folder), one.n_steps) for one, _ in running.values())
-                bar.n = done_steps + under_way
-                bar.set_postfix_str(
-                    f"{len(work) - len(waiting) - len(running)} of {len(work)} cells, {', '.join(running)}"
-                )
+                        failed[one.name] = bar.failed(one, f"ended with status {status}")
+                bar.show(waiting, [one for one, _ in running.values()])
         finally:
-            _stop([process for _, process in running.values()])
+            stop([process for _, process in running.values()])
     return failed
+
+
+class SweepBar:
+    """One progress bar for many trainings, on the standard error stream; it counts their optimiser steps.
+
+    Parameters
+    ----------
+    work : sequence of Work
+        All of it.
+    """
+
+    def __init__(self, work: Sequence[Work]) -> None:
+        self._work = work
+        steps = sum(one.n_steps for one in work)
+        self._bar = tqdm(total=steps, desc="sweep", unit=" steps", disable=None, smoothing=0.05)
+
+    def __enter__(self) -> "SweepBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, waiting: Sequence[Work], running: Sequence[Work]) -> None:
+        """Draw it anew.
+
+        Parameters
+        ----------
+        waiting, running : sequence of Work
+            What is not done.
+        """
+        to_do = sum(one.n_steps for one in waiting)
+        to_do += sum(max(0, one.n_steps - steps_done(one.run_folder)) for one in running)
+        self._bar.n = sum(one.n_steps for one in self._work) - to_do
+        done = len(self._work) - len(waiting) - len(running)
+        self._bar.set_postfix_str(f"{done} of {len(self._work)} cells, {', '.join(one.name for one in running)}")
+
+    def failed(self, one: Work, otherwise: str) -> str:
+        """Say that something failed.
+
+        Parameters
+        ----------
+        one : Work
+            What failed.
+        otherwise : str
+            What to say if its log says nothing.
+
+        Returns
+        -------
+        str
+            Why.
+        """
+        why = last_words(one.log) or otherwise
+        self._bar.write(f"{one.name} failed: {why}", file=sys.stderr)
+        return why
 
 
 def steps_done(run_folder: Path) -> int:
@@ -138,7 +190,23 @@ def last_words(log: Path) -> str:
     return next((line for line in reversed(lines) if line), "").removeprefix("topo sweep: ")
 
 
-def _start(one: Work, threads: int) -> "subprocess.Popen[bytes]":
+def start(one: Work, threads: int, *, devices: str | None = None) -> "subprocess.Popen[bytes]":
+    """Start a command; what it prints is added to its log.
+
+    Parameters
+    ----------
+    one : Work
+        The command.
+    threads : int
+        Its threads.
+    devices : str, optional
+        Which accelerators it sees; as in our own environment by default.
+
+    Returns
+    -------
+    Popen
+        The process.
+    """
     one.run_folder.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
@@ -147,14 +215,22 @@ def _start(one: Work, threads: int) -> "subprocess.Popen[bytes]":
         "TOKENIZERS_PARALLELISM": "false",
         "TQDM_MININTERVAL": "30",  # a log needs no moving bar
     }
+    if devices is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = devices
     with open(one.log, "ab") as log:
         return subprocess.Popen(
             one.words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
         )
 
 
-def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Ask politely, wait, then insist; what they were doing goes on from their last checkpoint."""
+def stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Ask politely, wait, then insist; what they were doing goes on from their last checkpoint.
+
+    Parameters
+    ----------
+    processes : sequence of Popen
+        Processes that may have ended already.
+    """
     for process in processes:
         process.terminate()
     until = time.monotonic() + _PATIENCE_S
@@ -164,6 +240,19 @@ def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _devices(place: int, n_processes: int) -> str | None:
+    """Accelerators of one worker, where there are several: each gets its own as far as they reach."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        import torch
+
+        given = ",".join(map(str, range(torch.cuda.device_count())))
+    devices = [device for device in given.split(",") if device]
+    if len(devices) < 2:
+        return None
+    return ",".join(devices[(place * n_processes + index) % len(devices)] for index in range(n_processes))
 
 
 @contextlib.contextmanager

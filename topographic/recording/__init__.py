@@ -15,7 +15,7 @@ from topographic.recording.replacements import (
     swap_words,
 )
 from topographic.recording.responses import Responses
-from topographic.recording.sites import FIRST_MLP_LAYERS, find_sites, first_mlp_layers
+from topographic.recording.sites import FIRST_MLP_LAYERS, VISION_LAYERS, find_sites, first_mlp_layers, vision_layers
 from topographic.recording.swaps import SwapDifferences, record_swaps
 from topographic.recording.tokens import record_tokens
 
@@ -23,6 +23,7 @@ __all__ = [
     "FIRST_MLP_LAYERS",
     "IMAGE_POOLINGS",
     "POOLINGS",
+    "VISION_LAYERS",
     "Preparation",
     "Responses",
     "SwapDifferences",
@@ -44,5 +45,6 @@ __all__ = [
     "single_token_words",
     "swap_words",
     "tap",
+    "vision_layers",
     "weights_checksum",
 ]

@@ -7,7 +7,15 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-__all__ = ["FIRST_MLP_LAYERS", "find_sites", "first_mlp_layers", "modules_by_site", "unwrapped"]
+__all__ = [
+    "FIRST_MLP_LAYERS",
+    "VISION_LAYERS",
+    "find_sites",
+    "first_mlp_layers",
+    "modules_by_site",
+    "unwrapped",
+    "vision_layers",
+]
 
 # names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -91,6 +99,45 @@ def first_mlp_layers(model: nn.Module) -> str:
     return found
 
 
+def vision_layers(model: nn.Module) -> list[str]:
+    """Wildcards over the layers of a vision model whose units TopoNets lays on sheets.
+
+    In a ResNet every convolution of the residual blocks, in a ViT the second MLP layer of every block.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A vision model of transformers, or ours, wrapped or not.
+
+    Returns
+    -------
+    list of str
+        Such as ["*encoder.stages.*.layers.*.layer.*.convolution"].
+
+    Raises
+    ------
+    ValueError
+        If no names are known for its architecture.
+
+    Notes
+    -----
+    The paper does not say whether the 1 x 1 convolutions that shorten a residual path are among "every convolution in
+    the residual blocks"; they are left out here and called "*encoder.stages.*.shortcut.convolution".
+
+    References
+    ----------
+    Deb et al., TopoNets, ICLR 2025: ResNet-18, ResNet-50, ViT-B/32.
+    """
+    model_type = getattr(getattr(unwrapped(model), "config", None), "model_type", None)
+    if model_type not in VISION_LAYERS:
+        raise ValueError(
+            f"layers with sheets are known of {', '.join(VISION_LAYERS)}, not of {type(unwrapped(model)).__name__} "
+            f"(model_type {model_type!r}); name its sites"
+        )
+    names = list(modules_by_site(model))
+    return [pattern for pattern in VISION_LAYERS[model_type] if any(fnmatchcase(name, pattern) for name in names)]
+
+
 def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
     """Every module that can be a site, by its name without wrapper prefixes.
 
@@ -159,3 +206,10 @@ _MLP_NAMES = (
     "*.mlp.fc1",  # Phi
     "*.mlp.dense_h_to_4h",  # Falcon
 )
+
+# model_type in transformers -> names, of newer and of older versions
+VISION_LAYERS: dict[str, tuple[str, ...]] = {
+    "resnet": ("*encoder.stages.*.layers.*.layer.*.convolution",),
+    "vit": ("*layers.*.mlp.fc2", "*encoder.layer.[0-9].output.dense", "*encoder.layer.[0-9][0-9].output.dense"),
+    "pixel_mlp": ("fc1",),
+}

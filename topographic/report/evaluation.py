@@ -44,7 +44,7 @@ def read_evaluations(folder: Path) -> dict[str, Evaluation]:
     Parameters
     ----------
     folder : Path
-        The run: each folder in it that is called ``evaluation`` or ``evaluation-<suite>`` is looked into.
+        The run: each folder in it that is called ``evaluation`` or ``evaluation_<suite>`` is looked into.
 
     Returns
     -------

@@ -31,6 +31,7 @@ __all__ = [
 Rows = Sequence[Mapping[str, Any]]
 Noun = TypeVar("Noun", UnitMap, Selection)
 
+_MOST_ROWS = 300  # of a table on a page; the CSV file has all
 _FORMAT = 2  # raised when more is kept, so that what was kept before is measured again
 
 
@@ -218,7 +219,9 @@ def load_findings(folder: str | Path, key: Mapping[str, Any] | None = None) -> F
     return Findings(content["title"], content["text"], tables, pictures, content["notes"], *nouns)
 
 
-def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str, Findings]) -> tuple[Path, Path]:
+def write_findings(
+    folder: str | Path, title: str, lead: str, parts: Mapping[str, Findings], *, name: str = "evaluation"
+) -> tuple[Path, Path]:
     """Write all parts of an evaluation as ``evaluation.md`` and as a self-contained ``index.html``.
 
     Parameters
@@ -231,6 +234,8 @@ def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str
         What was evaluated, and how.
     parts : mapping of str to Findings
         By the names of their folders.
+    name : str
+        Name of the Markdown file.
 
     Returns
     -------
@@ -240,14 +245,14 @@ def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str
     folder = Path(folder)
     blocks = [f"# {title}", lead]
     sections = []
-    for name, findings in parts.items():
+    for part, findings in parts.items():
         blocks += [f"## {findings.title}", findings.text, *(f"- {note}" for note in findings.notes)]
         blocks += [
-            f"![{one.title}]({quote(name)}/{one.name}.png)\n\n{one.title}. {one.note}" for one in findings.pictures
+            f"![{one.title}]({quote(part)}/{one.name}.png)\n\n{one.title}. {one.note}" for one in findings.pictures
         ]
-        blocks += [_markdown(one) + f"\n\n[{one.name}.csv]({quote(name)}/{one.name}.csv)" for one in findings.tables]
-        sections.append(_section(folder / name, findings))
-    files = folder / "evaluation.md", folder / "index.html"
+        blocks += [_markdown(one) + f"\n\n[{one.name}.csv]({quote(part)}/{one.name}.csv)" for one in findings.tables]
+        sections.append(_section(folder / part, findings))
+    files = folder / f"{name}.md", folder / "index.html"
     page = Template(resource("page.html")).substitute(
         title=tag("title", title),
         style=resource("page.css"),
@@ -303,10 +308,10 @@ def _section(folder: Path, findings: Findings) -> Html:
         image = tag("img", src=f"data:image/png;base64,{encoded}", alt=picture.title, style="max-width: 100%")
         parts.append(tag("figure", tag("h3", picture.title), image, tag("figcaption", picture.note)))
     for found in findings.tables:
-        rows = [[cell_text(column, row.get(column)) for column in found.columns] for row in found.rows]
         parts.append(tag("h3", found.title))
+        rows = _shown(found)
         parts.append(table(found.columns, rows, style="numbers dense") if rows else tag("p", "none"))
-        parts += [tag("p", found.note, class_="note")] if found.note else []
+        parts += [tag("p", note, class_="note") for note in (_rest(found), found.note) if note]
     return tag("section", *parts)
 
 
@@ -314,12 +319,25 @@ def _markdown(found: Table) -> str:
     """Heading, table and note."""
     lines = [f"### {found.title}", ""]
     if found.rows:
-        cells = [[cell_text(column, row.get(column)) for column in found.columns] for row in found.rows]
-        for row in (found.columns, ["---"] * len(found.columns), *cells):
+        for row in (found.columns, ["---"] * len(found.columns), *_shown(found)):
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     else:
         lines.append("none")
-    return "\n".join([*lines, "", found.note] if found.note else lines)
+    for note in (_rest(found), found.note):
+        lines += ["", note] if note else []
+    return "\n".join(lines)
+
+
+def _shown(found: Table) -> list[list[str]]:
+    """Cells of the first rows."""
+    return [[cell_text(column, row.get(column)) for column in found.columns] for row in found.rows[:_MOST_ROWS]]
+
+
+def _rest(found: Table) -> str:
+    """Where the other rows are."""
+    return f"{len(found.rows)} rows, the first {_MOST_ROWS} here, all in {found.name}.csv." * (
+        len(found.rows) > _MOST_ROWS
+    )
 
 
 def cell_text(column: str, cell: Any) -> str:
