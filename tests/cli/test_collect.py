@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from topographic.cli.cells import find_reference
+from topographic.cli.cells import find_reference, plan_cells
 from topographic.cli.collect import Measure, grouped_rows, level_word, long_rows, read_cell, settings_of
+from topographic.cli.sweep import SweepCommand
+from topographic.cli.train import ModelConfig, TrainCommand
 from topographic.storage import load_json
+from topographic.training.config import SmoothnessConfig, SpatialConfig
 
 Z = Measure("z (unit)", "noun-verb", 2.0)
 
@@ -121,6 +124,17 @@ def test_references_may_be_any_cell(swept):
         references(spatial__wight=0)
     with pytest.raises(ValueError, match=r"reference, cell .*spatial.radius=0; expected at least 1"):
         references(spatial__radius=0)
+
+
+def test_smooth_weights_are_compared_with_models_without():
+    base = TrainCommand(
+        model=ModelConfig("nanogpt_demo"),
+        spatial=SpatialConfig(weight=0.0),
+        smoothness=SmoothnessConfig(weight=1.0, sites=["transformer.h.*.mlp.c_fc"]),
+    )
+    cells = plan_cells(base, [{"smoothness.weight": [0, 1, 10], "seed": [0]}])
+    found = {cell.name: find_reference(cell, base, SweepCommand().reference, cells) for cell in cells}
+    assert found == dict.fromkeys(["tau_0-seed_0", "base-seed_0", "tau_10-seed_0"], "tau_0-seed_0")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import pytest
 from topographic.cli.cells import find_reference, level_of
 from topographic.cli.collect import CellNumbers, read_cell, settings_of
 from topographic.cli.sweep_parts import anchor_levels, factor_levels, write_sweep
+from topographic.report.sweep_figures import draw_trade_offs
+from topographic.training.config import SmoothnessConfig
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,31 @@ def test_factors_depart_from_the_recipe_one_at_a_time(swept, found):
     assert [one.name for one in factor_levels(all_settings, "model.layout", anchor)] == ["base", "layout_grid"]
     # where no cell is like the recipe, the commonest level stands in for it
     assert anchor_levels(all_settings, {**base, "spatial.weight": 7.0}) == base
+
+
+def test_models_with_smooth_weights_are_told_apart_by_tau(swept, found, tmp_path, monkeypatch):
+    smooth = []
+    for one in found:
+        if one.cell.levels["model.layout"] == "permuted_grid":
+            recipe, tau = one.cell.recipe, one.cell.recipe.spatial.weight
+            recipe = dataclasses.replace(
+                recipe,
+                spatial=dataclasses.replace(recipe.spatial, weight=0.0),
+                smoothness=SmoothnessConfig(weight=tau, sites=["transformer.h.*.mlp.c_fc"]),
+            )
+            cell = dataclasses.replace(one.cell, recipe=recipe, levels={"smoothness.weight": tau})
+            smooth.append(CellNumbers(cell, one.record, one.about, one.maps))
+    drawn = []
+
+    def draw(panels, **words):
+        drawn.append((sorted({one.level for settings in panels.values() for one in settings}), words["level_name"]))
+        return draw_trade_offs(panels, **words)
+
+    monkeypatch.setattr("topographic.cli.sweep_parts.draw_trade_offs", draw)
+    control = {0: "alpha_0-seed_0", 1: "alpha_0-seed_1", 2: "alpha_0-seed_2"}
+    together = settings_of(smooth, lambda cell: control[cell.seed])
+    write_sweep(tmp_path, smooth, together, base={"smoothness.weight": 1.0})
+    assert drawn == [([0.0, 0.25, 1.0], "tau")] * 2
 
 
 def test_more_kinds_than_markers_are_told(swept, found, tmp_path):

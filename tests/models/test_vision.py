@@ -75,14 +75,14 @@ def test_sites_and_sheets(name):
     ],
 )
 def test_a_fresh_model_learns(name, changes):
-    """It takes images and labels, returns its loss, and six steps on one batch lower that."""
+    """It takes images and labels, returns its loss, and twenty steps on one batch lower that."""
     model = fresh_vision_model(configured(name, changes=changes), seed=0)
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randn(8, 1 if name == "mnist_mlp" else 3, 32, 32, generator=draw)
     labels = torch.arange(8)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
-    for _ in range(6):
+    for _ in range(20):
         loss = model(pixel_values=pixels, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()

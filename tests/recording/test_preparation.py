@@ -53,7 +53,7 @@ def test_the_same_as_transformers(colour_images, tmp_path):
     from transformers import AutoImageProcessor
 
     prepare = Preparation(mean=(0.4, 0.5, 0.6), sd=(0.2, 0.3, 0.4), channels=3, size=(4, 4))
-    prepare.save(tmp_path)
+    prepare.save_pretrained(tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     theirs = np.stack(processor([Image.fromarray(image) for image in colour_images])["pixel_values"])
     # Pillow rounds to gray levels between resizing and normalising
@@ -64,14 +64,14 @@ def test_the_same_as_transformers(colour_images, tmp_path):
     "prepare", [Preparation(), Preparation(0.1, 2.0), Preparation((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), 3, (4, 5))]
 )
 def test_round_trip(prepare, tmp_path):
-    prepare.save(tmp_path)
-    assert Preparation.load(tmp_path) == prepare
+    prepare.save_pretrained(tmp_path)
+    assert Preparation.from_pretrained(tmp_path) == prepare
 
 
 def test_other_peoples_files(tmp_path):
     def load(**content):
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
-        return Preparation.load(tmp_path)
+        return Preparation.from_pretrained(tmp_path)
 
     normalised = {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}
     assert load(**normalised, do_resize=True, size=224).size == (224, 224)
@@ -81,7 +81,7 @@ def test_other_peoples_files(tmp_path):
     with pytest.raises(ValueError, match=r"asks for \{'shortest_edge': 224\}"):
         load(**normalised, do_resize=True, size={"shortest_edge": 224})
     with pytest.raises(FileNotFoundError, match=r"no preprocessor_config\.json in .*gone; pass a Preparation"):
-        Preparation.load(tmp_path / "gone")
+        Preparation.from_pretrained(tmp_path / "gone")
 
 
 def test_refuses(colour_images):

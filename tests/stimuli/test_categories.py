@@ -4,35 +4,9 @@ import pytest
 from topographic.stimuli import CATEGORIES, CATEGORY_CONTRASTS, category_images, radial_power
 
 
-def write(folder, files):
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
 @pytest.fixture
-def folders(made, tmp_path):
-    """Every image set, of noise: 30 pictures of ten classes, and three of each of eight faces."""
-    draw = np.random.default_rng(0)
-    classes = np.arange(30) % 10
-    small, large = draw.integers(0, 256, (30, 28, 28, 1), np.uint8), draw.integers(0, 256, (30, 32, 32, 3), np.uint8)
-    faces = {
-        f"s{person}/{number}.pgm": made.pgm(draw.integers(0, 256, (112, 92), np.uint8))
-        for person in range(1, 9)
-        for number in range(1, 4)
-    }
-    return {
-        "mnist": write(tmp_path / "mnist", made.idx_files(small, classes)),
-        "fashion_mnist": write(tmp_path / "fashion_mnist", made.idx_files(255 - small, classes)),
-        "cifar10": write(tmp_path / "cifar10", made.cifar10_png_files(large, classes)),
-        "orl_faces": write(tmp_path / "orl_faces", faces),
-    }
-
-
-@pytest.fixture
-def images(folders):
-    return category_images(8, folders=folders)
+def images(image_folders):
+    return category_images(8, folders=image_folders)
 
 
 def test_one_frame_and_one_contrast(images):
@@ -71,14 +45,14 @@ def test_scrambled_images_follow_their_originals(images):
     assert (intact.pixels != scrambled.pixels).any((1, 2, 3)).all()
 
 
-def test_seeded(folders, images):
-    assert category_images(8, folders=folders).stimuli == images.stimuli
-    other = category_images(8, folders=folders, seed=1, scrambled=False)
+def test_seeded(image_folders, images):
+    assert category_images(8, folders=image_folders).stimuli == images.stimuli
+    other = category_images(8, folders=image_folders, seed=1, scrambled=False)
     assert len(other) == 40
     assert other.stimuli.items != images.stimuli.items[:40]
 
 
-def test_digits_are_padded_and_faces_cut_square(folders, images):
+def test_digits_are_padded_and_faces_cut_square(image_folders, images):
     digit = images.select(condition="characters").pixels[0, ..., 0]
     frame = np.concatenate([digit[:2].ravel(), digit[-2:].ravel(), digit[:, :2].ravel(), digit[:, -2:].ravel()])
     assert len(set(frame.tolist())) == 1
@@ -97,11 +71,11 @@ def test_contrasts_name_conditions(images):
     assert CATEGORY_CONTRASTS["scrambled animate-inanimate"] == (("scrambled animals",), ("scrambled vehicles",))
 
 
-def test_refuses(folders):
+def test_refuses(image_folders):
     with pytest.raises(ValueError, match="n_images=1; expected at least 2 per category"):
-        category_images(1, folders=folders)
+        category_images(1, folders=image_folders)
     with pytest.raises(ValueError, match="n_images=13; cifar10/test has 12 images of vehicles: ask for fewer"):
-        category_images(13, folders=folders)
+        category_images(13, folders=image_folders)
     with pytest.raises(ValueError, match=r"folders name the image set 'faces'; expected some of \['cifar10', 'fashion"):
         category_images(4, folders={"faces": "x"})
 

@@ -1,13 +1,22 @@
 """`topo train`: from a recipe to a run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
+from topographic.training.config import DataConfig, ImageConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
 
-__all__ = ["ModelConfig", "TrainCommand", "build_model", "carries_sheets", "shape_of", "train_model"]
+__all__ = [
+    "ModelConfig",
+    "TrainCommand",
+    "build_model",
+    "build_vision_model",
+    "carries_sheets",
+    "shape_of",
+    "train_model",
+    "train_vision",
+]
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,7 @@ class ModelConfig:
 
     preset: str = "small"
     """TopoLM: paper, small, mini, demo or tiny; as published: nanogpt, gpt2 or gpt_neo; for two cores: nanogpt_demo,
-    gpt2_demo or gpt_neo_demo."""
+    gpt2_demo or gpt_neo_demo. On images: resnet18, resnet50, vit_b_32, mnist_mlp, resnet_demo or vit_demo."""
     model_type: str | None = None
     """A causal architecture of transformers, such as gpt2, gpt_neo or llama, with fresh weights in place of a preset;
     sizes that are not given are those of transformers, often billions of parameters."""
@@ -76,7 +85,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a model on text, with or without topography."""
+    """Train a model on text or images, with or without topography."""
 
     run: str = "runs/topolm"
     """Folder of the run."""
@@ -86,6 +95,8 @@ class TrainCommand:
     """The model."""
     data: DataConfig = field(default_factory=DataConfig)
     """The text and its tokens."""
+    images: ImageConfig = field(default_factory=ImageConfig)
+    """The images, for a vision model; with images.name there is no text."""
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     """The spatial loss."""
     smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
@@ -109,11 +120,86 @@ def train_model(command: TrainCommand) -> Path:
     """
     from topographic.training import load_tokenizer, train
 
+    if command.images.name is not None:
+        return train_vision(command)
     tokenizer = load_tokenizer(command.data)
     model = build_model(command.model, tokenizer)
     folder = train(model, tokenizer, command, Path(command.run), overwrite=command.overwrite)
     print(f"finished: {folder}; next: topo map {folder}{_sites_to_map(command, model)}")
     return Path(folder)
+
+
+def train_vision(command: TrainCommand) -> Path:
+    """Train a classifier of images, or go on where an interrupted run stopped.
+
+    Parameters
+    ----------
+    command : TrainCommand
+        With ``images.name``.
+
+    Returns
+    -------
+    Path
+        The run folder.
+    """
+    from topographic.training import open_images, train_on_images
+
+    images = open_images(command.images)
+    channels, side, _ = images.shape
+    model = build_vision_model(command.model, images.classes, image_size=side, num_channels=channels)
+    folder = train_on_images(model, images, command, Path(command.run), overwrite=command.overwrite)
+    print(f"finished: {folder}; next: topo map {folder}")
+    return folder
+
+
+def build_vision_model(config: ModelConfig, classes: Sequence[str], *, image_size: int, num_channels: int) -> Any:
+    """A classifier of images with fresh weights, or a pretrained one with a fresh last layer where classes differ.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Which model.
+    classes : sequence of str
+        Names of the classes.
+    image_size, num_channels : int
+        Of the images.
+
+    Returns
+    -------
+    PreTrainedModel
+        The model in float32.
+
+    Raises
+    ------
+    ValueError
+        If sizes are given in the words for language models, a pretrained model comes together with changes, or as
+        `topographic.models.vision_config` says.
+    """
+    from topographic.models import fresh_vision_model, register_pixel_mlp, vision_config
+
+    given = sorted(set(config.changes()) - set(config.config or {}))
+    if given:
+        raise ValueError(f"model.{given[0]} is a word for language models; on images give fields as model.config")
+    if config.pretrained is None:
+        name = config.preset if config.model_type is None else config.model_type
+        sizes = {"image_size": image_size, "num_channels": num_channels}
+        return fresh_vision_model(vision_config(name, config.config, classes=classes, **sizes), seed=config.seed)
+    if config.config:
+        raise ValueError(f"model.pretrained={config.pretrained!r} with {sorted(config.config)}; give either")
+    import torch
+    from transformers import AutoModelForImageClassification
+
+    register_pixel_mlp()
+    labels = dict(enumerate(classes))
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return AutoModelForImageClassification.from_pretrained(
+            config.pretrained,
+            dtype=torch.float32,
+            id2label=labels,
+            label2id={label: number for number, label in labels.items()},
+            ignore_mismatched_sizes=True,
+        )
 
 
 def _sites_to_map(command: TrainCommand, model: Any) -> str:

@@ -82,7 +82,8 @@ class Preparation:
         ValueError
             If colour images are to become gray ones, or there is not one mean per channel.
         """
-        values = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+        # copied, because arrays read from files cannot be written to, which torch warns about
+        values = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
         channels = self.channels or max(values.shape[1], len(self.mean), len(self.sd))
         if values.shape[1] not in (1, channels):
             raise ValueError(
@@ -116,7 +117,7 @@ class Preparation:
             "num_channels": self.channels,
         }
 
-    def save(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Write ``preprocessor_config.json``, beside a model.
 
         Parameters
@@ -127,7 +128,7 @@ class Preparation:
         save_json(Path(folder) / _FILE, self.to_json())
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Preparation":
+    def from_pretrained(cls, folder: str | Path) -> "Preparation":
         """Read ``preprocessor_config.json``, ours or that of a model from elsewhere.
 
         Parameters

@@ -8,8 +8,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from topographic.training.config import DataConfig, RunConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
+    from topographic.training.config import (
+        DataConfig,
+        ImageConfig,
+        RunConfig,
+        SmoothnessConfig,
+        SpatialConfig,
+        TrainingConfig,
+    )
     from topographic.training.data import PackedTokens, Tokens, prepare_tokens
+    from topographic.training.images import LabelledImages, open_images, train_on_images
     from topographic.training.material import Material
     from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term, check_finite
     from topographic.training.run import train, train_on
@@ -28,6 +36,8 @@ __all__ = [
     "SCHEDULES",
     "DataConfig",
     "Draw",
+    "ImageConfig",
+    "LabelledImages",
     "Material",
     "Objective",
     "PackedTokens",
@@ -46,17 +56,20 @@ __all__ = [
     "cosine_schedule",
     "linear_schedule",
     "load_tokenizer",
+    "open_images",
     "prepare_tokens",
     "smoothness_term",
     "spatial_term",
     "train",
     "train_on",
+    "train_on_images",
     "train_tokenizer",
 ]
 
 _FILES = {
-    "config": ("DataConfig", "RunConfig", "SmoothnessConfig", "SpatialConfig", "TrainingConfig"),
+    "config": ("DataConfig", "ImageConfig", "RunConfig", "SmoothnessConfig", "SpatialConfig", "TrainingConfig"),
     "data": ("PackedTokens", "Tokens", "prepare_tokens"),
+    "images": ("LabelledImages", "open_images", "train_on_images"),
     "objective": ("Draw", "Objective", "SpatialCorrelation", "Term", "check_finite"),
     "material": ("Material",),
     "run": ("train", "train_on"),

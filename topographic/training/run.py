@@ -163,7 +163,7 @@ def train_on(
         train_dataset=train_set,
         eval_dataset=validation_set,
         processor=processor,
-        callbacks=[*callbacks, record],
+        callbacks=[*callbacks, record, *material.callbacks],
         material=material,
     )
     if settings.fsdp and not trainer.is_fsdp_enabled:
