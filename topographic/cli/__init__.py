@@ -32,7 +32,7 @@ COMMANDS = {
         "topographic.cli.evaluate",
         "EvaluateCommand",
         "evaluate",
-        "Measure what the TopoLM paper measures, each number beside its null.",
+        "Measure what the TopoLM and TopoNets papers measure, beside nulls.",
     ),
     "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
