@@ -29,6 +29,12 @@ COMMANDS = {
         "evaluate",
         "Measure what the TopoLM paper measures, each number beside its null.",
     ),
+    "finetune": (
+        "topographic.cli.finetune",
+        "FinetuneCommand",
+        "finetune",
+        "Fine-tune on tasks of GLUE: topo finetune RUN tasks=[sst2,cola].",
+    ),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }
 
