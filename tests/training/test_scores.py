@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from topographic.behaviour.minimal_pairs import accuracy_interval
+from topographic.training import scores
 from topographic.training.glue import TASKS
 from topographic.training.scores import METRICS, check_defined, decide, majority, measure, score
 
@@ -52,6 +53,20 @@ def test_classes_are_scored_by_the_formula(metric, seed):
     assert measure(metric, labels, predicted) == pytest.approx(by_hand(metric, labels, predicted), abs=1e-12)
 
 
+@pytest.mark.parametrize("metric", ["f1", "matthews"])
+def test_counts_give_what_the_library_gives(metric):
+    """On random tables of four, some with an empty row or column."""
+    draw = np.random.default_rng(0)
+    tables = draw.integers(6, size=(300, 4)) * (draw.random((300, 4)) < 0.7)
+    tables = tables[tables[:, :3].sum(1) > 0].astype(float)
+    with np.errstate(invalid="ignore"):
+        found = scores._OF_COUNTS[metric](*tables.T)
+    kinds = ((1, 1), (0, 1), (1, 0), (0, 0))
+    for table, value in zip(tables, found, strict=True):
+        labels, predicted = np.repeat(kinds, table.astype(int), axis=0).T
+        assert value == pytest.approx(measure(metric, labels, predicted), abs=1e-12, nan_ok=True), table
+
+
 def test_matthews_is_the_correlation_of_the_labels():
     labels, predicted = binary()
     assert measure("matthews", labels, predicted) == pytest.approx(stats.pearsonr(labels, predicted).statistic)
@@ -80,6 +95,8 @@ def test_guesses_that_never_change(metric):
         assert score(metric, labels, np.zeros_like(labels), seed=0)[1:4] == (None, None, None)
     else:
         assert value == ((labels == 0).mean() if metric == "accuracy" else 0)
+    if metric == "matthews":
+        assert math.isnan(measure(metric, np.zeros_like(labels), labels))
 
 
 def test_accuracy_has_wilsons_interval():
@@ -108,7 +125,7 @@ def along_the_last_axis(metric, labels, predicted, axis):
 def test_other_measures_have_a_bootstrap(metric):
     """scipy's own, with its own samples: limits within three standard errors of 400 draws."""
     labels, predicted = graded() if metric in ("pearson", "spearman") else binary()
-    found = score(metric, labels, predicted, seed=0, n_draws=400)
+    found = score(metric, labels, predicted, seed=0, n_draws=2000 if metric in ("f1", "matthews") else 400)
     expected = stats.bootstrap(
         (labels, predicted),
         partial(along_the_last_axis, metric),

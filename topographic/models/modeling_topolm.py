@@ -545,7 +545,7 @@ class TopoLMForSequenceClassification(TopoLMPreTrainedModel):
 
     def __init__(self, config: TopoLMConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels: Any = config.num_labels
         self.transformer = TopoLMModel(config)
         self.score = nn.Linear(config.n_embd, self.num_labels, bias=False)
         self.post_init()

@@ -21,7 +21,7 @@ from topographic.training.config import HasTrainingConfigs, TrainingConfig, plai
 from topographic.training.glue import Task, task_named
 from topographic.training.labelled import TRAIN, LabelledDataConfig, LabelledItems, load_labelled
 from topographic.training.run import _difference, _sections, train_on
-from topographic.training.scores import check_defined, decide, majority, score
+from topographic.training.scores import check_defined, decide, majority, measure, score
 
 __all__ = ["HasLabelledConfigs", "LabelledSplits", "fine_tune", "open_task", "whole_epochs"]
 
@@ -100,7 +100,8 @@ def open_task(name: str, config: LabelledDataConfig) -> LabelledSplits:
     every, task = found.pop(TRAIN), task_named(name)
     for split, items in found.items():
         check_defined(task, items.labels, f"{split} ({items.source})")
-    order = np.random.default_rng(config.seed).permutation(len(every))[: config.train_items]
+    generator = np.random.default_rng(config.seed)
+    order = generator.permutation(len(every))[: config.train_items]
     n_watched = round(config.stopping_fraction * len(order))
     if config.stopping_fraction and not 0 < n_watched < len(order):
         raise ValueError(
@@ -167,7 +168,7 @@ def fine_tune(
     -------
     dict or None
         What also stands in ``finetune.json`` in the run folder: the task, one row per validation split and measure
-        (``scores``), the same rows for the most frequent label (``majority``), and how long training took. None on
+        (``scores``), the same for the most frequent label (``majority``), and how long training took. None on
         all processes but the first. Outputs and labels of every item are in ``predictions.safetensors``.
 
     Raises
@@ -241,10 +242,12 @@ def _write_results(
     for name, items in validation.items():
         outputs = predict(model, items, pad_token_id=tokenizer.pad_token_id, batch_size=config.training.batch_size)
         kept |= {f"{name}/outputs": outputs, f"{name}/labels": items.labels}
-        guesses = {"scores": decide(task, outputs), "majority": majority(task, splits.train.labels, len(items))}
-        for kind, predicted in guesses.items():
-            rows = [score(metric, items.labels, predicted, seed=config.data.seed) for metric in task.metrics]
-            found[kind] += [{"name": name, **row._asdict()} for row in rows]
+        predicted, guessed = decide(task, outputs), majority(task, splits.train.labels, len(items))
+        for metric in task.metrics:
+            row = score(metric, items.labels, predicted, seed=config.data.seed)
+            found["scores"].append({"name": name, **row._asdict()})
+            guess = measure(metric, items.labels, guessed)
+            found["majority"].append({"name": name, "metric": metric, "value": guess if math.isfinite(guess) else None})
     record = load_json(folder / "run.json")
     save_arrays(folder / OUTPUTS, kept, {"task": splits.name, "items": splits.about})
     save_json(folder / "run.json", record | {"scores": found["scores"]})

@@ -13,6 +13,7 @@ from topographic.training.glue import Task
 __all__ = ["METRICS", "Score", "check_defined", "decide", "majority", "measure", "score"]
 
 Values = Shaped[np.ndarray, " items"]
+Counts = Float[np.ndarray, " draws"]
 
 
 class Score(NamedTuple):
@@ -58,18 +59,20 @@ def f1(labels: Values, predicted: Values) -> float:
 
 
 def matthews(labels: Values, predicted: Values) -> float:
-    """Matthews' correlation coefficient, the Pearson correlation of two binary labels.
+    """Matthews' correlation coefficient, ``(TP TN - FP FN) / sqrt((TP + FP) (TP + FN) (TN + FP) (TN + FN))``.
 
     Parameters
     ----------
     labels, predicted : ndarray, shape (items,)
-        Numbers of labels.
+        Numbers of labels, 0 or 1.
 
     Returns
     -------
     float
-        -1 to 1; 0, as in scikit-learn, if one label only is predicted.
+        -1 to 1; 0, as in scikit-learn, if one label only is predicted; NaN if there is only one.
     """
+    if np.ptp(labels) == 0:
+        return math.nan
     return float(_sklearn().matthews_corrcoef(labels, predicted))
 
 
@@ -228,8 +231,28 @@ def check_defined(task: Task, labels: Values, where: str) -> None:
 
 def _resampled(metric: str, labels: Values, predicted: Values, generator: np.random.Generator, n_draws: int) -> Any:
     """The measure on samples of the items, drawn with replacement."""
-    drawn = (generator.integers(len(labels), size=len(labels)) for _ in range(n_draws))
-    return np.array([measure(metric, labels[sample], predicted[sample]) for sample in drawn])
+    n_items = len(labels)
+    if metric not in _OF_COUNTS:
+        drawn = (generator.integers(n_items, size=n_items) for _ in range(n_draws))
+        return np.array([measure(metric, labels[sample], predicted[sample]) for sample in drawn])
+    # items are of four kinds only, so a sample of them is a sample of counts
+    counts = np.array([((labels == 1) == is_one) & ((predicted == 1) == says_one) for is_one, says_one in _KINDS]).sum(
+        1
+    )
+    with np.errstate(invalid="ignore"):
+        return _OF_COUNTS[metric](*generator.multinomial(n_items, counts / n_items, size=n_draws).T.astype(float))
+
+
+def _f1_of_counts(hits: Counts, false_alarms: Counts, misses: Counts, _rejections: Counts) -> Counts:
+    return 2 * hits / (2 * hits + false_alarms + misses)
+
+
+def _matthews_of_counts(hits: Counts, false_alarms: Counts, misses: Counts, rejections: Counts) -> Counts:
+    ones, zeros = hits + misses, false_alarms + rejections
+    said_ones, said_zeros = hits + false_alarms, misses + rejections
+    product = ones * zeros * said_ones * said_zeros
+    found = (hits * rejections - false_alarms * misses) / np.sqrt(product)
+    return np.where((said_ones * said_zeros == 0) & (ones * zeros > 0), 0.0, found)
 
 
 def _correlation(of: Callable[..., Any], labels: Values, predicted: Values) -> float:
@@ -248,6 +271,8 @@ def _sklearn() -> Any:
     return sklearn.metrics
 
 
+_KINDS = ((True, True), (False, True), (True, False), (False, False))
+_OF_COUNTS: dict[str, Callable[..., Any]] = {"f1": _f1_of_counts, "matthews": _matthews_of_counts}
 METRICS: dict[str, Callable[[Values, Values], float]] = {
     "accuracy": accuracy,
     "f1": f1,
