@@ -1,16 +1,21 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from topographic.behaviour import minimal_pairs, perplexity, token_log_probabilities
-from topographic.cli.behaviour_parts import grammar, lesions
+from topographic.behaviour import load_suites, minimal_pairs, perplexity, syntaxgym, token_log_probabilities
+from topographic.cli.behaviour_parts import grammar, lesions, syntax
 from topographic.cli.bench import Choices
 from topographic.interventions import ablate
 
 
 def test_grammar_is_what_the_function_says(tiny_bench):
     found = grammar(tiny_bench, Choices())
-    scores = minimal_pairs(tiny_bench.model, tiny_bench.tokenizer, tiny_bench.minimal_pairs(), progress=False)
-    phenomena, paradigms = (table.rows for table in found.tables)
+    pairs = tiny_bench.minimal_pairs()
+    scores = minimal_pairs(tiny_bench.model, tiny_bench.tokenizer, pairs, progress=False)
+    passages = tiny_bench.passages(pairs)
+    surprisal = token_log_probabilities(tiny_bench.model, tiny_bench.tokenizer, passages, progress=False)
+    phenomena, texts, paradigms = (table.rows for table in found.tables)
     assert {row["phenomenon"]: row["accuracy"] for row in phenomena} == {
         row["name"]: row["accuracy"] for row in (*scores.by_phenomenon(), scores.overall())
     }
@@ -19,7 +24,32 @@ def test_grammar_is_what_the_function_says(tiny_bench):
     assert (agreement["TopoLM (published)"], agreement["control (published)"]) == (0.7093, 0.8423)
     assert agreement["low"] < agreement["accuracy"] < agreement["high"]
     assert phenomena[-1]["TopoLM (published)"] == 0.7071
-    assert "Perplexity of 64 passages (good sentences)" in found.text
+    assert texts == [{"text": "good sentences", "passages": 64, "perplexity": pytest.approx(perplexity(surprisal))}]
+    assert found.notes == ([f"{scores.n_ties} of 64 pairs tie."] if scores.n_ties else [])
+
+
+def test_passages_of_ones_own_are_read_beside_the_pairs(tiny_bench, tmp_path):
+    file = tmp_path / "passages.txt"
+    file.write_text("The dog ran home.\nA bird sang.\n", encoding="utf-8")
+    found = grammar(dataclasses.replace(tiny_bench, text=str(file)), Choices())
+    surprisal = token_log_probabilities(
+        tiny_bench.model, tiny_bench.tokenizer, ["The dog ran home.", "A bird sang."], progress=False
+    )
+    (row,) = found.tables[1].rows
+    assert row == {"text": str(file), "passages": 2, "perplexity": pytest.approx(perplexity(surprisal))}
+    assert found.tables[0].rows == grammar(tiny_bench, Choices()).tables[0].rows
+
+
+def test_syntax_is_what_the_function_says(tiny_bench, suite_file):
+    bench = dataclasses.replace(tiny_bench, syntaxgym=str(suite_file))
+    suites, predictions = (table.rows for table in syntax(bench, Choices()).tables)
+    scores = syntaxgym(tiny_bench.model, tiny_bench.tokenizer, load_suites(suite_file), progress=False)
+    assert [row["suite"] for row in suites] == ["all", "number"]
+    assert suites[1]["accuracy"] == scores.accuracy
+    assert suites[1]["items"] == 2
+    assert suites[1]["low"] < suites[1]["accuracy"] + 1e-9 < suites[1]["high"] + 1e-9
+    (same,) = [row for row in predictions if "(1;%match%)" in row["prediction"]]
+    assert same["accuracy"] == 1.0, "regions before the difference have equal surprisal"
 
 
 def test_lesions_stand_beside_their_controls(tiny_bench):

@@ -53,6 +53,22 @@ def test_identity_and_material_follow_what_they_name(tiny_bench, tmp_path):
     assert changed == {"text"}
 
 
+def test_fewer_pairs_and_given_suites_are_other_material(tiny_bench, suite_file):
+    fewer = dataclasses.replace(tiny_bench, n_pairs=1)
+    paradigms = tiny_bench.minimal_pairs().labels["paradigm"]
+    assert len(fewer.minimal_pairs()) == 2 * len(set(paradigms))
+    assert len(fewer.minimal_pairs(3)) > len(fewer.minimal_pairs())
+    before = tiny_bench.material()
+    assert {role for role, one in fewer.material().items() if one != before[role]} == {"pairs", "text"}
+    assert tiny_bench.suites() == []
+    assert "syntaxgym" not in before
+    given = dataclasses.replace(tiny_bench, syntaxgym=str(suite_file))
+    assert [suite.name for suite in given.suites()] == ["number"]
+    first = given.material()["syntaxgym"]
+    suite_file.write_text(suite_file.read_text().replace("birds", "cats"))
+    assert given.material()["syntaxgym"] != first
+
+
 def test_passages_are_lines_or_good_sentences(tiny_bench, tmp_path):
     pairs = tiny_bench.minimal_pairs(2)
     assert tiny_bench.passages(pairs) == pairs.items[::2]
@@ -71,3 +87,16 @@ def test_published_sets_take_the_place_of_ours(tiny_bench, shared):
     for role, name in PUBLISHED_SETS.items():
         assert published.stimuli(role).name == name
     assert set(published.material()) == {*PUBLISHED_SETS, "pairs", "text"}
+
+
+def test_sentences_are_those_of_the_localizer_or_of_the_text(tiny_bench, tmp_path):
+    sentences = tiny_bench.sentences()
+    assert sentences == load_localizer("language").select(condition="sentences").items
+    file = tmp_path / "passages.txt"
+    file.write_text("One passage. It has two! \n\nAnother one? 3.5 is no end", encoding="utf-8")
+    assert dataclasses.replace(tiny_bench, text=str(file)).sentences() == (
+        "One passage.",
+        "It has two!",
+        "Another one?",
+        "3.5 is no end",
+    )

@@ -1,6 +1,10 @@
 import json
+import re
+import shutil
 
+from topographic.cli import evaluate as room
 from topographic.cli import main
+from topographic.cli.suites import SUITES
 from topographic.maps import MapSummary
 
 
@@ -39,11 +43,34 @@ def test_nothing_in_a_run_folder_is_a_pickle(demo_folder):
 
 def test_a_second_call_reuses_the_trained_models(demo_folder, text, capsys):
     before = (demo_folder / "control" / "model" / "model.safetensors").stat().st_mtime_ns
-    assert main(["demo", f"text={text}", f"run={demo_folder}", "max_steps=4", "n_draws=19"]) == 0
+    assert main(["demo", f"text={text}", f"run={demo_folder}", "max_steps=4", "n_draws=19", "evaluate=false"]) == 0
     assert (demo_folder / "control" / "model" / "model.safetensors").stat().st_mtime_ns == before
     printed = capsys.readouterr().out
     assert printed.count("is trained already") == 2
     assert "sentences-nonwords" in printed
+
+
+def test_both_models_are_evaluated_and_the_page_says_so(demo_folder, text, tmp_path, monkeypatch):
+    folder = tmp_path / "demo"
+    shutil.copytree(demo_folder, folder)
+    fast = {"topolm": {name: SUITES["topolm"][name] for name in ("minimal_pairs",)}}
+    monkeypatch.setattr(room, "SUITES", fast)
+    assert main(["demo", f"text={text}", f"run={folder}", "max_steps=4", "n_draws=19"]) == 0
+    for name in ("topographic", "control"):
+        made = json.loads((folder / name / "evaluation" / "evaluation.json").read_text())
+        assert made["command"]["quick"] is True
+        assert made["parts"] == ["minimal_pairs"]
+    page = (folder / "report.html").read_text()
+    section = page[page.index('<section id="evaluation">') :]
+    assert "has no evaluation yet" not in section
+    row = r'<th scope="row">subject_verb_agreement</th><th scope="row">topographic</th>'
+    assert re.search(row, section)
+
+
+def test_without_an_evaluation_the_page_names_the_command(demo_folder):
+    page = (demo_folder / "report.html").read_text()
+    assert page.count("has no evaluation yet:") == 2
+    assert f"topo evaluate {demo_folder / 'topographic'}" in page
 
 
 def test_a_text_that_is_not_there_is_one_line(tmp_path, capsys):

@@ -2,14 +2,32 @@ import csv
 import json
 import math
 import re
+import shutil
+from collections import Counter
 
 import pytest
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from topographic.cli import evaluate as room
+from topographic.cli import main
 from topographic.cli.arguments import parse_command
+from topographic.cli.convert import ConvertCommand, convert
 from topographic.cli.evaluate import EvaluateCommand, evaluate
 from topographic.cli.suites import SUITES
+from topographic.maps import Selection, UnitMap
+from topographic.models import TopoLMForCausalLM
+from topographic.report.findings import load_findings
+from topographic.stimuli import load_localizer
 
 FAST = {"quick": True, "fwhm_mm": [2.0], "lesion_draws": 1, "lesion_pairs": 1, "batch_size": 64}
 PARTS = ["network", "clusters", "profiles", "word_classes", "minimal_pairs", "lesions"]
@@ -30,7 +48,7 @@ def tables(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("*/*.csv"))}
 
 
-def watch(monkeypatch):
+def watch(monkeypatch, suite="topolm"):
     """Names of the parts that are measured from now on."""
     measured = []
 
@@ -41,9 +59,7 @@ def watch(monkeypatch):
 
         return part._replace(measure=measure)
 
-    monkeypatch.setattr(
-        room, "SUITES", {"topolm": {name: watched(name, part) for name, part in SUITES["topolm"].items()}}
-    )
+    monkeypatch.setattr(room, "SUITES", {suite: {name: watched(name, part) for name, part in SUITES[suite].items()}})
     return measured
 
 
@@ -83,6 +99,21 @@ def test_every_number_stands_beside_its_null_and_the_published_one(evaluation):
         lesions = list(csv.DictReader(opened))
     assert {row["measure"] for row in lesions} >= {"perplexity", "accuracy"}
     assert all(float(row["p (connected)"]) >= 0.5 for row in lesions), "one draw cannot give a smaller p"
+
+
+def test_maps_and_networks_are_kept_as_nouns(evaluation):
+    # the clusters are those of four definitions, beside the map that was tested
+    for part, kind, n_names in (("network", "maps", 1), ("clusters", "maps", 5), ("word_classes", "maps", 4)):
+        files = sorted((evaluation / part / kind).glob("*/*.safetensors"))
+        assert len(files) == n_names * 4, "one per sheet"
+        kept = UnitMap.load(files[0])
+        assert kept.sheet.is_readout
+        assert kept.values.shape == (36,)
+        assert kept.nulls == {}
+    with open(evaluation / "network" / "rules.csv", newline="") as opened:
+        q = next(csv.DictReader(opened))
+    network = [Selection.load(file) for file in (evaluation / "network" / "selections" / "q_length_none").iterdir()]
+    assert sum(one.n_selected for one in network) == int(q["units"])
 
 
 def test_the_same_command_measures_nothing_again(evaluation, tiny_model, monkeypatch):
@@ -170,6 +201,53 @@ def test_a_model_without_sheets_is_laid_out(tiny_model, tmp_path, monkeypatch):
     assert "1 sheets of 36 units" in text
 
 
+def test_suites_of_syntax_are_measured_where_they_are_given(evaluation, tiny_model, tmp_path, suite_file, monkeypatch):
+    lead = (evaluation / "evaluation.md").read_text().splitlines()[2]
+    assert "Not measured, because not asked for: syntaxgym (--syntaxgym)." in lead
+    assert not (evaluation / "syntaxgym").exists()
+    only = {name: SUITES["topolm"][name] for name in ("minimal_pairs", "syntaxgym")}
+    monkeypatch.setattr(room, "SUITES", {"topolm": only})
+    run(tiny_model, tmp_path / "out", syntaxgym=str(suite_file), pairs_per_paradigm=2)
+    text = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "## SyntaxGym" in text
+    assert "Not measured" not in text
+    assert "minimal pairs: own, the first 2 of each paradigm" in text
+    with open(tmp_path / "out" / "minimal_pairs" / "paradigms.csv", newline="") as opened:
+        assert {row["pairs"] for row in csv.DictReader(opened)} == {"2"}
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["parts"] == list(only)
+
+
+def test_a_model_without_a_tokenizer_is_given_one(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "SUITES", {"topolm": {"minimal_pairs": SUITES["topolm"]["minimal_pairs"]}})
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("*token*"))
+    with pytest.raises(ValueError, match=r"no tokenizer can be read from .*bare .* --tokenizer FOLDER_OR_NAME"):
+        run(bare, tmp_path / "out")
+    run(bare, tmp_path / "out", tokenizer=str(tiny_model))
+    run(tiny_model, tmp_path / "with_its_own")
+    assert tables(tmp_path / "out") == tables(tmp_path / "with_its_own")
+
+
+def test_a_converted_checkpoint_of_the_authors(shared, text, tmp_path):
+    """Words as tokens, because its context of 32 tokens is short."""
+    folder, tokenizer = shared / "golden" / "topolm_checkpoint_tiny", tmp_path / "tokenizer"
+    counts = Counter(text.read_text(encoding="utf-8").split())
+    known = dict.fromkeys(["<end>", *load_localizer("nouns_verbs").items, *(word for word, _ in counts.most_common())])
+    words = {word: index for index, word in enumerate(list(known)[:300])}
+    made = Tokenizer(models.WordLevel(words, unk_token="<end>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<end>", eos_token="<end>").save_pretrained(tokenizer)
+    convert(ConvertCommand(str(folder / "ckpt.pt"), str(folder / "positions"), str(tmp_path / "model")))
+    page = run(tmp_path / "model", tmp_path / "out", tokenizer=str(tokenizer))
+    assert "4 sheets of 64 units" in page.read_text()
+    kept = load_findings(tmp_path / "out" / "network")
+    sheets = TopoLMForCausalLM.from_pretrained(tmp_path / "model").sheets()
+    one = kept.selections["q_length_none/transformer.h.1.attn_sheet"]
+    assert one.sheet == sheets[one.site], "their positions, not a layout of ours"
+    for name in PARTS:
+        assert load_findings(tmp_path / "out" / name).tables[0].rows, name
+
+
 def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "SUITES", {"topolm": {"minimal_pairs": SUITES["topolm"]["minimal_pairs"]}})
     (tmp_path / "model").symlink_to(tiny_model)
@@ -184,11 +262,17 @@ def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
         (["fwhm_mm=[-1.0]"], r"fwhm_mm=\[-1.0\]; expected widths in mm of 0"),
         (["fwhm_mm=[]"], r"fwhm_mm=\[\]; expected widths"),
         (["fwhm_mm=[2.0,2.0]"], "names a width twice"),
+        (["pairs_per_paradigm=0"], "pairs_per_paradigm=0; expected at least 1"),
         (["n_draws=18"], "expected at least 19 draws of a null"),
         (["lesion_draws=0"], "1 control lesion"),
         (["lesion_fractions=[0.6]"], r"lesion_fractions=\[0.6\]; expected shares above 0 and at most 0.5"),
         (["cluster_threshold=0"], "expected a t above 0"),
-        (["suite=toponets"], "suite"),
+        (["suite=topography"], "suite"),
+        (["removed=[0.5,1.0]"], r"removed=\[0.5, 1.0\]; expected shares above 0 and below 1"),
+        (["removed=[]"], r"removed=\[\]; expected shares"),
+        (["permuted_draws=1"], "expected at least 2 draws, 8 words"),
+        (["window_words=7"], "window_words=7"),
+        (["window_sequences=0"], "and 1 sequence"),
         (["colour=red"], "`topo evaluate --help` lists every key"),
     ],
 )
@@ -206,6 +290,8 @@ def test_the_command_line_fills_the_command(tmp_path):
     assert (choices.n_draws, choices.lesion_fractions, choices.lesion_draws) == (200, (0.01, 0.05), 20)
     quick = parse_command("evaluate", EvaluateCommand, "", ["a_model", "quick=true"]).choices()
     assert (quick.n_draws, quick.lesion_fractions, quick.lesion_draws) == (20, (0.01,), 3)
+    assert (choices.removed, choices.permuted_draws, choices.window_sequences) == ((0.2, 0.5, 0.8), 20, 20)
+    assert (quick.removed, quick.permuted_draws, quick.window_sequences) == ((0.2, 0.5, 0.8), 3, 3)
 
 
 def test_published_sets_that_are_not_there(tiny_model, tmp_path):
@@ -213,3 +299,117 @@ def test_published_sets_that_are_not_there(tiny_model, tmp_path):
         run(tiny_model, tmp_path / "out", stimuli=str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no minimal pairs at"):
         run(tiny_model, tmp_path / "out", pairs=str(tmp_path / "blimp"))
+
+
+def write_published(folder, *, baseline="N"):
+    """The four published sets in their layout, with made up words."""
+    header = ",".join(f"stim{place}" for place in range(1, 15))
+    for number, run_and_set in enumerate((run, index) for run in (1, 2) for index in range(1, 6)):
+        codes = ["S"] * 24 + [baseline] * 24
+        rows = [
+            f"x,{','.join(['the dog', f'w{number}', str(row), *['ran'] * 9])},{code}" for row, code in enumerate(codes)
+        ]
+        file = folder / "langloc_fmri_run{}_stim_set{}.csv".format(*run_and_set)
+        file.write_text("\n".join([header, *rows]) + "\n")
+    swjn = [f"the dog {row},{code}" for code in "SWJN" for row in range(160)]
+    (folder / "fedorenko_stimuli.csv").write_text("\n".join(["sentence,condition", *swjn]) + "\n")
+    phrases = [f"{row % 2},1,{name},animal,the {name} {row}" for name in ("noun", "verb") for row in range(288)]
+    (folder / "elli_stimuli.csv").write_text("\n".join(["run,block,class,category,pair", *phrases]) + "\n")
+    words = [
+        f"{name}{row},{'abstract' if row < 40 else 'concrete'},{name}" for name in ("noun", "verb") for row in range(80)
+    ]
+    (folder / "moseley_stimuli.csv").write_text("\n".join(["word,category,class", *words]) + "\n")
+
+
+def test_stimuli_with_one_condition_end_in_one_line(tiny_model, tmp_path, capsys):
+    write_published(tmp_path, baseline="S")
+    assert main(["evaluate", str(tiny_model), f"stimuli={tmp_path}", f"out={tmp_path / 'out'}", "quick=true"]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("topo evaluate: ")
+    assert "has no condition 'nonwords'; it has ['sentences']" in line
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("pairs", '{"sentence_good": "the dog runs"}', r"line 1 has no 'sentence_bad'; it has \['sentence_good'\]"),
+        (
+            "pairs",
+            '{"sentence_good": "the dog runs", "sentence_bad": " "}',
+            r"sentence_bad is ' '; expected a sentence",
+        ),
+        ("syntaxgym", "{}", r"file\.json"),
+        ("text", "", "holds no line; expected one passage per line"),
+    ],
+)
+def test_files_that_are_not_as_they_should_be_end_in_one_line(tiny_model, tmp_path, capsys, option, content, message):
+    file = tmp_path / "file.json"
+    file.write_text(content)
+    assert main(["evaluate", str(tiny_model), f"{option}={file}", f"out={tmp_path / 'out'}", "quick=true"]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("topo evaluate: ")
+    assert re.search(message, line)
+    assert not (tmp_path / "out").exists(), "nothing is measured before everything that is shown was read"
+
+
+# the suite toponets
+
+NETS = {"quick": True, "suite": "toponets", "fwhm_mm": [0.0], "lesion_pairs": 1, "removed": [0.5], "window_words": 12}
+
+
+@pytest.fixture(scope="module")
+def nets(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "model").symlink_to(tiny_model)
+    assert evaluate(EvaluateCommand(str(folder), **NETS)) == folder / "evaluation_toponets" / "index.html"
+    return folder / "evaluation_toponets"
+
+
+def test_everything_toponets_measures_is_on_the_page(nets):
+    text = (nets / "evaluation.md").read_text()
+    assert re.findall(r"^## (.*)$", text, flags=re.M) == [
+        "Smooth weights",
+        "Smooth responses",
+        "Effective dimensionality",
+        "Compression",
+        "Selectivity",
+        "Integration windows",
+    ]
+    assert "2 sheets of 144 units" in text, "the first MLP layers, without being named"
+    assert "Deb et al. (TopoNets, ICLR 2025)" in text
+    assert "Rathi" not in text
+    assert "not measured" not in text
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert all((nets / link).is_file() for link in links)
+    page = (nets / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == len([link for link in links if link.endswith(".png")]) >= 15
+    kept = sorted(file.stem for file in (nets / "windows" / "maps" / "c").iterdir())
+    assert kept == [f"transformer.h.{layer}.mlp.c_fc" for layer in range(2)]
+
+
+def test_only_the_windows_depend_on_their_words(nets, monkeypatch):
+    measured, before = watch(monkeypatch, "toponets"), tables(nets)
+    evaluate(EvaluateCommand(str(nets.parent), **NETS))
+    assert measured == []
+    assert tables(nets) == before
+    evaluate(EvaluateCommand(str(nets.parent), **{**NETS, "window_words": 13}))
+    assert measured == ["windows"]
+
+
+def test_any_model_is_laid_out_and_other_names_are_asked_for(tiny_model, tmp_path, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sizes = {"hidden_size": 36, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 3}
+    llama = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes)
+    LlamaForCausalLM(llama).save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    fewer = {name: SUITES["toponets"][name] for name in ("weights", "compression")}
+    monkeypatch.setattr(room, "SUITES", {"toponets": fewer})
+    options = {**NETS, "n_draws": 19}
+    evaluate(EvaluateCommand(str(tmp_path / "llama"), out=str(tmp_path / "out"), **options))
+    assert "2 sheets of 64 units" in (tmp_path / "out" / "evaluation.md").read_text()
+    bert = BertConfig(vocab_size=len(tokenizer), is_decoder=True, **sizes)
+    BertLMHeadModel(bert).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match=r"not of BertLMHeadModel .*; name its sites, for example sites='model"):
+        evaluate(EvaluateCommand(str(tmp_path / "bert"), out=str(tmp_path / "other"), **options))

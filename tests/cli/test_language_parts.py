@@ -62,9 +62,17 @@ def test_the_network_is_found_stable_and_beside_the_published_share(tiny_bench):
     assert [row["sheet"] for row in sheets] == ["layer 0 attn", "layer 1 attn"]
     assert sum(row["units (q)"] for row in sheets) == q["units"]
     assert all(row["Dice (q)"] > 0.8 for row in sheets)
-    assert [picture.name for picture in found.pictures] == ["maps_fwhm_0", "maps_fwhm_2"]
+    assert [(picture.name, picture.headline) for picture in found.pictures] == [
+        ("maps_fwhm_0", True),
+        ("maps_fwhm_2", False),
+    ]
     assert found.notes == []
     assert "nonwords 12." in found.text
+    assert list(found.maps) == [f"sentences-nonwords_fwhm_{width}/{site}" for width in (0, 2) for site in SHEETS]
+    assert all(one.q is not None for one in found.maps.values())
+    kept = found.selections["q_length_none/h.1.attn"]
+    assert (kept.mask & PATCHES["h.1.attn"]).sum() == 16
+    assert len(found.selections) == 9 * 2, "rules, treatments of length, sheets"
 
 
 def test_lengths_that_cannot_be_matched_are_told(tiny_bench):
@@ -78,6 +86,8 @@ def test_clusters_are_counted_and_tested(tiny_bench):
     found = language_clusters(bench_of(tiny_bench, planted()), CHOICES)
     counts, tests = (table.rows for table in found.tables)
     by_method = {(row["FWHM (mm)"], row["method"]): row for row in counts}
+    passed = by_method[0.0, "family-wise p <= .05"]
+    assert (passed["clusters"], passed["units"]) == (2, sum(row["units"] for row in tests if row["FWHM (mm)"] == 0))
     components = by_method[0.0, "components"]
     assert (components["clusters"], components["at least"]) == (2, 10)
     assert 32 <= components["units"] <= 38
@@ -85,6 +95,18 @@ def test_clusters_are_counted_and_tested(tiny_bench):
     assert (published["clusters (published)"], published["median size (published)"]) == (53, 111)
     assert "clusters (published)" not in by_method[0.0, "published"]
     assert published["units"] > components["units"], "the published rule absorbs units that fail"
+    # every map that is tested is kept, and every cluster that is counted
+    numbers = found.maps["clusters_components_fwhm_0/h.0.attn"]
+    assert numbers.statistic == "cluster_number"
+    assert set(numbers.values) == {0, 1}
+    assert (numbers.values[PATCHES["h.0.attn"]] == 1).all()
+    kept = [found.maps[f"clusters_components_fwhm_0/{site}"] for site in SHEETS]
+    assert sum((one.values > 0).sum() for one in kept) == components["units"]
+    assert sum(one.provenance["n_clusters"] for one in kept) == components["clusters"]
+    assert found.maps["clusters_significant_fwhm_0/h.1.attn"].provenance["n_clusters"] == 1
+    tested = found.maps["sentences-nonwords_fwhm_2/h.1.attn"]
+    assert tested.sheet.is_readout
+    assert tested.nulls == {}
     unsmoothed = [row for row in tests if row["FWHM (mm)"] == 0]
     assert sorted(row["sheet"] for row in unsmoothed) == ["layer 0 attn", "layer 1 attn"]
     assert all(row["p (mass)"] == 1 / 40 and 14 <= row["units"] <= 18 for row in unsmoothed)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from topographic.maps import Selection, UnitMap
 from topographic.report.findings import (
     Findings,
     Picture,
@@ -16,6 +17,7 @@ from topographic.report.findings import (
     save_table,
     write_findings,
 )
+from topographic.sheets import permuted_grid
 
 ROWS = [
     {"sheet": "layer 0", "I": np.float32(0.4815), "p": 0.0004, "units": np.int64(12), "stable": True},
@@ -60,6 +62,7 @@ def test_csv_holds_every_digit_and_markdown_what_one_reads(tmp_path):
     [
         ("I", -0.01234, "\N{MINUS SIGN}0.0123"),
         ("mass", 143.62, "143.6"),
+        ("perplexity", 2352386099.8, "2.35e+09"),
         ("FWHM (mm)", 2.0, "2"),
         ("p (unit)", 0.0476, ".048"),
         ("peak t", 0.0, "0.0000"),
@@ -69,6 +72,19 @@ def test_csv_holds_every_digit_and_markdown_what_one_reads(tmp_path):
 def test_every_kind_of_number(tmp_path, column, cell, text):
     file = save_table(tmp_path, Table("x", "x", [{column: cell}]))[1]
     assert file.read_text().splitlines()[4] == f"| {text} |"
+
+
+def test_a_page_shows_the_first_rows_of_a_long_table_and_csv_all(tmp_path):
+    long = Table("long", "Clusters", [{"cluster": index, "units": 3} for index in range(301)], "By mass.")
+    files = save_table(tmp_path, long)
+    assert len(files[0].read_text().splitlines()) == 302
+    said = "301 rows, the first 300 here, all in long.csv."
+    assert files[1].read_text().splitlines()[-4:] == ["", said, "", "By mass."]
+    assert "| 300 |" not in files[1].read_text()
+    save_findings(tmp_path / "part", Findings("Clusters", "", [long]), {})
+    _, page = write_findings(tmp_path, "Evaluation", "", {"part": Findings("Clusters", "", [long])})
+    assert said in page.read_text()
+    assert page.read_text().count("<tr>") == 301
 
 
 def test_an_empty_table_says_so(tmp_path):
@@ -86,6 +102,48 @@ def test_what_was_found_comes_back(tmp_path):
     assert loaded.tables[0].rows[1]["I"] is None
     assert loaded.pictures[0].title == "Bars"
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+def with_nouns(**names):
+    sheet, rng = permuted_grid((4, 5), "h.0"), np.random.default_rng(0)
+    nulls = {"label": rng.standard_normal((200, 20))}
+    one = UnitMap("h.0", rng.standard_normal(20), sheet, "welch_t", p=rng.random(20), nulls=nulls)
+    kept = Selection("h.0", rng.random(20) > 0.5, sheet, "q < 0.05")
+    names = {"maps": ["s-n_fwhm_2/h.0", "s-n_fwhm_0/h.0"], "selections": ["network/a:b"], **names}
+    return Findings(
+        "Maps", "", maps=dict.fromkeys(names["maps"], one), selections=dict.fromkeys(names["selections"], kept)
+    )
+
+
+def test_maps_and_selections_come_back_with_their_sheets_and_without_null_maps(tmp_path):
+    made = with_nouns()
+    save_findings(tmp_path, made, {})
+    loaded = load_findings(tmp_path, {})
+    assert list(loaded.maps) == ["s-n_fwhm_2/h.0", "s-n_fwhm_0/h.0"]
+    one, twin = made.maps["s-n_fwhm_0/h.0"], UnitMap.load(tmp_path / "maps" / "s-n_fwhm_0" / "h.0.safetensors")
+    for kept in (loaded.maps["s-n_fwhm_0/h.0"], twin):
+        np.testing.assert_array_equal(kept.values, one.values)
+        np.testing.assert_array_equal(kept.p, one.p)
+        assert kept.sheet.checksum == one.sheet.checksum
+        assert kept.nulls == {}
+    np.testing.assert_array_equal(loaded.selections["network/a:b"].mask, made.selections["network/a:b"].mask)
+    assert (tmp_path / "selections" / "network" / "a%3Ab.safetensors").is_file()
+    assert (tmp_path / "maps" / "s-n_fwhm_0" / "h.0.safetensors").stat().st_size < 2000, "16 kB with the null maps"
+
+
+def test_a_lost_map_means_do_it_again_and_an_old_one_goes(tmp_path):
+    save_findings(tmp_path, with_nouns(), {})
+    save_findings(tmp_path, with_nouns(maps=["s-n_fwhm_0/h.0"]), {})
+    assert [file.parent.name for file in tmp_path.rglob("maps/*/*.safetensors")] == ["s-n_fwhm_0"]
+    assert load_findings(tmp_path, {}) is not None
+    (tmp_path / "maps" / "s-n_fwhm_0" / "h.0.safetensors").unlink()
+    assert load_findings(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp", "a//b", ""])
+def test_no_name_leads_out_of_the_folder(tmp_path, name):
+    with pytest.raises(ValueError, match="is no name of a map or selection; expected words"):
+        save_findings(tmp_path, with_nouns(selections=[name]), {})
 
 
 def test_another_key_or_a_missing_file_means_do_it_again(tmp_path):
@@ -132,3 +190,11 @@ def test_the_record_is_plain_json(tmp_path):
     save_findings(tmp_path, findings(), {"x": float("inf")})
     content = json.loads((tmp_path / "findings.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert content["key"] == {"x": None}
+
+
+def test_the_markdown_file_takes_a_name_and_parts_may_lie_deeper(tmp_path):
+    save_findings(tmp_path / "collected" / "a part", findings(), {})
+    parts = {"collected/a part": findings()}
+    files = write_findings(tmp_path, "Sweep", "Lead.", parts, name="sweep")
+    assert [file.name for file in files] == ["sweep.md", "index.html"]
+    assert "(collected/a%20part/bars.png)" in files[0].read_text()

@@ -1,8 +1,9 @@
 import math
+import re
 
 import pytest
 
-from topographic.report.markup import Html, count, duration, missing, number, p_value, table, tag
+from topographic.report.markup import Html, count, duration, missing, number, p_value, resource, table, tag
 
 
 def test_text_and_attributes_are_escaped_and_markup_is_not():
@@ -76,3 +77,16 @@ def test_tables_name_rows_and_columns_for_screen_readers():
 
 def test_what_is_missing_names_the_command():
     assert missing("No maps:", "topo map a&b") == '<p class="missing">No maps: <code>topo map a&amp;b</code></p>'
+
+
+def test_rows_with_several_names_and_rows_that_go_on():
+    made = table(["what", "run", "I"], [["a", "one", "1"], ["", "two", "2"], ["mean over 2", "one", "3"]], n_names=2)
+    assert re.findall(r"<tr[^>]*>", made) == ["<tr>", "<tr>", '<tr class="more">', '<tr class="mean">']
+    assert made.count('<th scope="row">') == 6
+    assert made.count("<td>") == 3
+    assert re.findall(r'<th scope="col"[^>]*>[^<]*', made)[1] == '<th scope="col" class="name">run'
+
+
+def test_files_of_the_room():
+    assert "$main" in resource("page.html")
+    assert "prefers-color-scheme: dark" in resource("page.css")

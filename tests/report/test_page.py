@@ -5,7 +5,6 @@ from urllib.parse import unquote
 
 import pytest
 
-import topographic.report.page
 from topographic.report import write_page
 
 VOID = {"meta", "img", "br", "hr", "link"}
@@ -52,7 +51,7 @@ def test_page_is_valid_and_whole(page, measured):
     assert '<meta name="viewport"' in text
     for row in measured["topographic"].rows:
         assert f'<th scope="row">{row.site}</th>' in text
-    assert len(re.findall("<h2>", text)) == 8
+    assert len(re.findall("<h2>", text)) == 9
     assert page.stat().st_size < 3_000_000
     assert "<title>Report on topographic and control</title>" in text
 
@@ -121,8 +120,3 @@ def test_a_folder_that_is_no_run_is_refused_and_no_page_written(tmp_path):
     with pytest.raises(ValueError, match="is no run folder"):
         write_page([tmp_path], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
-
-
-def test_style_and_frame_are_part_of_the_package():
-    assert "$main" in topographic.report.page._resource("page.html")
-    assert "prefers-color-scheme: dark" in topographic.report.page._resource("page.css")

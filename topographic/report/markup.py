@@ -3,9 +3,10 @@
 import html
 import math
 from collections.abc import Sequence
+from importlib import resources
 from typing import Any
 
-__all__ = ["MINUS", "NOTHING", "Html", "count", "duration", "missing", "number", "p_value", "table", "tag"]
+__all__ = ["MINUS", "NOTHING", "Html", "count", "duration", "missing", "number", "p_value", "resource", "table", "tag"]
 
 MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 VOID = ("img", "br", "hr", "meta")
@@ -147,13 +148,14 @@ def table(
     caption: Any = None,
     groups: Sequence[tuple[str, int]] = (),
     style: str | None = None,
+    n_names: int = 1,
 ) -> Html:
     """A table that scrolls sideways inside its frame where the screen is narrow.
 
     Parameters
     ----------
     header : sequence of str
-        Names of the columns; the first column holds the names of the rows.
+        Names of the columns; the first columns hold the names of the rows.
     rows : sequence of sequences
         Cells as text, one sequence per row.
     caption : str, optional
@@ -163,6 +165,8 @@ def table(
     style : str, optional
         Classes of the page's style: "numbers" sets cells right so that digits stand under one another,
         "dense" makes many columns fit.
+    n_names : int
+        How many columns hold names. A row whose first name is empty goes on with the row above it.
 
     Returns
     -------
@@ -170,9 +174,22 @@ def table(
         The table in its frame.
     """
     heads = [tag("tr", *(tag("th", name, colspan=span, scope="colgroup") for name, span in groups))] if groups else []
-    heads.append(tag("tr", *(tag("th", name, scope="col") for name in header)))
+    heads.append(
+        tag(
+            "tr",
+            *(
+                tag("th", name, scope="col", class_="name" if 0 < index < n_names else None)
+                for index, name in enumerate(header)
+            ),
+        )
+    )
     body = [
-        tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:]), class_=_row_class(row[0]))
+        tag(
+            "tr",
+            *(tag("th", name, scope="row") for name in row[:n_names]),
+            *(tag("td", cell) for cell in row[n_names:]),
+            class_=_row_class(row[0]),
+        )
         for row in rows
     ]
     content = tag(
@@ -186,8 +203,10 @@ def table(
 
 
 def _row_class(name: Any) -> str | None:
-    """Rows of means stand out."""
-    return "mean" if str(name).startswith("mean over") else None
+    """Rows of means stand out, rows without a name belong to the one above."""
+    if str(name).startswith("mean over"):
+        return "mean"
+    return None if str(name) else "more"
 
 
 def missing(sentence: str, command: str) -> Html:
@@ -206,3 +225,19 @@ def missing(sentence: str, command: str) -> Html:
         A paragraph.
     """
     return tag("p", f"{sentence} ", tag("code", command), class_="missing")
+
+
+def resource(name: str) -> str:
+    """A file that comes with this room.
+
+    Parameters
+    ----------
+    name : str
+        "page.html", the frame of a page, or "page.css", its style.
+
+    Returns
+    -------
+    str
+        Its text.
+    """
+    return resources.files("topographic.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,12 +1,11 @@
 """Run folders -> one self-contained page."""
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from string import Template
 
 import topographic
-from topographic.report.markup import tag
+from topographic.report.markup import resource, tag
 from topographic.report.run_folder import read_runs
 from topographic.report.sections import SECTIONS, Comparison, lead
 from topographic.storage import write_atomically
@@ -50,9 +49,9 @@ def write_page(run_folders: Sequence[Path], out: Path, *, title: str | None = No
     bodies = [
         tag("section", tag("h2", heading), make(comparison), id=anchors[heading]) for heading, make in SECTIONS.items()
     ]
-    page = Template(_resource("page.html")).substitute(
+    page = Template(resource("page.html")).substitute(
         title=tag("title", title),
-        style=_resource("page.css"),
+        style=resource("page.css"),
         header=tag("header", tag("h1", title), lead(comparison.runs), tag("nav", tag("ul", *links))),
         main=tag("main", *bodies),
         footer=tag("footer", tag("p", f"Written by topographic {topographic.__version__}.")),
@@ -60,7 +59,3 @@ def write_page(run_folders: Sequence[Path], out: Path, *, title: str | None = No
     with write_atomically(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return out
-
-
-def _resource(name: str) -> str:
-    return resources.files("topographic.report").joinpath(name).read_text(encoding="utf-8")

@@ -59,7 +59,12 @@ def draw_profiles(profiles: Sequence[Profile], ax: "Axes | None" = None) -> "Axe
 
 
 def draw_by_depth(
-    numbers: Mapping[str, Sequence[float]], labels: Sequence[str], ax: "Axes | None" = None, *, y_label: str = ""
+    numbers: Mapping[str, Sequence[float]],
+    labels: Sequence[str],
+    ax: "Axes | None" = None,
+    *,
+    y_label: str = "",
+    at_least: tuple[float, float] | None = None,
 ) -> "Axes":
     """Draw a number of every sheet from the first layer to the last, one line per contrast.
 
@@ -73,11 +78,13 @@ def draw_by_depth(
         Where to draw; a new figure by default.
     y_label : str
         What the numbers are, with their unit.
+    at_least : (float, float), optional
+        What the vertical axis holds in any case, so that the figures of several models can be compared.
 
     Returns
     -------
     matplotlib Axes
-        With a line at zero.
+        With a line at zero. Of more than 24 sheets not every one is named.
 
     Raises
     ------
@@ -89,10 +96,16 @@ def draw_by_depth(
         raise ValueError(
             f"line {ragged[0]!r} has {len(numbers[ragged[0]])} values for {len(labels)} sheets; give one per sheet"
         )
-    ax = ax if ax is not None else _new_axes(max(4.7, 1.5 + 0.3 * len(labels)), 3.3)
+    ax = ax if ax is not None else _new_axes(min(max(4.7, 1.5 + 0.3 * len(labels)), 9.0), 3.6)
     ax.axhline(0.0, color="#666666", linewidth=0.9)
     for index, (name, values) in enumerate(numbers.items()):
         colour = RUN_COLOURS[index % len(RUN_COLOURS)]
         ax.plot(range(len(labels)), list(values), color=colour, marker="o", markersize=4, linewidth=1.3, label=name)
-    ax.set_xticks(range(len(labels)), list(labels), rotation=60, ha="right")
-    return _finish(ax, "", y_label)
+    named = range(0, len(labels), -(-len(labels) // 24))
+    ax.set_xticks(named, [labels[index] for index in named], rotation=60, ha="right")
+    _finish(ax, "", y_label)
+    if at_least is not None:
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, at_least[0]), max(high, at_least[1]))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=9)
+    return ax

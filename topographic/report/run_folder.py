@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from topographic.maps import MapSummary
+from topographic.report.evaluation import Evaluation, read_evaluations
 from topographic.stimuli import StimulusSet
 from topographic.storage import load_json
 
@@ -36,6 +37,8 @@ class RunFolder:
         One per contrast that was mapped.
     stimuli : mapping of str to StimulusSet
         By checksum, the sets whose items lie beside the maps (``maps/<contrast>/stimuli.json``).
+    evaluations : mapping of str to Evaluation
+        By suite (``evaluation*/``).
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class RunFolder:
     metrics: Sequence[Mapping[str, Any]]
     summaries: Mapping[str, MapSummary]
     stimuli: Mapping[str, StimulusSet]
+    evaluations: Mapping[str, Evaluation]
 
     @property
     def word(self) -> str:
@@ -85,11 +89,12 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
 
 def _read_run(folder: Path, name: str) -> RunFolder:
     contrasts = sorted(path.parent for path in folder.glob("maps/*/summary.json"))
+    evaluations = read_evaluations(folder)
     config, record, metrics = folder / "config.yaml", folder / "run.json", folder / "metrics.jsonl"
-    if not (config.is_file() or record.is_file() or contrasts):
+    if not (config.is_file() or record.is_file() or contrasts or evaluations):
         raise ValueError(
-            f"{folder} is no run folder: it holds neither config.yaml, run.json nor maps/*/summary.json; "
-            "give a folder that `topo train` or `topo map` wrote"
+            f"{folder} is no run folder: it holds neither config.yaml, run.json, maps/*/summary.json nor "
+            "evaluation/evaluation.json; give a folder that `topo train`, `topo map` or `topo evaluate` wrote"
         )
     return RunFolder(
         folder=folder,
@@ -99,6 +104,7 @@ def _read_run(folder: Path, name: str) -> RunFolder:
         metrics=read_metrics(metrics) if metrics.is_file() else [],
         summaries={summary.contrast: summary for summary in map(MapSummary.load, contrasts)},
         stimuli={shown.checksum: shown for shown in map(StimulusSet.load, folder.glob("maps/*/stimuli.json"))},
+        evaluations=evaluations,
     )
 
 

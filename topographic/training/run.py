@@ -22,8 +22,9 @@ from topographic.training.objective import Objective
 from topographic.training.record import RunRecord, device_name, git_commit, versions
 from topographic.training.terms import configured_objective
 
-__all__ = ["train", "train_on", "training_arguments"]
+__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_on", "training_arguments"]
 
+EXAMPLE_TOKENS = {"input_ids": torch.zeros(2, 2, dtype=torch.int64)}  # the smallest inputs of any language model
 # what a run folder holds; nothing else is ever deleted
 _OURS = ("config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "maps", "report.html")
 
@@ -73,7 +74,7 @@ def train(
         config,
         run_folder,
         prepare=prepare,
-        example={"input_ids": torch.zeros(2, 2, dtype=torch.int64)},
+        example=EXAMPLE_TOKENS,
         processor=tokenizer,
         resume=resume,
         overwrite=overwrite,
@@ -139,7 +140,7 @@ def train_on(
     _require_extras(settings)
     _require_processes(settings)
     objective = configured_objective(model, config)
-    _rehearse(model, objective, example)
+    rehearse(model, objective, example)
     folder = Path(run_folder)
     if os.environ.get("RANK", "0") == "0":
         _open_run_folder(folder, config, resume=resume, overwrite=overwrite)
@@ -162,7 +163,7 @@ def train_on(
         train_dataset=train_set,
         eval_dataset=validation_set,
         processor=processor,
-        callbacks=[*callbacks, record],
+        callbacks=[*callbacks, record, *material.callbacks],
         material=material,
     )
     if settings.fsdp and not trainer.is_fsdp_enabled:
@@ -234,6 +235,33 @@ def training_arguments(config: TrainingConfig, run_folder: Path, *, evaluates: b
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # DataParallel copies the model in every pass, out of reach of `listen`; torchrun does not
     return arguments
+
+
+def rehearse(model: nn.Module, objective: Objective, example: Mapping[str, torch.Tensor]) -> None:
+    """Let an objective hear a small example, so that a sheet that cannot be is refused before anything is made.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model, left as it was.
+    objective : Objective
+        Its objective.
+    example : mapping of str to Tensor
+        Inputs of a small forward pass.
+
+    Raises
+    ------
+    ValueError
+        If a site is no module, or its sheet does not hold the neighbourhoods that are asked for.
+    """
+    was_training = model.training
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), objective.listen(model.eval()):
+            model(**{name: entry.to(device) for name, entry in example.items()})
+        objective(torch.zeros((), device=device), draw=0)
+    finally:
+        model.train(was_training)
 
 
 def _require_extras(config: TrainingConfig) -> None:
@@ -308,18 +336,6 @@ def _check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: Has
         raise ValueError(
             "training.early_stopping_patience is set and data.validation_fraction is 0; hold some documents out"
         )
-
-
-def _rehearse(model: nn.Module, objective: Objective, example: Mapping[str, torch.Tensor]) -> None:
-    """Let the objective hear a small example, so that a sheet that cannot be is refused before anything is made."""
-    was_training = model.training
-    device = next(model.parameters()).device
-    try:
-        with torch.no_grad(), objective.listen(model.eval()):
-            model(**{name: entry.to(device) for name, entry in example.items()})
-        objective(torch.zeros((), device=device), draw=0)
-    finally:
-        model.train(was_training)
 
 
 def _about(
