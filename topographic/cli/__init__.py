@@ -35,6 +35,12 @@ COMMANDS = {
         "Measure what the TopoLM and TopoNets papers measure, beside nulls.",
     ),
     "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
+    "finetune": (
+        "topographic.cli.finetune",
+        "FinetuneCommand",
+        "finetune",
+        "Fine-tune on tasks of GLUE: topo finetune RUN tasks=[sst2,cola].",
+    ),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }
 
