@@ -24,7 +24,7 @@ from topographic.training.record import RunRecord, device_name, git_commit, vers
 
 __all__ = ["spatial_objective", "train", "training_arguments"]
 
-# what a run folder holds; nothing else is ever deleted
+# what a run folder holds, besides evaluations of its model; nothing else is ever deleted
 _OURS = ("config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "maps", "report.html")
 
 
@@ -236,7 +236,7 @@ def _require_extras(config: TrainingConfig) -> None:
 def _open_run_folder(folder: Path, config: HasTrainingConfigs, *, resume: str, overwrite: bool) -> None:
     """Refuse a folder that is taken, or write the configuration into it."""
     if overwrite:
-        for name in _OURS:
+        for name in (*_OURS, *(file.parent.name for file in folder.glob("evaluation*/evaluation.json"))):
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)
             else:
