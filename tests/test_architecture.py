@@ -24,6 +24,8 @@ EXTRAS = {
     "h5py": "brain",
     "pandas": "brain",
     "pyarrow": "training",
+    "PIL": "stimuli",
+    "submitit": "cli",
 }
 
 
@@ -176,7 +178,7 @@ def test_public_functions_are_annotated(path):
 
 def test_every_dependency_is_used_and_every_import_declared():
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    names = {"yaml": "pyyaml", "sklearn": "scikit-learn", "lm_eval": "lm-eval"}
+    names = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "lm_eval": "lm-eval"}
     imported = set()
     for tree in TREES.values():
         for node in ast.walk(tree):

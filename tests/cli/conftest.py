@@ -1,16 +1,29 @@
 """A text, a trained run and its maps, made once by the commands themselves."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from topographic.cli import main
 from topographic.cli.bench import Bench
+from topographic.cli.cell_run import CellMaps, maps_folder
+from topographic.cli.cells import Cell
 from topographic.cli.map import load_model
+from topographic.cli.sweep import SweepCommand
+from topographic.cli.train import ModelConfig
+from topographic.maps import summarize
 from topographic.models import TopoLMForCausalLM, preset
+from topographic.recording import find_sites, first_mlp_layers
+from topographic.recording.responses import Responses
+from topographic.sheets import grid
 from topographic.stimuli import load_localizer
+from topographic.storage import save_json
+from topographic.training.config import SpatialConfig, TrainingConfig, save_config
 from topographic.training.tokenizer import train_tokenizer
 
 
@@ -89,3 +102,58 @@ def tiny_bench(tiny_model, tmp_path) -> Bench:
         cache_folder=tmp_path / "networks",
         recording={"pooling": "mean", "batch_size": 64},
     )
+
+
+@pytest.fixture
+def net_bench(tiny_bench) -> Bench:
+    """The first MLP layers of that model on the bench; the weights of layer 1 vary slowly over its 12 x 12 sheet."""
+    generator = torch.Generator().manual_seed(0)
+    places = grid((12, 12)).positions_mm.float() / 12
+    weight = torch.cos(2 * places @ torch.randn(2, 36, generator=generator) + 6 * torch.rand(36, generator=generator))
+    with torch.no_grad():
+        tiny_bench.model.transformer.h[1].mlp.c_fc.weight.copy_(weight / 4)
+    sites = find_sites(tiny_bench.model, first_mlp_layers(tiny_bench.model))
+    return dataclasses.replace(tiny_bench, sites=sites, layout=grid, _recorded={})
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory) -> SweepCommand:
+    """A sweep whose cells look trained: planted losses, and maps of smooth or rough noise on two small sheets."""
+    folder = tmp_path_factory.mktemp("swept")
+    command = SweepCommand(
+        run=str(folder),
+        model=ModelConfig("tiny", n_layer=1),
+        spatial=SpatialConfig(weight=0.25, radius=2),
+        training=TrainingConfig(max_steps=10, eval_steps=10, batch_size=4),
+        maps=CellMaps(contrasts=["nouns_verbs"], fwhm_mm=[0.0, 2.0], n_draws=19),
+        blocks=[
+            {"spatial.weight": [0, 0.25, 1], "seed": [0, 1, 2]},
+            {"model.layout": ["permuted_grid", "grid"], "seed": [0, 1, 2]},
+        ],
+    )
+    for cell in command.cells():
+        _pretend_to_train(cell, command.maps)
+    return command
+
+
+def _pretend_to_train(cell: Cell, maps: CellMaps) -> None:
+    weight, seed = cell.recipe.spatial.weight, cell.seed or 0
+    record = {"status": "finished", "tokens_seen": 10240, "n_parameters": 999, "wall_time_s": 60.0}
+    loss = 4.0 + seed + 0.1 * weight + 0.01 * weight * seed
+    save_json(cell.folder / "run.json", {**record, "eval_loss": loss})
+    save_config(cell.folder / "config.yaml", cell.recipe)
+    line = (
+        {"step": 10, "spatial/a": 0.3, "spatial/b": 0.1, "eval_spatial_loss": 0.4 * weight} if weight else {"step": 10}
+    )
+    (cell.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    stimuli = load_localizer("nouns_verbs")
+    rng = np.random.default_rng(seed)
+    responses = {}
+    for site in ("a", "b"):
+        noise = rng.normal(size=(len(stimuli), 8, 8))
+        values = gaussian_filter(noise, (0, weight, weight), mode="wrap")
+        sheet, values = grid(64, site), values.reshape(len(stimuli), -1).astype(np.float32)
+        responses[site] = Responses(site, values, sheet, stimuli, provenance={"pooling": "mean"})
+    for fwhm_mm in maps.fwhm_mm:
+        summary = summarize(responses, "noun", "verb", fwhm_mm=fwhm_mm, n_draws=maps.n_draws, seed=maps.seed)
+        summary.save(maps_folder(cell.folder, fwhm_mm), nulls=False)

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from topographic.cli import COMMANDS
-from topographic.cli.arguments import parse_command
+from topographic.cli.arguments import parse_command, parse_mapping
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,14 @@ class Outer:
     """Where to."""
     inner: Inner = field(default_factory=Inner)
     """The rest."""
+
+
+@dataclass(frozen=True)
+class Switched:
+    run: str = "runs/x"
+    """Where to."""
+    overwrite: bool = False
+    """Anew."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,38 @@ def test_bare_words_are_runs():
     assert parse("runs/a") == Outer("runs/a")
     assert parse("a", "b c", command=Several) == Several(["a", "b c"])
     assert parse('quo"te', command=Several) == Several(['quo"te'])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--overwrite"], Switched(overwrite=True)),
+        (["--overwrite", "there"], Switched("there", True)),
+        (["--overwrite", "false"], Switched()),
+        (["--overwrite=false"], Switched()),
+        (["overwrite=true"], Switched(overwrite=True)),
+        (["--run", "--overwrite"], None),
+    ],
+)
+def test_a_switch_needs_no_value(words, expected):
+    if expected is None:
+        with pytest.raises(ValueError, match="--run: expected one argument"):
+            parse(*words, command=Switched)
+    else:
+        assert parse(*words, command=Switched) == expected
+
+
+def test_nested_keys_and_values_are_read_like_a_file():
+    assert parse_mapping("train", Outer, {"inner": {"steps": 7}}) == Outer(inner=Inner(7))
+    assert parse_mapping("train", Outer, {}) == Outer()
+    for content, message in (
+        ({"inner": {"steps": [1, 2]}}, "inner.steps.*int"),
+        ({"inner": {"stepz": 1}}, "does not accept option 'stepz'; `topo train --help` lists every key"),
+        ({"inner": {"steps": 0}}, "steps=0; expected at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            parse_mapping("train", Outer, content)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
-from topographic.cli.map import load_model
+from topographic.cli.map import MapCommand, load_model, sites_and_layout
+from topographic.models import TopoLMForCausalLM, preset
 
 
 class LayerPositions:
@@ -72,3 +73,38 @@ def test_a_malicious_file_ends_in_one_line(shared, tmp_path):
     torch.save({"model": {}, "model_args": {}, "x": torch.nn.Linear(1, 1)}, tmp_path / "evil.pt")
     with pytest.raises(ValueError, match=r"evil\.pt asks for torch\.nn\.modules\.linear\.Linear, which is refused"):
         convert(command(shared, tmp_path, f"checkpoint={tmp_path / 'evil.pt'}"))
+
+
+@pytest.fixture
+def nanogpt(tmp_path):
+    """A checkpoint with the entries of nanoGPT's training script."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TopoLMForCausalLM(preset("nanogpt_demo", vocab_size=64, n_layer=2))
+    names = {"n_layer": 2, "n_head": 6, "n_embd": 192, "block_size": 128, "bias": False, "vocab_size": 64}
+    stored = {f"_orig_mod.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"model": stored, "model_args": names, "iter_num": 5}, tmp_path / "ckpt.pt")
+    return tmp_path / "ckpt.pt", model
+
+
+def test_a_checkpoint_of_nanogpt_needs_no_positions(nanogpt, tmp_path, capsys):
+    path, source = nanogpt
+    tokenizer = save_tokenizer(tmp_path / "tokenizer", 64)
+    words = [f"checkpoint={path}", f"out={tmp_path / 'out'}", f"tokenizer={tokenizer}"]
+    convert(parse_command("convert", ConvertCommand, "", words))
+    assert "2 sheets of 768 units, the weights of transformer.h.*.mlp.c_fc" in capsys.readouterr().out
+    model, _ = load_model(tmp_path / "out")
+    tokens = torch.arange(20)[None]
+    torch.testing.assert_close(model.cpu()(tokens).logits, source.eval()(tokens).logits)
+    with pytest.raises(ValueError, match=r"carries no sheets; say which modules to lay out"):
+        sites_and_layout(model, MapCommand(str(tmp_path / "out")))
+
+
+def test_either_kind_is_told_what_it_lacks(nanogpt, shared, tmp_path):
+    words = [f"checkpoint={shared / 'golden/topolm_checkpoint_tiny/ckpt.pt'}", f"out={tmp_path / 'out'}"]
+    with pytest.raises(ValueError, match=r"is of TopoLM; expected the folder of its positions"):
+        convert(parse_command("convert", ConvertCommand, "", words))
+    words = [f"checkpoint={nanogpt[0]}", f"out={tmp_path / 'out'}", "positions=somewhere"]
+    with pytest.raises(ValueError, match=r"is of nanoGPT, whose sheets are its weights; leave positions"):
+        convert(parse_command("convert", ConvertCommand, "", words))
+    assert not (tmp_path / "out").exists()

@@ -36,6 +36,14 @@ def test_mapping_twice_gives_the_same_numbers(demo_folder, tmp_path):
     assert one.morans_i.unit_null.mean != other.morans_i.unit_null.mean
 
 
+def test_null_maps_may_be_left_out(demo_folder, tmp_path):
+    command = {"run": str(demo_folder / "control"), "contrasts": ["nouns_verbs"], "n_draws": 19}
+    map_model(MapCommand(**command, out=str(tmp_path), nulls=False))
+    kept = MapSummary.load(tmp_path / "noun-verb")
+    assert all(unit_map.nulls == {} for unit_map in kept.maps.values())
+    assert kept.morans_i.unit_null.n_draws == 19, "the numbers stay"
+
+
 def test_any_hugging_face_model_on_a_layout(demo_folder, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(demo_folder / "control" / "model")
     GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=36, n_layer=2, n_head=4)).save_pretrained(tmp_path)

@@ -1,18 +1,57 @@
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from topographic.cli.arguments import parse_command
+from topographic.cli.cells import rehearse_cells
 from topographic.cli.demo import RECIPE
-from topographic.cli.train import TrainCommand
+from topographic.cli.sweep import SweepCommand
+from topographic.cli.train import TrainCommand, shape_of
+from topographic.models import register
+from topographic.recording import find_sites, first_mlp_layers
 
-RECIPES = [RECIPE, *sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))]
+FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
+SWEEPS = [path for path in FILES if "sweep" in path.name]
+RECIPES = [RECIPE, *(path for path in FILES if path not in SWEEPS)]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
 def test_every_shipped_recipe_fits_its_dataclass(recipe):
     command = parse_command("train", TrainCommand, "", [str(recipe)])
     assert isinstance(command, TrainCommand)
+
+
+@pytest.mark.parametrize("recipe", SWEEPS, ids=lambda path: path.name)
+def test_every_shipped_sweep_can_be_trained_and_has_three_seeds_of_each_model(recipe):
+    cells = parse_command("sweep", SweepCommand, "", [str(recipe)]).cells()
+    rehearse_cells(cells)
+    seeds = {}
+    for cell in cells:
+        seeds.setdefault(str(cell.levels), set()).add(cell.seed)
+    assert all(len(found) >= 3 for found in seeds.values())
+    assert any(cell.recipe.spatial.weight == 0 for cell in cells), "without a control there is no trade-off"
+
+
+@pytest.mark.parametrize("name", ["nanogpt", "gpt_neo"])
+def test_the_recipes_of_toponets_are_the_paper(name):
+    (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml"]
+    command = parse_command("train", TrainCommand, "", [str(recipe)])
+    training = command.training
+    tokens_per_step = 4 * training.batch_size * training.gradient_accumulation_steps * command.data.sequence_length
+    assert tokens_per_step == 491_520
+    assert training.max_steps * tokens_per_step == pytest.approx(10e9, rel=1e-4)
+    assert (training.betas, training.weight_decay, training.max_grad_norm) == ((0.9, 0.95), 0.1, 1.0)
+    register()
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(shape_of(command.model, vocab_size=50304))
+    assert model.num_parameters() == {"nanogpt": 124_373_760, "gpt_neo": 125_198_592}[name]
+    assert command.spatial.weight == 0
+    smoothness = command.smoothness
+    assert (smoothness.factor, smoothness.blur, smoothness.reduction) == (3, "toponets", "mean")
+    assert len(find_sites(model, smoothness.sites)) == 12
+    assert smoothness.sites == [first_mlp_layers(model)]
 
 
 def test_the_paper_recipe_is_the_paper():

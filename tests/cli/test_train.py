@@ -3,7 +3,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from topographic.cli import main
+from topographic.cli.map import load_model
 from topographic.cli.train import ModelConfig, build_model
+from topographic.maps import UnitMap
 
 
 class Tokenizer:
@@ -47,9 +49,79 @@ def test_a_pretrained_model_is_taken_as_it_is(demo_folder):
         build_model(ModelConfig(pretrained=folder), Tokenizer(100_000))
 
 
+def test_any_architecture_from_its_own_words():
+    config = ModelConfig(model_type="gpt_neo", n_layer=3, n_embd=32, n_head=4, config={"intermediate_size": 48})
+    model = build_model(config, Tokenizer(300))
+    assert type(model).__name__ == "GPTNeoForCausalLM"
+    assert (model.config.num_layers, model.config.intermediate_size, model.config.vocab_size) == (3, 48, 320)
+    assert (model.config.eos_token_id, model.config.pad_token_id) == (0, None)
+    model = build_model(ModelConfig("gpt_neo_demo", vocab_size=301, config={"bos_token_id": 7}), Tokenizer(300))
+    assert (model.config.hidden_size, model.config.vocab_size, model.config.bos_token_id) == (192, 301, 7)
+
+
+def test_the_published_vocabularies():
+    """Those of nanoGPT and GPT-Neo, with the 50257 tokens of GPT-2's tokenizer."""
+    tiny = {"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 8}
+    assert build_model(ModelConfig("nanogpt", **tiny), Tokenizer(50257)).config.vocab_size == 50304
+    assert build_model(ModelConfig("gpt_neo", vocab_size=50257, **tiny), Tokenizer(50257)).config.vocab_size == 50257
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: ModelConfig(n_layer=2, config={"n_layer": 3}),
+            r"model\.config gives n_layer; give it as",
+        ),
+        (
+            lambda: ModelConfig(config={"vocab_size": 3}),
+            r"gives vocab_size; give it as model\.vocab_size only",
+        ),
+        (lambda: ModelConfig(pretrained="a", model_type="gpt2"), r"pretrained='a' with model_type='gpt2'; give either"),
+        (lambda: build_model(ModelConfig(pretrained="a", config={"b": 1}), Tokenizer(9)), r"\['b'\]; give either"),
+        (
+            lambda: build_model(ModelConfig("tiny", vocab_size=64), Tokenizer(65)),
+            r"model\.vocab_size=64 and the tokenizer knows 65 tokens; give as many",
+        ),
+        (
+            lambda: build_model(ModelConfig("gpt2_demo", n_layer=2, config={"num_hidden_layers": 3}), Tokenizer(9)),
+            r"sets n_layer of model_type 'gpt2' a second time",
+        ),
+    ],
+)
+def test_what_is_said_twice_or_does_not_fit(make, message):
+    with pytest.raises(ValueError, match=message) as told:
+        make()
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("preset", ["nanogpt_demo", "gpt2_demo", "gpt_neo_demo"])
+def test_a_run_without_sheets_is_trained_and_mapped(preset, text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    words = [f"model.preset={preset}", "model.n_layer=2", "model.n_embd=48", f"data.text={text}", f"run={run}"]
+    words += ["data.vocab_size=300", "data.sequence_length=16", "training.max_steps=2", "training.batch_size=2"]
+    assert main(["train", *words, "spatial.weight=0", "training.report_to=none"]) == 0
+    assert f"next: topo map {run} sites='transformer.h.*.mlp.c_fc'" in capsys.readouterr().out
+    model, tokenizer = load_model(run)
+    assert (len(model.transformer.h), model.config.vocab_size, len(tokenizer)) == (2, 320, 300)
+    assert main(["map", str(run), "sites=transformer.h.*.mlp.c_fc", "contrasts=[nouns_verbs]", "n_draws=19"]) == 0
+    (folder,) = (run / "maps").iterdir()
+    unit_map = UnitMap.load(folder / "transformer.h.1.mlp.c_fc.safetensors")
+    assert unit_map.sheet.n_units == 192
+    assert main(["map", str(run)]) == 1
+    assert "carries no sheets" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
+        (["model.model_type=gpt3"], 1, "no causal architecture 'gpt3'"),
+        (["model.model_type=gpt2", "model.config.layers=3"], 1, "'gpt2' has no field layers"),
+        (["model.preset=gpt2_demo", "model.n_head=5"], 1, "n_embd=192 is not a multiple of n_head=5"),
+        (["model.preset=gpt2_demo", "model.vocab_size=12"], 1, "model.vocab_size=12 and the tokenizer knows 300"),
+        (["model.preset=nanogpt_demo"], 1, "carries no sheets and spatial.sites names none"),
+        (["model.n_layer=2", "model.config={n_layer: 3}"], 2, "model.config gives n_layer"),
         (["model.preset=huge"], 1, "no preset 'huge'"),
         (["model.preset=tiny", "model.n_embd=37"], 1, "37"),
         (["model.preset=tiny"], 1, "radius=5 needs a 9 x 9 block on a 6 x 6 sheet"),

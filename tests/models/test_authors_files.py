@@ -71,8 +71,11 @@ class TestCheckpoint:
         for name in ("half.pt", "empty.pt"):
             with pytest.raises(ValueError, match=rf"{name} is truncated or not a PyTorch checkpoint"):
                 read_checkpoint(tmp_path / name)
-        torch.save({"model": {}, "step": 3}, tmp_path / "other.pt")
-        with pytest.raises(ValueError, match=r"has no 'model_args' \(it holds \['model', 'step'\]\)"):
+        torch.save({"model": {}, "model_args": 3}, tmp_path / "other.pt")
+        with pytest.raises(ValueError, match=r"has no 'model_args' \(it holds \['model', 'model_args'\]\)"):
+            read_checkpoint(tmp_path / "other.pt")
+        torch.save({"step": 3}, tmp_path / "other.pt")
+        with pytest.raises(ValueError, match=r"has no 'model' \(it holds \['step'\]\); expected a checkpoint of"):
             read_checkpoint(tmp_path / "other.pt")
         torch.save([1, 2], tmp_path / "list.pt")
         with pytest.raises(ValueError, match=r"has no 'model' \(it holds list\)"):

@@ -59,7 +59,10 @@ def test_sheet_ignores_an_ambient_device() -> None:
         ({"n_inner": 0}, r"n_inner=0; expected at least 1"),
         ({"dropout": 1.0}, r"dropout=1.0; expected a probability"),
         ({"activation": "gelo"}, r"activation='gelo'; expected a name in transformers.activations.ACT2FN"),
-        ({"sheet_point": "before"}, r"sheet_point='before'; expected one of \['pre_residual', 'post_residual'\]"),
+        (
+            {"sheet_point": "before"},
+            r"sheet_point='before'; expected one of \['pre_residual', 'post_residual', 'none'\]",
+        ),
         ({"layout": "spiral"}, r"layout='spiral'; expected one of \['grid'"),
         ({"layout": "head_tiles", "sheet_shape": (28, 28)}, r"whose shape follows from the heads; leave sheet_shape"),
         ({"spacing_mm": 1 / 3}, r"spacing_mm=0.333.*whole number of micrometres"),

@@ -62,6 +62,7 @@ def test_csv_holds_every_digit_and_markdown_what_one_reads(tmp_path):
     [
         ("I", -0.01234, "\N{MINUS SIGN}0.0123"),
         ("mass", 143.62, "143.6"),
+        ("perplexity", 2352386099.8, "2.35e+09"),
         ("FWHM (mm)", 2.0, "2"),
         ("p (unit)", 0.0476, ".048"),
         ("peak t", 0.0, "0.0000"),
@@ -189,3 +190,11 @@ def test_the_record_is_plain_json(tmp_path):
     save_findings(tmp_path, findings(), {"x": float("inf")})
     content = json.loads((tmp_path / "findings.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert content["key"] == {"x": None}
+
+
+def test_the_markdown_file_takes_a_name_and_parts_may_lie_deeper(tmp_path):
+    save_findings(tmp_path / "collected" / "a part", findings(), {})
+    parts = {"collected/a part": findings()}
+    files = write_findings(tmp_path, "Sweep", "Lead.", parts, name="sweep")
+    assert [file.name for file in files] == ["sweep.md", "index.html"]
+    assert "(collected/a%20part/bars.png)" in files[0].read_text()

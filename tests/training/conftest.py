@@ -67,7 +67,7 @@ def run_config(data_config):
     return RunConfig(
         data_config,
         SpatialConfig(sites=["transformer.h.*.attn", "transformer.h.*.mlp"], radius=2, n_neighborhoods=3, weight=0.5),
-        TrainingConfig(
+        training=TrainingConfig(
             max_steps=6,
             batch_size=4,
             gradient_accumulation_steps=2,

@@ -49,7 +49,7 @@ def config_in(folder: Path) -> RunConfig:
         save_steps=4,
         cpu=True,
     )
-    return RunConfig(data, spatial, training)
+    return RunConfig(data, spatial, training=training)
 
 
 def run(folder: Path, name: str) -> None:

@@ -6,8 +6,10 @@ from jsonargparse import ArgumentParser
 
 from topographic.training.config import (
     DataConfig,
+    HasTextConfigs,
     HasTrainingConfigs,
     RunConfig,
+    SmoothnessConfig,
     SpatialConfig,
     TrainingConfig,
     plain,
@@ -20,14 +22,15 @@ def parse(*words: str) -> RunConfig:
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(RunConfig, None, fail_untyped=True)
     read = parser.instantiate(parser.parse_args(list(words)))
-    return RunConfig(data=read.data, spatial=read.spatial, training=read.training)
+    return RunConfig(data=read.data, spatial=read.spatial, smoothness=read.smoothness, training=read.training)
 
 
 def test_yaml_round_trip(tmp_path):
     config = RunConfig(
         DataConfig(text="books", max_tokens=10, cache_folder="cache"),
         SpatialConfig(weight=0.25, sites=["h.*.attn", "h.*.mlp"], norm="linf"),
-        TrainingConfig(betas=(0.8, 0.9), early_stopping_patience=3, keep_checkpoints=None),
+        SmoothnessConfig(weight=1.0, sites=["h.*.mlp.c_fc"], factor=4.0, schedule="cosine"),
+        training=TrainingConfig(betas=(0.8, 0.9), early_stopping_patience=3, keep_checkpoints=None),
     )
     save_config(tmp_path / "config.yaml", config)
     assert parse("--config", str(tmp_path / "config.yaml")) == config
@@ -50,7 +53,7 @@ def test_unknown_keys_and_choices_are_refused(word):
         parse(word)
 
 
-@pytest.mark.parametrize("config", [DataConfig, SpatialConfig, TrainingConfig])
+@pytest.mark.parametrize("config", [DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig])
 def test_every_field_has_its_help(config):
     import inspect
 
@@ -74,6 +77,12 @@ def test_every_field_has_its_help(config):
         (lambda: SpatialConfig(radius=0), "spatial.radius=0; expected"),
         (lambda: SpatialConfig(k=2), "spatial.k=2; expected at least 3"),
         (lambda: SpatialConfig(n_neighborhoods=0), "spatial.n_neighborhoods=0"),
+        (lambda: SmoothnessConfig(weight=-1.0, sites=["a"]), "smoothness.weight=-1.0; expected a number from 0 on"),
+        (lambda: SmoothnessConfig(weight=1.0), "smoothness.sites=None; expected layers, since a weight is set"),
+        (lambda: SmoothnessConfig(schedule="linear", start_weight=1.0), "smoothness.sites=None; expected layers"),
+        (lambda: SmoothnessConfig(watched=[]), "smoothness.watched=.*; expected a list of patterns, or null"),
+        (lambda: SmoothnessConfig(factor=0.5), "smoothness.factor=0.5; expected at least 1"),
+        (lambda: SmoothnessConfig(schedule_steps=0), "smoothness.schedule_steps=0; expected at least 1"),
         (lambda: TrainingConfig(max_steps=0), "training.max_steps=0; expected at least 1"),
         (lambda: TrainingConfig(batch_size=0), "training.batch_size=0"),
         (lambda: TrainingConfig(save_steps=0), "training.save_steps=0"),
@@ -92,15 +101,22 @@ def test_bad_values_are_refused_in_one_line(make, said):
     assert "\n" not in str(caught.value)
 
 
-def test_other_dataclasses_with_the_three_fields_will_do():
+def test_other_dataclasses_with_these_fields_will_do():
     @dataclass
-    class WithModel:
-        model: str = "small"
-        data: DataConfig = field(default_factory=DataConfig)
+    class OnAnything:
         spatial: SpatialConfig = field(default_factory=SpatialConfig)
+        smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
         training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    @dataclass
+    class WithModel(OnAnything):
+        model: str = "small"
+        data: DataConfig = field(default_factory=DataConfig)
+
     assert isinstance(WithModel(), HasTrainingConfigs)
+    assert isinstance(WithModel(), HasTextConfigs)
+    assert isinstance(OnAnything(), HasTrainingConfigs)
+    assert not isinstance(OnAnything(), HasTextConfigs)
     assert plain(WithModel())["model"] == "small"
     assert not isinstance(TrainingConfig(), HasTrainingConfigs)
 

@@ -20,7 +20,7 @@ def state_at(step, losses=()):
 def test_finished_is_written_last(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    record = RunRecord(tmp_path / "run.json", {"model": "Small"}, tokens_per_step=128)
+    record = RunRecord(tmp_path / "run.json", {"model": "Small"}, seen_per_step={"tokens": 128})
     record.on_train_begin(None, state_at(0), TrainerControl())
     begun = load_json(tmp_path / "run.json")
     assert (begun["status"], begun["steps"], begun["resumed"]) == ("running", 0, [])
@@ -40,13 +40,13 @@ def test_finished_is_written_last(tmp_path, monkeypatch):
 def test_a_resumed_run_counts_on(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    first = RunRecord(tmp_path / "run.json", {}, tokens_per_step=1)
+    first = RunRecord(tmp_path / "run.json", {}, seen_per_step={"tokens": 1})
     first.content["started"] = "2020-01-01T00:00:00+00:00"
     first.on_train_begin(None, state_at(0), TrainerControl())
     clock[0] = 30.0
     first.on_save(None, state_at(5), TrainerControl())
     clock[0] = 1000.0  # killed, and taken up much later
-    second = RunRecord(tmp_path / "run.json", {}, tokens_per_step=1)
+    second = RunRecord(tmp_path / "run.json", {}, seen_per_step={"tokens": 1})
     second.on_train_begin(None, state_at(5), TrainerControl())
     clock[0] = 1004.0
     second.finish(state_at(8), stopped_early=True)
@@ -59,7 +59,7 @@ def test_a_resumed_run_counts_on(tmp_path, monkeypatch):
 
 
 def test_other_processes_write_nothing(tmp_path):
-    record = RunRecord(tmp_path / "run.json", {}, tokens_per_step=1)
+    record = RunRecord(tmp_path / "run.json", {}, seen_per_step={"tokens": 1})
     record.on_train_begin(None, TrainerState(is_world_process_zero=False), TrainerControl())
     record.on_save(None, TrainerState(is_world_process_zero=False), TrainerControl())
     assert list(tmp_path.iterdir()) == []

@@ -13,15 +13,15 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
-from topographic.sheets import grid, permuted_grid
 from topographic.storage import load_json
 from topographic.training import run as module
-from topographic.training.config import DataConfig, RunConfig, SpatialConfig, TrainingConfig, plain
+from topographic.training.config import DataConfig, RunConfig, SmoothnessConfig, SpatialConfig, TrainingConfig, plain
 from topographic.training.data import prepare_tokens
-from topographic.training.run import spatial_objective, train, training_arguments
+from topographic.training.material import Material
+from topographic.training.run import EXAMPLE_TOKENS, rehearse, train, train_on, training_arguments
+from topographic.training.terms import configured_objective
 
 HERE = Path(__file__).parent
 
@@ -250,43 +250,6 @@ def test_rising_validation_losses_end_the_run(start, run_config):
     assert (record["stopped_early"], record["steps"], record["status"]) == (True, len(losses), "finished")
 
 
-class WithSheets(nn.Module):
-    """A model that says where its units lie."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
-
-    def sheets(self):
-        return {"a": grid(16, "a")}
-
-
-def placed(objective, site):
-    """Sheet of a site, once it has been heard."""
-    (term,) = objective.terms
-    return term._place(site, 16)[0]
-
-
-def test_sheets_come_from_the_model_and_the_rest_from_the_layout():
-    objective = spatial_objective(WithSheets(), SpatialConfig(radius=2), seed=3)
-    assert objective.sites == {"spatial": ["a"]}
-    assert placed(objective, "a") == grid(16, "a")
-    config = SpatialConfig(sites=["a", "b"], radius=2, weight=0.25, n_neighborhoods=2, norm="linf")
-    objective = spatial_objective(WithSheets(), config, seed=3)
-    assert objective.sites == {"spatial": ["a", "b"]}
-    assert placed(objective, "a") == grid(16, "a")
-    assert placed(objective, "b") == permuted_grid(16, "b")
-    (term,) = objective.terms
-    assert (term.weight, term.n_neighborhoods, term.norm, term.seed) == (0.25, 2, "linf", 3)
-    assert spatial_objective(WithSheets(), SpatialConfig(weight=0.0), seed=0).terms == []
-
-
-def test_no_sheets_and_no_sites():
-    with pytest.raises(ValueError, match=r"Linear carries no sheets and spatial.sites names none; set spatial.sites"):
-        spatial_objective(nn.Linear(3, 3), SpatialConfig(), seed=0)
-    assert spatial_objective(nn.Linear(3, 3), SpatialConfig(weight=0.0), seed=0).terms == []
-
-
 def test_a_wider_configuration_is_kept_whole(start, run_config):
     @dataclass
     class WithModel:
@@ -294,6 +257,7 @@ def test_a_wider_configuration_is_kept_whole(start, run_config):
         model: dict = field(default_factory=lambda: {"preset": "small"})
         data: DataConfig = field(default_factory=DataConfig)
         spatial: SpatialConfig = field(default_factory=SpatialConfig)
+        smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
         training: TrainingConfig = field(default_factory=TrainingConfig)
 
     config = WithModel(
@@ -343,7 +307,7 @@ def test_a_vocabulary_that_is_too_small_is_refused(start, tokenizer, small_gpt2)
 
 def test_too_few_windows_for_a_step_are_said(start, run_config):
     config = replace(run_config, training=replace(run_config.training, batch_size=4000))
-    with pytest.raises(ValueError, match=r"training windows of 16 tokens; one step takes 8000 \(batch_size x"):
+    with pytest.raises(ValueError, match=r"training items of 16 tokens; one step takes 8000 \(batch_size x"):
         start(config=config)
 
 
@@ -363,7 +327,7 @@ def test_sharding_needs_accelerators(start, run_config, monkeypatch):
         return training_arguments(replace(config, fsdp=False), *rest, **words)
 
     monkeypatch.setattr(module, "training_arguments", quietly)
-    monkeypatch.setattr(module, "_check_fit", lambda *_: None)
+    monkeypatch.setattr(module, "_require_processes", lambda *_: None)
     config = replace(run_config, training=replace(run_config.training, fsdp=True))
     with pytest.raises(ValueError, match=r"training.fsdp=True on cpu; parameters are sharded over accelerators only"):
         start(config=config)
@@ -372,7 +336,7 @@ def test_sharding_needs_accelerators(start, run_config, monkeypatch):
 def test_the_rehearsal_leaves_the_model_as_it_was(tokenizer, small_gpt2, run_config):
     model = small_gpt2(tokenizer, dropout=0.5)
     state = torch.get_rng_state()
-    module._rehearse(model, spatial_objective(model, run_config.spatial, seed=0))
+    rehearse(model, configured_objective(model, run_config), EXAMPLE_TOKENS)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
@@ -387,3 +351,67 @@ def test_arguments_say_what_the_configuration_says(tmp_path):
     assert (arguments.seed, arguments.data_seed) == (5, 5)
     assert arguments.report_to == []
     assert RunConfig().training == TrainingConfig()
+
+
+def test_smooth_weights_beside_the_spatial_loss_resume_exactly(start, run_config):
+    smoothness = SmoothnessConfig(
+        weight=2.0, sites=["transformer.h.*.mlp.c_fc"], factor=2.0, schedule="linear", schedule_steps=4
+    )
+    config = replace(run_config, smoothness=smoothness)
+    folder = start("whole", config=config)
+    logged = [line for line in lines(folder) if "loss" in line]
+    for line in logged:
+        parts = line["task_loss"] + line["spatial_loss"] + line["smoothness_loss"]
+        assert line["loss"] == pytest.approx(parts, rel=1e-4)
+    # the loss of the layers falls, and its weight has risen
+    assert logged[-1]["smoothness/transformer.h.0.mlp.c_fc"] < logged[0]["smoothness/transformer.h.0.mlp.c_fc"]
+    start("killed", config=config)
+    killed = folder.parent / "killed"
+    interrupt(killed, keep=4)
+    start("killed", config=config)
+    assert (killed / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+    assert (killed / "model/model.safetensors").read_bytes() == (folder / "model/model.safetensors").read_bytes()
+
+
+class Digits(torch.utils.data.Dataset):
+    """Sentences of different lengths whose first token says their class."""
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        return {"input_ids": [3 + index % 2] + [7 + index % 5] * (1 + index % 4), "labels": index % 2}
+
+
+def padded(items):
+    longest = max(len(item["input_ids"]) for item in items)
+    ids = [item["input_ids"] + [0] * (longest - len(item["input_ids"])) for item in items]
+    kept = [[1] * len(item["input_ids"]) + [0] * (longest - len(item["input_ids"])) for item in items]
+    batch = {"input_ids": ids, "attention_mask": kept, "labels": [item["labels"] for item in items]}
+    return {name: torch.tensor(entry) for name, entry in batch.items()}
+
+
+def test_anything_can_be_trained_on(tmp_path, run_config, tokenizer):
+    """A classifier of padded sentences, with a metric; pads are no samples of the spatial loss."""
+    torch.manual_seed(0)
+    shape = {"n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 300}
+    model = GPT2ForSequenceClassification(GPT2Config(**shape, pad_token_id=0, num_labels=2))
+
+    def accuracy(predicted):
+        return {"accuracy": float((predicted.predictions.argmax(-1) == predicted.label_ids).mean())}
+
+    def prepare():
+        about = {"text": "digits"}
+        return Material(Digits(), Digits(), about, 0, ("sentences", 1), collator=padded, metrics=accuracy)
+
+    training = replace(run_config.training, max_steps=30, eval_steps=30, eval_batches=None, logging_steps=10)
+    spatial = replace(run_config.spatial, sites=["transformer.h.*.mlp"])
+    config = replace(run_config, training=training, spatial=spatial)
+    example = {"input_ids": torch.zeros(2, 2, dtype=torch.int64)}
+    folder = train_on(model, config, tmp_path / "run", prepare=prepare, example=example, processor=tokenizer)
+    (validated,) = [line for line in lines(folder) if "eval_loss" in line]
+    assert validated["eval_accuracy"] == 1.0
+    record = load_json(folder / "run.json")
+    assert record["sentences_seen"] == 30 * 2 * 4
+    assert record["corpus"] == {"text": "digits"}
+    assert "tokens_seen" not in record

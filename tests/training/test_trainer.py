@@ -7,9 +7,11 @@ from torch import nn
 from torch.utils.data import Subset
 from transformers import TrainerCallback
 
+from topographic.training.config import RunConfig
 from topographic.training.data import prepare_tokens
 from topographic.training.objective import Objective
-from topographic.training.run import spatial_objective, training_arguments
+from topographic.training.run import training_arguments
+from topographic.training.terms import configured_objective
 from topographic.training.trainer import TopographicTrainer
 
 
@@ -47,10 +49,12 @@ def build(tmp_path, run_config, tokenizer, small_gpt2):
         trainer = SpyingTrainer(
             model,
             training_arguments(settings, tmp_path, evaluates=True),
-            objective=spatial_objective(model, replace(run_config.spatial, weight=weight), seed=settings.seed),
+            objective=configured_objective(
+                model, replace(run_config, training=settings, spatial=replace(run_config.spatial, weight=weight))
+            ),
             train_dataset=Subset(tokens.train, range(n_windows or len(tokens.train))),
             eval_dataset=Subset(tokens.validation, range(10)),
-            tokenizer=tokenizer,
+            processor=tokenizer,
             callbacks=[spy, *callbacks],
         )
         trainer.spy, trainer.shown = spy, []
@@ -61,7 +65,7 @@ def build(tmp_path, run_config, tokenizer, small_gpt2):
 
 def plain_loop(model, batches, *, weight, config, spatial):
     """The same training, written out: torch's AdamW, the schedule in numbers, the mean over passes by hand."""
-    objective = spatial_objective(model, replace(spatial, weight=weight), seed=config.seed)
+    objective = configured_objective(model, RunConfig(spatial=replace(spatial, weight=weight), training=config))
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]

@@ -1,4 +1,4 @@
-"""The command line: `topo demo`, `topo train`, `topo map`, `topo report`, `topo evaluate`, `topo convert`."""
+"""The command line: `topo demo`, `train`, `map`, `sweep`, `report`, `evaluate`, `convert`."""
 
 import importlib
 import os
@@ -26,14 +26,15 @@ COMMANDS = {
         "topographic.cli.convert",
         "ConvertCommand",
         "convert",
-        "Read a checkpoint of TopoLM's authors and write it in our format.",
+        "Read a checkpoint of the authors of TopoLM or TopoNets and write it in our format.",
     ),
     "evaluate": (
         "topographic.cli.evaluate",
         "EvaluateCommand",
         "evaluate",
-        "Measure what the TopoLM paper measures, each number beside its null.",
+        "Measure what the TopoLM and TopoNets papers measure, beside nulls.",
     ),
+    "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }
 

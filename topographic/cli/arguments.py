@@ -1,14 +1,15 @@
 """From words on the command line to a dataclass."""
 
+import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-__all__ = ["parse_command", "parser_of"]
+__all__ = ["parse_command", "parse_mapping", "parser_of"]
 
 
 def parser_of(name: str, command: type, description: str) -> ArgumentParser:
@@ -35,6 +36,12 @@ def parser_of(name: str, command: type, description: str) -> ArgumentParser:
     return parser
 
 
+@functools.cache
+def _parser(name: str, command: type) -> ArgumentParser:
+    """Parsers take longer to build than to use, and a sweep reads hundreds of recipes."""
+    return parser_of(name, command, "")
+
+
 def parse_command(name: str, command: type, description: str, words: Sequence[str]) -> Any:
     """Read options, YAML files and ``key=value`` words into a command's dataclass.
 
@@ -48,7 +55,8 @@ def parse_command(name: str, command: type, description: str, words: Sequence[st
         One line for the help page.
     words : sequence of str
         What stood on the command line after the name. ``recipe.yaml`` means ``--config recipe.yaml``,
-        ``training.max_steps=500`` means ``--training.max_steps=500``, other bare words fill the first field.
+        ``training.max_steps=500`` means ``--training.max_steps=500``, a switch without a value (``--overwrite``) is
+        on, other bare words fill the first field.
 
     Returns
     -------
@@ -70,13 +78,48 @@ def parse_command(name: str, command: type, description: str, words: Sequence[st
     return command(**fields)
 
 
+def parse_mapping(name: str, command: type, content: Mapping[str, Any]) -> Any:
+    """Read nested keys and values, as YAML holds them, into a command's dataclass.
+
+    Parameters
+    ----------
+    name : str
+        Name of the command.
+    command : type
+        Its dataclass.
+    content : mapping
+        Nested mappings of key to value; what is left out takes its default.
+
+    Returns
+    -------
+    object
+        The command's dataclass, validated.
+
+    Raises
+    ------
+    ValueError
+        In one line, for an unknown key or a value of another type.
+    """
+    parser = _parser(name, command)
+    try:
+        parsed = parser.parse_object(dict(content))
+        fields = {key: entry for key, entry in vars(parser.instantiate(parsed)).items() if key != "config"}
+    except ArgumentError as error:
+        message = re.sub(r"\s+", " ", str(error)).strip()
+        raise ValueError(f"{message}; `topo {name} --help` lists every key") from None
+    return command(**fields)
+
+
 def _as_options(words: Sequence[str], command: type) -> list[str]:
     """Spell bare words as options; argparse keeps their order, so later ones win."""
     options: list[str] = []
     bare: list[str] = []
     takes_value = False
-    for word in words:
-        if takes_value or word.startswith("-"):
+    switches = {f"--{entry.name}" for entry in fields(command) if entry.type in (bool, "bool")}
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        if not takes_value and word in switches and following.lower() not in ("true", "false"):
+            options.append(f"{word}=true")
+        elif takes_value or word.startswith("-"):
             options.append(word)
             takes_value = word.startswith("--") and "=" not in word and word not in ("--help", "--print_config")
         elif re.fullmatch(r"[A-Za-z_][\w.]*=.*", word, flags=re.DOTALL):

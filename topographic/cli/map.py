@@ -53,6 +53,8 @@ class MapCommand:
     """Items per forward pass."""
     seed: int = 0
     """Seed of the nulls."""
+    nulls: bool = True
+    """Keep the null maps beside the maps, so that anything else can be tested on them later."""
     tokenizer: str | None = None
     """Name or folder of a tokenizer, for a model that has none beside it."""
     out: str | None = None
@@ -100,7 +102,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
             exchangeable=command.exchangeable,
             seed=command.seed,
         )
-        kept = summary.save(folder)
+        kept = summary.save(folder, nulls=command.nulls)
         stimuli.save(kept / "stimuli.json")
         print(f"{summary.contrast}: {kept}")
         summaries.append(summary)
@@ -222,10 +224,10 @@ def sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], 
     """
     if command.sites is not None:
         return command.sites, LAYOUTS[command.layout]
-    if not hasattr(model, "sheets"):
+    sheets = model.sheets() if hasattr(model, "sheets") else {}
+    if not sheets:
         raise ValueError(
             f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
             "sites='transformer.h.*.attn' layout=grid"
         )
-    sheets = model.sheets()
     return list(sheets), sheets

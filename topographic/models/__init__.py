@@ -1,7 +1,27 @@
-"""Our own decoder, in Hugging Face form."""
+"""Models from configuration: our own decoder in Hugging Face form, and any architecture that transformers knows."""
 
+from topographic.models.architectures import architecture, fresh_model
+from topographic.models.configuration_mlp import PixelMLPConfig
 from topographic.models.configuration_topolm import TopoLMConfig
+from topographic.models.modeling_mlp import PixelMLPForImageClassification, register_pixel_mlp
 from topographic.models.modeling_topolm import SheetPoint, TopoLMForCausalLM, TopoLMModel, register
 from topographic.models.presets import PRESETS, preset
+from topographic.models.vision import VISION_PRESETS, fresh_vision_model, vision_config
 
-__all__ = ["PRESETS", "SheetPoint", "TopoLMConfig", "TopoLMForCausalLM", "TopoLMModel", "preset", "register"]
+__all__ = [
+    "PRESETS",
+    "VISION_PRESETS",
+    "PixelMLPConfig",
+    "PixelMLPForImageClassification",
+    "SheetPoint",
+    "TopoLMConfig",
+    "TopoLMForCausalLM",
+    "TopoLMModel",
+    "architecture",
+    "fresh_model",
+    "fresh_vision_model",
+    "preset",
+    "register",
+    "register_pixel_mlp",
+    "vision_config",
+]

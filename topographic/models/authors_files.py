@@ -1,6 +1,6 @@
-"""The two kinds of file that TopoLM's authors released, read without running anything they contain.
+"""The kinds of file that the authors of TopoLM and TopoNets released, read without running anything they contain.
 
-Both are pickles, which may hold instructions to call any function. They are read here by unpicklers that know the few
+All are pickles, which may hold instructions to call any function. They are read here by unpicklers that know the few
 names such a file needs and refuse every other one before anything happens.
 """
 
@@ -44,17 +44,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path : str or Path
-        File written by the authors' training script.
+        File written by the training script of TopoLM's authors, or by nanoGPT's.
 
     Returns
     -------
     dict
-        With ``model`` (name to tensor) and ``model_args`` at least; tensors on the CPU.
+        With ``model`` (name to tensor), and ``model_args`` in most files; tensors on the CPU.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is absent, broken, holds anything but data, or lacks either entry.
+        If the file is absent, broken, holds anything but data, or lacks its weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -66,9 +66,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is truncated or not a PyTorch checkpoint; copy it again") from error
     for entry in ("model", "model_args"):
-        if not isinstance(stored, dict) or not isinstance(stored.get(entry), dict):
+        default = {} if entry == "model_args" else None
+        if not isinstance(stored, dict) or not isinstance(stored.get(entry, default), dict):
             held = sorted(map(str, stored)) if isinstance(stored, dict) else type(stored).__name__
-            raise ValueError(f"{path} has no {entry!r} (it holds {held}); expected a checkpoint of TopoLM's train.py")
+            raise ValueError(
+                f"{path} has no {entry!r} (it holds {held}); expected a checkpoint of TopoLM's train.py or of nanoGPT"
+            )
     return stored
 
 

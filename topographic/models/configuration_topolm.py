@@ -41,9 +41,9 @@ class TopoLMConfig(PreTrainedConfig):
         Output weights are the token embeddings; keep keys and values (never by default in training).
     bos_token_id, eos_token_id, pad_token_id : int, optional
         Special tokens of the tokenizer.
-    sheet_point : {"pre_residual", "post_residual"}
+    sheet_point : {"pre_residual", "post_residual", "none"}
         What lies on the sheets: each branch's output before it is added to the stream (the paper's
-        model), or the stream after the addition.
+        model), or the stream after the addition. Without sheets it is a plain GPT-2, the nanoGPT of TopoNets.
     head_tiles : bool
         Replace the attention's output projection by its concatenated heads, each a tile of the sheet.
     extra_projection : bool
@@ -90,7 +90,7 @@ class TopoLMConfig(PreTrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
-    sheet_point: SheetPointName = "pre_residual"
+    sheet_point: SheetPointName | Literal["none"] = "pre_residual"
     head_tiles: bool = False
     extra_projection: bool = False
     layout: LayoutName = "permuted_grid"
@@ -131,9 +131,10 @@ class TopoLMConfig(PreTrainedConfig):
             raise ValueError(
                 f"activation={self.activation!r}; expected a name in transformers.activations.ACT2FN, such as 'gelu'"
             )
-        for name, allowed in (("sheet_point", SheetPointName), ("layout", LayoutName)):
-            if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{name}={getattr(self, name)!r}; expected one of {list(get_args(allowed))}")
+        choices = {"sheet_point": (*get_args(SheetPointName), "none"), "layout": get_args(LayoutName)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}; expected one of {list(allowed)}")
         if self.layout == "head_tiles" and self.sheet_shape is not None:
             raise ValueError(
                 f"sheet_shape={self.sheet_shape} with layout='head_tiles', whose shape follows from the heads; "
@@ -144,7 +145,7 @@ class TopoLMConfig(PreTrainedConfig):
             raise ValueError(
                 f"spacing_mm={self.spacing_mm}; expected a whole number of micrometres, such as 1.0 or 0.25"
             )
-        for branch in ("attn", "mlp"):
+        for branch in ("attn", "mlp") if self.sheet_point != "none" else ():
             self.sheet(f"transformer.h.0.{branch}_sheet")
 
     def sheet(self, site: str) -> Sheet:

@@ -1,9 +1,8 @@
-"""The checkpoints of TopoLM's authors, in our format."""
+"""The checkpoints of the authors of TopoLM and TopoNets, in our format."""
 
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,13 @@ from torch import Tensor
 
 from topographic.models.authors_files import StoredPositions, read_checkpoint, read_positions
 from topographic.models.configuration_topolm import SheetPointName, TopoLMConfig
+from topographic.models.conversion import Conversion, bare_weights, load_weights, plain
+from topographic.models.convert_nanogpt import convert_nanogpt
 from topographic.models.modeling_topolm import TopoLMForCausalLM
 from topographic.sheets import Sheet, distances
-from topographic.storage import save_json, sha256_of_file
+from topographic.storage import sha256_of_file
 
-__all__ = ["Conversion", "convert_checkpoint"]
+__all__ = ["convert_checkpoint"]
 
 # what the authors call it -> what we call it
 _FIELDS = {
@@ -33,58 +34,27 @@ _FIELDS = {
 }
 # of the training, not of the model; kept in the note beside the model
 _OF_TRAINING = {"alpha", "position_dir", "accum", "activation_decay", "finetune"}
-_PREFIX = "_orig_mod."  # left behind by torch.compile
-
-
-@dataclass(frozen=True, eq=False)
-class Conversion:
-    """A converted model and where it comes from.
-
-    Parameters
-    ----------
-    model : TopoLMForCausalLM
-        With the authors' weights and positions, in evaluation mode.
-    provenance : dict
-        Source files with checksums, the authors' settings, what was left behind, and facts about the layout of
-        every sheet: anything JSON can hold.
-    """
-
-    model: TopoLMForCausalLM
-    provenance: dict[str, Any]
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``config.json``, ``model.safetensors`` and the note ``conversion.json``.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Folder without a model so far.
-
-        Raises
-        ------
-        FileExistsError
-            If the folder holds a model.
-        """
-        folder = Path(folder)
-        if (folder / "config.json").exists():
-            raise FileExistsError(f"{folder} already holds a model (config.json); choose another folder or remove it")
-        self.model.save_pretrained(folder)
-        save_json(folder / "conversion.json", self.provenance)
 
 
 def convert_checkpoint(
-    checkpoint: str | Path, positions_folder: str | Path, *, sheet_point: SheetPointName | None = None
+    checkpoint: str | Path,
+    positions_folder: str | Path | None = None,
+    *,
+    sheet_point: SheetPointName | None = None,
+    n_head: int | None = None,
 ) -> Conversion:
-    """Turn a checkpoint of the authors into our model.
+    """Turn a checkpoint of the authors of TopoLM, or of nanoGPT as TopoNets releases it, into our model.
 
     Parameters
     ----------
     checkpoint : str or Path
-        Their ``.pt`` file.
-    positions_folder : str or Path
-        Folder with ``layer.{i}.attn.pkl`` and ``layer.{i}.mlp.pkl`` of every block.
+        Their ``.pt`` file; its ``model_args`` say which kind it is.
+    positions_folder : str or Path, optional
+        TopoLM: folder with ``layer.{i}.attn.pkl`` and ``layer.{i}.mlp.pkl`` of every block.
     sheet_point : {"pre_residual", "post_residual"}, optional
-        Where the sheets lie, for checkpoints that do not say (``with_resid``).
+        TopoLM: where the sheets lie, for checkpoints that do not say (``with_resid``).
+    n_head : int, optional
+        nanoGPT: attention heads, for checkpoints that do not say.
 
     Returns
     -------
@@ -95,7 +65,8 @@ def convert_checkpoint(
     ------
     FileNotFoundError, ValueError
         If a file is missing, broken, or asks for anything but data; if weights are missing, unknown, of another
-        shape or not tied; if positions are missing or do not fit the width; or if ``sheet_point`` is not known.
+        shape or not tied; if positions are missing or do not fit the width; or if ``sheet_point`` or the number of
+        heads is not known, or given to the other kind.
 
     Warns
     -----
@@ -105,17 +76,25 @@ def convert_checkpoint(
 
     References
     ----------
-    Rathi et al., TopoLM, ICLR 2025; code epflneuroailab/topolm.
+    Rathi et al., TopoLM, ICLR 2025; code epflneuroailab/topolm. Deb et al., TopoNets, ICLR 2025 (`convert_nanogpt`).
 
     Notes
     -----
-    Neighbourhood masks are left behind: blocks follow from the coordinates, and sets that are not blocks are
+    Of TopoLM: neighbourhood masks are left behind: blocks follow from the coordinates, and sets that are not blocks are
     described in the provenance (`scattered_neighborhoods` makes such sets on purpose). A model with ``head_loss``
     lays its heads out as tiles without weights; here that is a permutation matrix in ``attn.c_proj``, so that units
     keep the authors' order. Training on would change that matrix.
     """
     stored = read_checkpoint(checkpoint)
-    settings = stored["model_args"]
+    settings = stored.get("model_args", {})
+    if "n_embed" not in settings:  # nanoGPT spells it n_embd
+        if positions_folder is not None or sheet_point is not None:
+            raise ValueError(
+                f"{checkpoint} is of nanoGPT, whose sheets are its weights; leave positions and sheet_point out"
+            )
+        return convert_nanogpt(stored, checkpoint, n_head=n_head)
+    if positions_folder is None or n_head is not None:
+        raise ValueError(f"{checkpoint} is of TopoLM; expected the folder of its positions, and no n_head: change that")
     unknown = sorted(set(settings) - set(_FIELDS) - _OF_TRAINING - {"head_loss", "with_resid"})
     if unknown:
         warnings.warn(f"{Path(checkpoint).name}: unknown settings {unknown} are ignored", stacklevel=2)
@@ -127,10 +106,10 @@ def convert_checkpoint(
         )
     with torch.random.fork_rng():  # the initial weights are overwritten
         model = TopoLMForCausalLM(_config(settings, checkpoint, sheet_point)).eval()
-    weights = _weights(stored["model"], checkpoint)
+    weights = bare_weights(stored["model"], checkpoint)
     if settings.get("head_loss"):
         weights |= _head_tiles(model.config)
-    _load(model, weights, checkpoint)
+    load_weights(model, weights, checkpoint)
     layout = read_positions(positions_folder, model.config.n_layer)
     model.set_sheets({site: _sheet(site, one, model.config.n_embd) for site, one in layout.items()})
     facts = {site: _layout_facts(one) for site, one in layout.items()}
@@ -160,23 +139,6 @@ def _config(settings: Mapping[str, Any], path: str | Path, sheet_point: SheetPoi
     return TopoLMConfig(**fields, sheet_point=point)
 
 
-def _weights(stored: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Weights by our names; the output layer is the token embeddings and is left to them."""
-    weights = {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
-    if odd := [name for name, tensor in weights.items() if not isinstance(tensor, Tensor)]:
-        raise ValueError(f"{path}: model holds {odd[0]!r}, which is no tensor; expected a state dict")
-    if len(weights) < len(stored):
-        raise ValueError(f"{path} holds weights twice, with and without {_PREFIX!r}; give a checkpoint with one set")
-    embeddings = weights.get("transformer.wte.weight")
-    output = weights.pop("lm_head.weight", embeddings)
-    if embeddings is not None and not torch.equal(embeddings, output):
-        raise ValueError(
-            f"{path}: lm_head.weight differs from transformer.wte.weight; expected tied weights: the file is damaged, "
-            "copy it again"
-        )
-    return weights
-
-
 def _head_tiles(config: TopoLMConfig) -> dict[str, Tensor]:
     """Projection that only moves units: head ``h``, unit ``j`` of the concatenated heads to its tile's place."""
     heads, units = math.isqrt(config.n_head), math.isqrt(config.n_embd // config.n_head)
@@ -189,26 +151,6 @@ def _head_tiles(config: TopoLMConfig) -> dict[str, Tensor]:
         if config.bias:
             weights[f"transformer.h.{layer}.attn.c_proj.bias"] = torch.zeros(config.n_embd)
     return weights
-
-
-def _load(model: TopoLMForCausalLM, weights: dict[str, Tensor], path: str | Path) -> None:
-    own = {name: tensor for name, tensor in model.named_parameters() if name != "lm_head.weight"}
-    faults = [f"{name} is missing" for name in own if name not in weights]
-    faults += [f"{name} has no place in this model" for name in weights if name not in own]
-    faults += [
-        f"{name} has shape {tuple(weights[name].shape)} in place of {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
-    if faults:
-        raise ValueError(
-            f"{path}: weights do not fit its model_args: {faults[0]}"
-            + (f", and {len(faults) - 1} more" if len(faults) > 1 else "")
-            + "; the two must come from one training run"
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(weights[name])
 
 
 def _sheet(site: str, stored: StoredPositions, n_units: int) -> Sheet:
@@ -286,15 +228,9 @@ def _provenance(
     return {
         "format": "TopoLM, authors' checkpoint",
         "sha256": {file.name: sha256_of_file(file) for file in files},
-        "model_args": {name: _plain(value) for name, value in stored["model_args"].items()},
-        "iter_num": _plain(stored.get("iter_num")),
+        "model_args": {name: plain(value) for name, value in stored["model_args"].items()},
+        "iter_num": plain(stored.get("iter_num")),
         "dropped": [*dropped, "neighborhood masks", "lm_head.weight (tied to transformer.wte.weight)"],
         "layout": facts,
         "layout_warning": described,
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.tolist()
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

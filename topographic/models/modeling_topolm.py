@@ -185,12 +185,12 @@ class TopoLMBlock(GradientCheckpointingLayer):
         self.sheet_point = config.sheet_point
         self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, bias=config.bias)
         self.attn = TopoLMAttention(config, layer_idx)
-        self.attn_sheet = SheetPoint(f"transformer.h.{layer_idx}.attn_sheet", config.n_embd)
+        self.attn_sheet = _sheet_point(config, f"transformer.h.{layer_idx}.attn_sheet")
         extra = config.extra_projection
         self.attn_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias) if extra else nn.Identity()
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, bias=config.bias)
         self.mlp = TopoLMMLP(config)
-        self.mlp_sheet = SheetPoint(f"transformer.h.{layer_idx}.mlp_sheet", config.n_embd)
+        self.mlp_sheet = _sheet_point(config, f"transformer.h.{layer_idx}.mlp_sheet")
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Any = None, past_key_values: Cache | None = None, **kwargs: Any
@@ -199,11 +199,15 @@ class TopoLMBlock(GradientCheckpointingLayer):
         attended, _ = self.attn(
             self.ln_1(hidden_states), attention_mask=attention_mask, past_key_values=past_key_values, **kwargs
         )
-        if self.sheet_point == "pre_residual":
+        if self.sheet_point != "post_residual":
             hidden_states = hidden_states + self.attn_proj(self.attn_sheet(attended))
             return hidden_states + self.mlp_sheet(self.mlp(self.ln_2(hidden_states)))
         hidden_states = self.attn_sheet(hidden_states + self.attn_proj(attended))
         return self.mlp_sheet(hidden_states + self.mlp(self.ln_2(hidden_states)))
+
+
+def _sheet_point(config: TopoLMConfig, site: str) -> nn.Module:
+    return nn.Identity() if config.sheet_point == "none" else SheetPoint(site, config.n_embd)
 
 
 class TopoLMPreTrainedModel(PreTrainedModel):

@@ -2,6 +2,8 @@
 
 from topographic.recording.checksum import weights_checksum
 from topographic.recording.hooks import edit, tap
+from topographic.recording.images import IMAGE_POOLINGS, low_level_responses, record_images
+from topographic.recording.preparation import Preparation
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.record import POOLINGS, record
 from topographic.recording.replacements import (
@@ -13,26 +15,36 @@ from topographic.recording.replacements import (
     swap_words,
 )
 from topographic.recording.responses import Responses
-from topographic.recording.sites import find_sites
+from topographic.recording.sites import FIRST_MLP_LAYERS, VISION_LAYERS, find_sites, first_mlp_layers, vision_layers
 from topographic.recording.swaps import SwapDifferences, record_swaps
+from topographic.recording.tokens import record_tokens
 
 __all__ = [
+    "FIRST_MLP_LAYERS",
+    "IMAGE_POOLINGS",
     "POOLINGS",
+    "VISION_LAYERS",
+    "Preparation",
     "Responses",
     "SwapDifferences",
     "SwappedWords",
     "edit",
     "embedding_matched_word",
     "find_sites",
+    "first_mlp_layers",
+    "low_level_responses",
     "random_word",
     "readout",
     "readout_kernel",
     "readout_sheet",
     "record",
+    "record_images",
     "record_swaps",
+    "record_tokens",
     "same_class_word",
     "single_token_words",
     "swap_words",
     "tap",
+    "vision_layers",
     "weights_checksum",
 ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -20,10 +20,13 @@ __all__ = [
     "Text",
     "batches",
     "caller",
+    "check_finite",
     "check_fit",
     "check_layout_names",
     "evaluating",
+    "model_provenance",
     "padded",
+    "per_token",
     "provenance_of",
     "sheet_of",
     "tokenize",
@@ -123,6 +126,36 @@ def caller(model: nn.Module) -> tuple[Callable[[Tensor, Tensor], Any], bool]:
     return lambda ids, _: model(ids.to(device)), False
 
 
+def per_token(
+    site: str, heard: Tensor | None, shown: Int64[Tensor, "batch tokens"] | Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch tokens units"]:
+    """What a site said at every token, in float32; modules that see all tokens of a batch in one row are unrolled."""
+    if heard is None:
+        raise ValueError(f"site {site!r} was not called while the model read; choose another module")
+    n_texts, n_tokens = shown.shape
+    if heard.ndim == 2 and len(heard) == n_texts * n_tokens:  # the MLP of OPT
+        heard = heard.unflatten(0, (n_texts, n_tokens))
+    if heard.ndim != 3 or heard.shape[:2] != shown.shape:
+        raise ValueError(
+            f"site {site!r} gives shape {tuple(heard.shape)}; expected (batch, tokens, units) = ({n_texts}, "
+            f"{n_tokens}, units): choose a module that gives one vector per token"
+        )
+    return heard.float()
+
+
+def check_finite(
+    site: str, response: Float[Tensor, "batch units"], stimuli: StimulusSet, indices: Sequence[int]
+) -> None:
+    """Refuse a response that is no number, naming its item."""
+    bad = torch.nonzero(~response.isfinite().all(dim=1)).flatten().tolist()
+    if bad:
+        item = indices[bad[0]]
+        raise ValueError(
+            f"site {site!r} gives NaN or infinity for item {item} ({stimuli.items[item][:40]!r}) and {len(bad) - 1} "
+            "others of its batch; check the model's weights, or load it in float32"
+        )
+
+
 def check_layout_names(layout: Layout | Mapping[str, Sheet], names: Sequence[str]) -> None:
     """Refuse a mapping of sheets that lacks a site, before anything is recorded."""
     if not isinstance(layout, Mapping):
@@ -159,15 +192,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def provenance_of(model: nn.Module, tokenizer: PreTrainedTokenizerBase, pooling: str, *, bos: bool) -> dict[str, Any]:
-    """What JSON keeps about a recording."""
+    """What JSON keeps about a recording of texts."""
+    return model_provenance(model) | {"tokenizer": type(tokenizer).__name__, "pooling": pooling, "bos": bos}
+
+
+def model_provenance(model: nn.Module) -> dict[str, Any]:
+    """What JSON keeps about the model of a recording."""
     bare = unwrapped(model)
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.get_default_dtype())
     return {
         "model": type(bare).__name__,
         "name_or_path": str(getattr(bare, "name_or_path", "")),
-        "tokenizer": type(tokenizer).__name__,
-        "pooling": pooling,
-        "bos": bos,
         "dtype": str(dtype).removeprefix("torch."),
         "versions": {
             "topographic": topographic.__version__,

@@ -13,10 +13,12 @@ from topographic.recording.hooks import tap
 from topographic.recording.reading import (
     batches,
     caller,
+    check_finite,
     check_fit,
     check_layout_names,
     evaluating,
     padded,
+    per_token,
     provenance_of,
     sheet_of,
     tokenize,
@@ -113,7 +115,7 @@ def record(
                 call(ids, shown)
             for site in names:
                 response = _pool(site, heard.get(site), pooled, POOLINGS[pooling])
-                _check_finite(site, response, stimuli, indices)
+                check_finite(site, response, stimuli, indices)
                 if site not in sheets:
                     sheets[site] = sheet_of(layout, site, response.shape[1])
                     values[site] = np.empty((len(texts), response.shape[1]), np.float32)
@@ -128,28 +130,10 @@ def record(
 def _pool(
     site: str, heard: Tensor | None, pooled: Bool[Tensor, "batch tokens"], pool: Callable[[Tensor, Tensor], Tensor]
 ) -> Float[Tensor, "batch units"]:
-    if heard is None:
-        raise ValueError(f"site {site!r} was not called while the model read the stimuli; choose another module")
-    if heard.ndim != 3 or heard.shape[:2] != pooled.shape:
-        raise ValueError(
-            f"site {site!r} gives shape {tuple(heard.shape)}; expected (batch, tokens, units) = "
-            f"({pooled.shape[0]}, {pooled.shape[1]}, units): choose a module that gives one vector per token"
-        )
-    mask = pooled.to(heard.device).unsqueeze(-1)
+    values = per_token(site, heard, pooled)
+    mask = pooled.to(values.device).unsqueeze(-1)
     # filled, not multiplied: a pad may be NaN
-    return pool(heard.float().masked_fill(~mask, 0.0), mask)
-
-
-def _check_finite(
-    site: str, response: Float[Tensor, "batch units"], stimuli: StimulusSet, indices: Sequence[int]
-) -> None:
-    bad = torch.nonzero(~response.isfinite().all(dim=1)).flatten().tolist()
-    if bad:
-        item = indices[bad[0]]
-        raise ValueError(
-            f"site {site!r} gives NaN or infinity for item {item} ({stimuli.items[item][:40]!r}) and {len(bad) - 1} "
-            "others of its batch; check the model's weights, or load it in float32"
-        )
+    return pool(values.masked_fill(~mask, 0.0), mask)
 
 
 def _last(

@@ -7,7 +7,15 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-__all__ = ["find_sites", "modules_by_site", "unwrapped"]
+__all__ = [
+    "FIRST_MLP_LAYERS",
+    "VISION_LAYERS",
+    "find_sites",
+    "first_mlp_layers",
+    "modules_by_site",
+    "unwrapped",
+    "vision_layers",
+]
 
 # names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -53,6 +61,81 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
             )
         found.update(matching)
     return sorted(found, key=_natural)
+
+
+def first_mlp_layers(model: nn.Module) -> str:
+    """Wildcard over the first MLP layer of every block, whose units TopoNets lays on sheets in language models.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A language model of transformers, or ours, wrapped or not.
+
+    Returns
+    -------
+    str
+        Such as "transformer.h.*.mlp.c_fc". Of a gated MLP it is the layer that carries the values, not the gate.
+
+    Raises
+    ------
+    ValueError
+        If no name is known for its architecture.
+
+    References
+    ----------
+    Deb et al., TopoNets, ICLR 2025: GPT-Neo and nanoGPT.
+    """
+    model_type = getattr(getattr(unwrapped(model), "config", None), "model_type", None)
+    if model_type in FIRST_MLP_LAYERS:
+        return FIRST_MLP_LAYERS[model_type]
+    names = list(modules_by_site(model))
+    found = next((pattern for pattern in _MLP_NAMES if any(fnmatchcase(name, pattern) for name in names)), None)
+    if found is None:
+        raise ValueError(
+            f"first MLP layers are known of {', '.join(FIRST_MLP_LAYERS)}, not of {type(unwrapped(model)).__name__} "
+            f"(model_type {model_type!r}), nor has it modules called {', '.join(_MLP_NAMES)}; name its sites, for "
+            "example sites='model.layers.*.mlp.up_proj'"
+        )
+    return found
+
+
+def vision_layers(model: nn.Module) -> list[str]:
+    """Wildcards over the layers of a vision model whose units TopoNets lays on sheets.
+
+    In a ResNet every convolution of the residual blocks, in a ViT the second MLP layer of every block.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A vision model of transformers, or ours, wrapped or not.
+
+    Returns
+    -------
+    list of str
+        Such as ["*encoder.stages.*.layers.*.layer.*.convolution"].
+
+    Raises
+    ------
+    ValueError
+        If no names are known for its architecture.
+
+    Notes
+    -----
+    The paper does not say whether the 1 x 1 convolutions that shorten a residual path are among "every convolution in
+    the residual blocks"; they are left out here and called "*encoder.stages.*.shortcut.convolution".
+
+    References
+    ----------
+    Deb et al., TopoNets, ICLR 2025: ResNet-18, ResNet-50, ViT-B/32.
+    """
+    model_type = getattr(getattr(unwrapped(model), "config", None), "model_type", None)
+    if model_type not in VISION_LAYERS:
+        raise ValueError(
+            f"layers with sheets are known of {', '.join(VISION_LAYERS)}, not of {type(unwrapped(model)).__name__} "
+            f"(model_type {model_type!r}); name its sites"
+        )
+    names = list(modules_by_site(model))
+    return [pattern for pattern in VISION_LAYERS[model_type] if any(fnmatchcase(name, pattern) for name in names)]
 
 
 def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
@@ -103,3 +186,30 @@ def _nearest(pattern: str, names: list[str]) -> list[str]:
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+# model_type in transformers -> names
+FIRST_MLP_LAYERS: dict[str, str] = {
+    "gpt2": "transformer.h.*.mlp.c_fc",
+    "gpt_neo": "transformer.h.*.mlp.c_fc",
+    "topolm": "transformer.h.*.mlp.c_fc",  # nanoGPT too
+    "gptj": "transformer.h.*.mlp.fc_in",
+    "bloom": "transformer.h.*.mlp.dense_h_to_4h",
+    "gpt_neox": "gpt_neox.layers.*.mlp.dense_h_to_4h",
+    "opt": "model.decoder.layers.*.fc1",
+}
+# of other architectures, by the names of their modules: the first that is there
+_MLP_NAMES = (
+    "*.mlp.up_proj",  # Llama, SmolLM, Mistral, Qwen, Gemma, OLMo: gated
+    "*.mlp.gate_up_proj",  # Phi-3, GLM: gate and values in one layer
+    "*.mlp.c_fc",  # StarCoder
+    "*.mlp.fc1",  # Phi
+    "*.mlp.dense_h_to_4h",  # Falcon
+)
+
+# model_type in transformers -> names, of newer and of older versions
+VISION_LAYERS: dict[str, tuple[str, ...]] = {
+    "resnet": ("*encoder.stages.*.layers.*.layer.*.convolution",),
+    "vit": ("*layers.*.mlp.fc2", "*encoder.layer.[0-9].output.dense", "*encoder.layer.[0-9][0-9].output.dense"),
+    "pixel_mlp": ("fc1",),
+}

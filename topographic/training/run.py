@@ -3,27 +3,28 @@
 import importlib.util
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
 from torch import nn
-from torch.utils.data import Dataset, Subset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from topographic.sheets import LAYOUTS, Sheet
 from topographic.storage import load_json
 from topographic.training.callbacks import EarlyStopping, MetricsLog, ProgressBar, rises_in_a_row
 from topographic.training.checkpoints import check_checkpoint, last_checkpoint
-from topographic.training.config import HasTrainingConfigs, SpatialConfig, TrainingConfig, plain, save_config
-from topographic.training.data import Tokens, prepare_tokens
-from topographic.training.objective import Objective, SpatialCorrelation
+from topographic.training.config import HasTextConfigs, HasTrainingConfigs, TrainingConfig, plain, save_config
+from topographic.training.data import prepare_tokens
+from topographic.training.material import Material, whole_steps
+from topographic.training.objective import Objective
 from topographic.training.record import RunRecord, device_name, git_commit, versions
+from topographic.training.terms import configured_objective
 
-__all__ = ["spatial_objective", "train", "training_arguments"]
+__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_on", "training_arguments"]
 
+EXAMPLE_TOKENS = {"input_ids": torch.zeros(2, 2, dtype=torch.int64)}  # the smallest inputs of any language model
 # what a run folder holds, besides evaluations of its model; nothing else is ever deleted
 _OURS = ("config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "maps", "report.html")
 
@@ -31,13 +32,13 @@ _OURS = ("config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints
 def train(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    config: HasTrainingConfigs,
+    config: HasTextConfigs,
     run_folder: str | Path,
     *,
     resume: Literal["auto", "never"] = "auto",
     overwrite: bool = False,
 ) -> Path:
-    """Train a model in place, and keep everything about it in a run folder.
+    """Train a causal language model in place on text, and keep everything about it in a run folder.
 
     Parameters
     ----------
@@ -46,9 +47,68 @@ def train(
     tokenizer : PreTrainedTokenizerBase
         As `load_tokenizer` returns it.
     config : RunConfig
-        Or any dataclass with the fields ``data``, ``spatial`` and ``training``; all of it goes into ``config.yaml``.
+        Or any dataclass with its fields; all of it goes into ``config.yaml``.
+    run_folder, resume, overwrite
+        As in `train_on`.
+
+    Returns
+    -------
+    Path
+        The run folder.
+
+    Raises
+    ------
+    FileExistsError, ValueError, FloatingPointError, ImportError
+        As in `train_on`.
+    """
+    _check_fit(model, tokenizer, config)
+
+    def prepare() -> Material:
+        tokens = prepare_tokens(config.data, tokenizer)
+        about = {key: entry for key, entry in tokens.manifest.items() if key != "files"}
+        counted = ("tokens", tokens.train.sequence_length)
+        return Material(tokens.train, tokens.validation, about, config.data.seed, counted)
+
+    return train_on(
+        model,
+        config,
+        run_folder,
+        prepare=prepare,
+        example=EXAMPLE_TOKENS,
+        processor=tokenizer,
+        resume=resume,
+        overwrite=overwrite,
+    )
+
+
+def train_on(
+    model: nn.Module,
+    config: HasTrainingConfigs,
+    run_folder: str | Path,
+    *,
+    prepare: Callable[[], Material],
+    example: Mapping[str, torch.Tensor],
+    processor: Any = None,
+    resume: Literal["auto", "never"] = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """Train a model in place on anything, and keep everything about it in a run folder.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes a batch's entries, labels among them, and returns its loss.
+    config : RunConfig
+        Or any dataclass with the fields ``spatial``, ``smoothness`` and ``training``; all of it goes into
+        ``config.yaml``.
     run_folder : str or Path
         Folder to make or, if the run in it was interrupted, to go on with.
+    prepare : callable
+        Makes or opens what is trained on, once it is known that the model and the folder will do.
+    example : mapping of str to Tensor
+        Inputs of a small forward pass; with it the objective is tried before anything is made.
+    processor : optional
+        Tokenizer or image processor that is saved with the model.
     resume : {"auto", "never"}
         Whether an interrupted run is gone on with, from its last complete checkpoint.
     overwrite : bool
@@ -64,7 +124,7 @@ def train(
     FileExistsError
         If the folder holds a finished run, or one with another configuration.
     ValueError
-        If text, tokenizer, model and configuration do not fit together, or a checkpoint is damaged.
+        If data, model and configuration do not fit together, or a checkpoint is damaged.
     FloatingPointError
         If activations or losses become NaN, naming the site.
     ImportError
@@ -76,32 +136,35 @@ def train(
     share a disk if they are several. The weights in ``model/`` are those of the last step. Global random generators
     are seeded with ``training.seed``, since dropout draws from them.
     """
-    _require_extras(config.training)
-    _check_fit(model, tokenizer, config)
-    objective = spatial_objective(model, config.spatial, seed=config.training.seed)
-    _rehearse(model, objective)
+    settings = config.training
+    _require_extras(settings)
+    _require_processes(settings)
+    objective = configured_objective(model, config)
+    rehearse(model, objective, example)
     folder = Path(run_folder)
     if os.environ.get("RANK", "0") == "0":
         _open_run_folder(folder, config, resume=resume, overwrite=overwrite)
-    tokens = prepare_tokens(config.data, tokenizer)
-    arguments = training_arguments(config.training, folder, evaluates=tokens.validation is not None)
-    sets, tokens_per_step = _whole_steps(tokens, config.training, arguments.world_size)
+    material = prepare()
+    if settings.early_stopping_patience is not None and material.validation is None:
+        raise ValueError("training.early_stopping_patience is set and nothing is held out; hold some items out")
+    arguments = training_arguments(settings, folder, evaluates=material.validation is not None)
+    train_set, validation_set, seen_per_step = whole_steps(material, settings, arguments.world_size)
 
     from topographic.training.trainer import TopographicTrainer
 
-    settings = config.training
     callbacks = [MetricsLog(folder, tensorboard=settings.report_to == "tensorboard"), ProgressBar()]
     if settings.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(settings.early_stopping_patience))
-    record = RunRecord(folder / "run.json", _about(model, config, tokens, arguments), tokens_per_step)
+    record = RunRecord(folder / "run.json", _about(model, config, material, arguments), seen_per_step)
     trainer = TopographicTrainer(
         model,
         arguments,
         objective=objective,
-        train_dataset=sets["train"],
-        eval_dataset=sets["validation"],
-        tokenizer=tokenizer,
-        callbacks=[*callbacks, record],
+        train_dataset=train_set,
+        eval_dataset=validation_set,
+        processor=processor,
+        callbacks=[*callbacks, record, *material.callbacks],
+        material=material,
     )
     if settings.fsdp and not trainer.is_fsdp_enabled:
         raise ValueError(
@@ -116,56 +179,6 @@ def train(
     if arguments.process_index == 0:
         record.finish(trainer.state, stopped_early=trainer.state.global_step < settings.max_steps)
     return folder
-
-
-def spatial_objective(model: nn.Module, config: SpatialConfig, *, seed: int) -> Objective:
-    """Spatial correlation loss on the sheets of a model, as the configuration asks for it.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model; if it has a method ``sheets``, that says where the units of its sites lie.
-    config : SpatialConfig
-        Sites, neighbourhoods and weight.
-    seed : int
-        What neighbourhoods are drawn from.
-
-    Returns
-    -------
-    Objective
-        Without a term if the weight is 0.
-
-    Raises
-    ------
-    ValueError
-        If no sites are named and the model carries no sheets, or a pattern matches nothing.
-    """
-    if config.weight == 0:
-        return Objective(model, [])
-    sheets_of = getattr(model, "sheets", None)
-    carried: Any = sheets_of() if callable(sheets_of) else {}
-    sites = config.sites if config.sites is not None else list(carried)
-    if not sites:
-        raise ValueError(
-            f"{type(model).__name__} carries no sheets and spatial.sites names none; set spatial.sites to modules, "
-            "for example ['transformer.h.*.attn'], or spatial.weight to 0"
-        )
-
-    def layout(n_units: int, site: str) -> Sheet:
-        return carried[site] if site in carried else LAYOUTS[config.layout](n_units, site)
-
-    term = SpatialCorrelation(
-        sites=sites,
-        layout=layout,
-        weight=config.weight,
-        neighborhoods=config.neighborhoods,
-        radius=config.radius,
-        k=config.k,
-        n_neighborhoods=config.n_neighborhoods,
-        norm=config.norm,
-        seed=seed,
-    )
-    return Objective(model, [term])
 
 
 def training_arguments(config: TrainingConfig, run_folder: Path, *, evaluates: bool) -> TrainingArguments:
@@ -224,12 +237,46 @@ def training_arguments(config: TrainingConfig, run_folder: Path, *, evaluates: b
     return arguments
 
 
+def rehearse(model: nn.Module, objective: Objective, example: Mapping[str, torch.Tensor]) -> None:
+    """Let an objective hear a small example, so that a sheet that cannot be is refused before anything is made.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model, left as it was.
+    objective : Objective
+        Its objective.
+    example : mapping of str to Tensor
+        Inputs of a small forward pass.
+
+    Raises
+    ------
+    ValueError
+        If a site is no module, or its sheet does not hold the neighbourhoods that are asked for.
+    """
+    was_training = model.training
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), objective.listen(model.eval()):
+            model(**{name: entry.to(device) for name, entry in example.items()})
+        objective(torch.zeros((), device=device), draw=0)
+    finally:
+        model.train(was_training)
+
+
 def _require_extras(config: TrainingConfig) -> None:
     if importlib.util.find_spec("accelerate") is None:
         raise ImportError("training needs accelerate, which is not installed; run `pip install 'topographic[train]'`")
     if config.report_to == "wandb" and importlib.util.find_spec("wandb") is None:
         raise ImportError(
             "training.report_to=wandb needs wandb, which is not installed; run `pip install 'topographic[wandb]'`"
+        )
+
+
+def _require_processes(config: TrainingConfig) -> None:
+    if config.fsdp and os.environ.get("WORLD_SIZE", "1") == "1":
+        raise ValueError(
+            "training.fsdp=True in a single process; start several with torchrun --nproc-per-node, or switch it off"
         )
 
 
@@ -273,7 +320,7 @@ def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
     return "nothing"
 
 
-def _check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: HasTrainingConfigs) -> None:
+def _check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: HasTextConfigs) -> None:
     shape = getattr(model, "config", None)
     entries = getattr(shape, "vocab_size", None)
     if entries is not None and len(tokenizer) > entries:
@@ -285,53 +332,20 @@ def _check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: Has
         raise ValueError(
             f"data.sequence_length={config.data.sequence_length}; the model takes {longest} tokens at most: shorten it"
         )
-    if config.training.fsdp and os.environ.get("WORLD_SIZE", "1") == "1":
-        raise ValueError(
-            "training.fsdp=True in a single process; start several with torchrun --nproc-per-node, or switch it off"
-        )
     if config.training.early_stopping_patience is not None and config.data.validation_fraction == 0:
         raise ValueError(
             "training.early_stopping_patience is set and data.validation_fraction is 0; hold some documents out"
         )
 
 
-def _rehearse(model: nn.Module, objective: Objective) -> None:
-    """Let the objective hear four tokens, so that a sheet that cannot be is refused before anything is made."""
-    was_training = model.training
-    tokens = torch.zeros(2, 2, dtype=torch.int64, device=next(model.parameters()).device)
-    try:
-        with torch.no_grad(), objective.listen(model.eval()):
-            model(input_ids=tokens)
-        objective(torch.zeros((), device=tokens.device), draw=0)
-    finally:
-        model.train(was_training)
-
-
-def _whole_steps(tokens: Tokens, config: TrainingConfig, n_processes: int) -> tuple[dict[str, Dataset | None], int]:
-    """Cut the windows to whole steps, so that every step counts alike and a step never spans two epochs."""
-    batch = config.batch_size * n_processes
-    per_step = batch * config.gradient_accumulation_steps
-    whole = len(tokens.train) // per_step * per_step
-    if not whole:
-        raise ValueError(
-            f"{len(tokens.train)} training windows of {tokens.train.sequence_length} tokens; one step takes {per_step} "
-            "(batch_size x gradient_accumulation_steps x processes): give more text or smaller batches"
-        )
-    validation = tokens.validation
-    if validation is not None and config.eval_batches is not None:
-        validation = Subset(validation, range(min(len(validation), config.eval_batches * batch)))
-    sets: dict[str, Dataset | None] = {"train": Subset(tokens.train, range(whole)), "validation": validation}
-    return sets, per_step * tokens.train.sequence_length
-
-
 def _about(
-    model: nn.Module, config: HasTrainingConfigs, tokens: Tokens, arguments: TrainingArguments
+    model: nn.Module, config: HasTrainingConfigs, material: Material, arguments: TrainingArguments
 ) -> dict[str, Any]:
     return {
         "model": type(model).__name__,
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "corpus": {key: entry for key, entry in tokens.manifest.items() if key != "files"},
-        "seeds": {"data": config.data.seed, "training": config.training.seed},
+        "corpus": dict(material.about),
+        "seeds": {"data": material.seed, "training": config.training.seed},
         "versions": versions(),
         "git_commit": git_commit(),
         "n_processes": arguments.world_size,

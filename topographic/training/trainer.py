@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers import default_data_collator as collate
 from transformers.trainer_callback import ProgressCallback, TrainerState
 from transformers.utils import logging as transformers_logging
@@ -28,6 +28,7 @@ from topographic.training.checkpoints import (
     whole_state,
 )
 from topographic.training.folders import disk_errors, publish_folder, write_folder_atomically
+from topographic.training.material import Material
 from topographic.training.means import RunningMeans
 from topographic.training.objective import Objective
 
@@ -46,11 +47,13 @@ class TopographicTrainer(Trainer):
     objective : Objective
         The weighted terms beside the task loss.
     train_dataset, eval_dataset : Dataset
-        Windows of equal length, so that a mean over forward passes is a mean over tokens.
-    tokenizer : PreTrainedTokenizerBase
-        Saved with the model.
+        Where all windows are of equal length, a mean over forward passes is a mean over tokens.
+    processor : optional
+        Tokenizer or image processor that is saved with the model.
     callbacks : list of TrainerCallback
         What else happens.
+    material : Material, optional
+        How items become batches, and what is measured on the outputs; by default windows of tokens, and nothing.
 
     Notes
     -----
@@ -75,22 +78,26 @@ class TopographicTrainer(Trainer):
         objective: Objective,
         train_dataset: Any,
         eval_dataset: Any = None,
-        tokenizer: PreTrainedTokenizerBase | None = None,
+        processor: Any = None,
         callbacks: list[TrainerCallback] | None = None,
+        material: Material | None = None,
     ) -> None:
         self._caches = getattr(getattr(model, "config", None), "use_cache", None)
         super().__init__(
             model=model,
             args=args,
-            data_collator=collate,
+            data_collator=collate if material is None else material.collator,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            processing_class=tokenizer,
+            processing_class=processor,
             callbacks=callbacks,
+            compute_metrics=None if material is None else material.metrics,
         )
         self.remove_callback(ProgressCallback)  # it prints every log line to the standard output
         self.model_accepts_loss_kwargs = False
         self.objective = objective
+        # a validation changes no weights, so it spares the terms that depend on them alone
+        self._validation = Objective(model, [term for term in objective.terms if not term.per_step])
         self._means, self._eval_means = RunningMeans(), RunningMeans()
         self._pass = 0
 
@@ -139,16 +146,18 @@ class TopographicTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Task loss plus weighted terms in training; in evaluation the task loss, with the terms set aside."""
-        with self.objective.listen(model):
+        padding = inputs.get("attention_mask")  # padded tokens are no samples of a sheet's activity
+        objective = self.objective if model.training else self._validation
+        with objective.listen(model):
             task_loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         if not model.training:
             # evaluations draw the same neighbourhoods each time, so that they can be compared
-            _, parts = self.objective(task_loss, draw=self._eval_means.count)
+            _, parts = objective(task_loss, draw=self._eval_means.count, token_mask=padding)
             self._eval_means.add(parts, self.state.global_step)
             return (task_loss, outputs) if return_outputs else task_loss
         draw = self.state.global_step * self.args.gradient_accumulation_steps + self._pass
         self._pass += 1
-        loss, parts = self.objective(task_loss, draw=draw)
+        loss, parts = objective(task_loss, draw=draw, token_mask=padding)
         self._means.add({"loss": loss, **parts}, self.state.global_step)
         return (loss, outputs) if return_outputs else loss
 

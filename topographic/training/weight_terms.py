@@ -13,8 +13,8 @@ Several sheets of one layer live side by side, each with a scale of its own; ``N
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -117,7 +117,7 @@ class WeightSmoothness:
     weight: float | Callable[[int], float] = 1.0
     reduction: Literal["mean", "sum"] = "mean"
     name: str = "weights"
-    per_step: ClassVar[bool] = True
+    per_step: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         """Refuse an unknown reduction and an empty list."""

@@ -1,0 +1,152 @@
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from topographic.cli import main
+from topographic.cli.arguments import parse_command
+from topographic.cli.slurm import SlurmConfig
+from topographic.cli.sweep import SweepCommand, sweep
+
+SWEEP = {
+    "model": {"preset": "tiny", "n_layer": 1},
+    "data": {"vocab_size": 300, "sequence_length": 16, "validation_fraction": 0.1},
+    "spatial": {"weight": 0.25, "radius": 2},
+    "training": {
+        "max_steps": 4,
+        "batch_size": 4,
+        "warmup_steps": 1,
+        "logging_steps": 1,
+        "eval_steps": 4,
+        "save_steps": 2,
+        "report_to": "none",
+        "cpu": True,
+    },
+    "maps": {"contrasts": ["nouns_verbs"], "n_draws": 19},
+    "blocks": [{"spatial.weight": [0, 0.25], "seed": [0]}],
+}
+
+
+@pytest.fixture
+def recipe(tmp_path, text, monkeypatch):
+    """A sweep of two cells, seconds long."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    content = {**SWEEP, "run": str(tmp_path / "sweep"), "data": {**SWEEP["data"], "text": str(text)}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "sweep.yaml"
+
+
+def test_a_dry_run_lists_the_cells_and_makes_nothing(recipe, tmp_path, capsys):
+    assert main(["sweep", str(recipe), "--dry_run"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split() for line in lines] == [
+        ["cell", "seed", "alpha"],
+        ["alpha_0-seed_0", "0", "0.0"],
+        ["base-seed_0", "0", "0.25"],
+        ["2", "cells,", "0", "finished"],
+    ]
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_cells_run_in_processes_of_their_own_and_finished_ones_are_skipped(recipe, tmp_path, capsys):
+    assert main(["sweep", str(recipe), "cell=alpha_0-seed_0"]) == 0  # in this process, as a worker does
+    folder = tmp_path / "sweep"
+    before = (folder / "alpha_0-seed_0" / "run.json").read_bytes()
+    assert main(["sweep", str(recipe), "maps.fwhm_mm=[0,2]"]) == 0
+    assert (folder / "alpha_0-seed_0" / "run.json").read_bytes() == before
+    assert not (folder / "alpha_0-seed_0" / "log.txt").exists(), "nothing was left to do there"
+    assert "finished" in (folder / "base-seed_0" / "log.txt").read_text()
+    widths = {}
+    for name in ("alpha_0-seed_0", "base-seed_0"):
+        for part in ("maps", "maps/fwhm_2"):
+            summary = json.loads((folder / name / part / "noun-verb" / "summary.json").read_text())
+            widths.setdefault(part, set()).add(summary["provenance"]["fwhm_mm"])
+    assert widths == {"maps": {0.0}, "maps/fwhm_2": {2.0}}
+    assert capsys.readouterr().out.strip().endswith(str(folder / "index.html"))
+    assert "Task loss against autocorrelation: noun-verb" in (folder / "index.html").read_text()
+    kept = parse_command("sweep", SweepCommand, "", [str(folder / "sweep.yaml")])
+    assert [cell.name for cell in kept.cells()] == ["alpha_0-seed_0", "base-seed_0"]
+
+
+def test_cells_may_be_added_and_a_failing_one_stops_no_other(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("topographic.cli.sweep.rehearse_cells", lambda _cells: None)
+    folder = tmp_path / "sweep"
+    assert main(["sweep", str(recipe), "cell=base-seed_0"]) == 0
+    assert main(["sweep", str(recipe), "cell=alpha_0-seed_0"]) == 0
+    more = ["blocks=[{spatial.weight: [0, 0.25], seed: [0]}, {spatial.radius: [3], seed: [0]}]", "workers=2"]
+    assert main(["sweep", str(recipe), *more]) == 1
+    said = capsys.readouterr().err
+    assert "3 cells, 2 of them finished" in said
+    assert "radius_3-seed_0 failed: n=5 neighbourhoods of 4" in said
+    assert said.strip().splitlines()[-1].startswith("topo sweep: 1 of 3 cells failed, the first: radius_3-seed_0: n=5")
+    assert "Not trained yet: radius_3-seed_0." in (folder / "index.html").read_text()
+    # without training, what is there is collected
+    (folder / "index.html").unlink()
+    assert main(["sweep", str(recipe), "--collect"]) == 0
+    assert (folder / "index.html").is_file()
+
+
+def test_a_folder_with_other_models_is_refused(recipe, tmp_path, capsys):
+    assert main(["sweep", str(recipe), "cell=base-seed_0"]) == 0
+    assert main(["sweep", str(recipe), "training.learning_rate=0.01"]) == 1
+    assert "another configuration (training.learning_rate was 0.0006 and is 0.01)" in capsys.readouterr().err
+    assert not (tmp_path / "sweep" / "sweep.yaml").exists()
+
+
+def test_nothing_trained_is_nothing_to_collect(recipe, tmp_path, capsys):
+    assert main(["sweep", str(recipe), "--collect"]) == 1
+    assert "holds no trained cell; train them first" in capsys.readouterr().err
+
+
+def test_jobs_of_a_cluster_run_the_same_commands(swept, monkeypatch):
+    submitted = {}
+    monkeypatch.setattr("topographic.cli.sweep.is_finished", lambda cell, *_: cell.name != "base-seed_1")
+    monkeypatch.setattr(
+        "topographic.cli.sweep.run_on_slurm",
+        lambda work, config, folder: submitted.update(work=work, config=config, folder=folder) or {},
+    )
+    sweep(dataclasses.replace(swept, executor="slurm", processes=4, slurm=SlurmConfig(partition="gpu")))
+    (work,) = submitted["work"]
+    assert work.name == "base-seed_1"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", "-m", "topographic"]
+    assert list(work.words[1:]) == [*torchrun, "sweep", f"{swept.run}/sweep.yaml", "cell=base-seed_1"]
+    assert submitted["config"].partition == "gpu"
+
+
+def test_cells_of_one_seed_start_alike_and_read_the_same_windows(recipe, tmp_path):
+    for name in ("alpha_0-seed_0", "base-seed_0"):
+        assert main(["sweep", str(recipe), f"cell={name}", "pairs=own"]) == 0
+    first = [
+        json.loads((tmp_path / "sweep" / name / "metrics.jsonl").read_text().splitlines()[0])
+        for name in ("alpha_0-seed_0", "base-seed_0")
+    ]
+    # before the first step both have the same weights, so only another text could change the loss
+    assert first[0]["task_loss"] == first[1]["task_loss"]
+    scores = json.loads((tmp_path / "sweep" / "base-seed_0" / "minimal_pairs.json").read_text())
+    assert scores["pairs"] == "own"
+    assert 0 <= scores["overall"]["accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["blocks=[]"], 1, "blocks is empty"),
+        (["maps.contrasts=[nothing]"], 2, "contrasts=['nothing']; expected one or more of"),
+        (["maps.fwhm_mm=[2,2]"], 2, "maps.fwhm_mm=[2.0, 2.0]; expected different widths"),
+        (["maps.n_draws=1"], 2, "maps.n_draws=1; expected at least 2"),
+        (["workers=0"], 2, "workers=0, threads=None, processes=1; expected at least 1"),
+        (["reference={spatial.wight: 0}"], 1, "reference varies spatial.wight (unknown)"),
+        (["slurm.time_min=0"], 2, "slurm.time_min=0"),
+        (["spatial.weight=[0,1]"], 2, "spatial.weight"),
+        (["spatial.wight=1"], 2, "spatial.wight"),
+        (["cell=nothing"], 1, "cell=nothing; expected one of alpha_0-seed_0, base-seed_0"),
+        (["spatial.radius=3"], 1, "cell base-seed_0: n=5 neighbourhoods of 4"),
+    ],
+)
+def test_what_cannot_be_swept_is_one_line(words, status, message, recipe, tmp_path, capsys):
+    assert main(["sweep", str(recipe), *words]) == status
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("topo sweep: ")
+    assert message in lines[-1]
+    assert not (tmp_path / "sweep").exists()

@@ -1,0 +1,44 @@
+"""`PixelMLPConfig`: the shape of a classifier of pixels."""
+
+from typing import no_type_check
+
+from transformers import PreTrainedConfig
+
+__all__ = ["PixelMLPConfig"]
+
+
+@no_type_check  # the base class takes any key of a config.json, also those that are no fields here
+class PixelMLPConfig(PreTrainedConfig):
+    """Shape of a `PixelMLPForImageClassification`; the defaults are the network of TopoNets' demonstration.
+
+    Parameters
+    ----------
+    image_size : int
+        Pixels of the image along each side.
+    num_channels : int
+        1 for gray, 3 for RGB.
+    hidden_size : int
+        Units of the hidden layer, which lie on a sheet: 256 are 16 x 16.
+    num_labels : int
+        Classes.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1.
+    """
+
+    model_type = "pixel_mlp"
+
+    image_size: int = 28
+    num_channels: int = 1
+    hidden_size: int = 256
+
+    def __post_init__(self, **kwargs) -> None:
+        """Refuse sizes that no layer has; ten classes unless more is said."""
+        if "num_labels" not in kwargs and "id2label" not in kwargs and self.id2label is None:
+            kwargs["num_labels"] = 10
+        super().__post_init__(**kwargs)
+        for name in ("image_size", "num_channels", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; expected at least 1")
