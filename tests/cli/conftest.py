@@ -1,5 +1,6 @@
 """A text, a trained run and its maps, made once by the commands themselves."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import ModelConfig
 from topographic.maps import summarize
 from topographic.models import TopoLMForCausalLM, preset
+from topographic.recording import find_sites, first_mlp_layers
 from topographic.recording.responses import Responses
 from topographic.sheets import grid
 from topographic.stimuli import load_localizer
@@ -100,6 +102,18 @@ def tiny_bench(tiny_model, tmp_path) -> Bench:
         cache_folder=tmp_path / "networks",
         recording={"pooling": "mean", "batch_size": 64},
     )
+
+
+@pytest.fixture
+def net_bench(tiny_bench) -> Bench:
+    """The first MLP layers of that model on the bench; the weights of layer 1 vary slowly over its 12 x 12 sheet."""
+    generator = torch.Generator().manual_seed(0)
+    places = grid((12, 12)).positions_mm.float() / 12
+    weight = torch.cos(2 * places @ torch.randn(2, 36, generator=generator) + 6 * torch.rand(36, generator=generator))
+    with torch.no_grad():
+        tiny_bench.model.transformer.h[1].mlp.c_fc.weight.copy_(weight / 4)
+    sites = find_sites(tiny_bench.model, first_mlp_layers(tiny_bench.model))
+    return dataclasses.replace(tiny_bench, sites=sites, layout=grid, _recorded={})
 
 
 @pytest.fixture(scope="session")

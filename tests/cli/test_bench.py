@@ -87,3 +87,16 @@ def test_published_sets_take_the_place_of_ours(tiny_bench, shared):
     for role, name in PUBLISHED_SETS.items():
         assert published.stimuli(role).name == name
     assert set(published.material()) == {*PUBLISHED_SETS, "pairs", "text"}
+
+
+def test_sentences_are_those_of_the_localizer_or_of_the_text(tiny_bench, tmp_path):
+    sentences = tiny_bench.sentences()
+    assert sentences == load_localizer("language").select(condition="sentences").items
+    file = tmp_path / "passages.txt"
+    file.write_text("One passage. It has two! \n\nAnother one? 3.5 is no end", encoding="utf-8")
+    assert dataclasses.replace(tiny_bench, text=str(file)).sentences() == (
+        "One passage.",
+        "It has two!",
+        "Another one?",
+        "3.5 is no end",
+    )

@@ -7,7 +7,16 @@ from collections import Counter
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from topographic.cli import evaluate as room
 from topographic.cli import main
@@ -39,7 +48,7 @@ def tables(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("*/*.csv"))}
 
 
-def watch(monkeypatch):
+def watch(monkeypatch, suite="topolm"):
     """Names of the parts that are measured from now on."""
     measured = []
 
@@ -50,9 +59,7 @@ def watch(monkeypatch):
 
         return part._replace(measure=measure)
 
-    monkeypatch.setattr(
-        room, "SUITES", {"topolm": {name: watched(name, part) for name, part in SUITES["topolm"].items()}}
-    )
+    monkeypatch.setattr(room, "SUITES", {suite: {name: watched(name, part) for name, part in SUITES[suite].items()}})
     return measured
 
 
@@ -230,7 +237,7 @@ def test_a_converted_checkpoint_of_the_authors(shared, text, tmp_path):
     made = Tokenizer(models.WordLevel(words, unk_token="<end>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<end>", eos_token="<end>").save_pretrained(tokenizer)
-    convert(ConvertCommand(str(folder / "ckpt.pt"), str(folder / "positions"), str(tmp_path / "model")))
+    convert(ConvertCommand(str(folder / "ckpt.pt"), str(tmp_path / "model"), positions=str(folder / "positions")))
     page = run(tmp_path / "model", tmp_path / "out", tokenizer=str(tokenizer))
     assert "4 sheets of 64 units" in page.read_text()
     kept = load_findings(tmp_path / "out" / "network")
@@ -260,7 +267,12 @@ def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
         (["lesion_draws=0"], "1 control lesion"),
         (["lesion_fractions=[0.6]"], r"lesion_fractions=\[0.6\]; expected shares above 0 and at most 0.5"),
         (["cluster_threshold=0"], "expected a t above 0"),
-        (["suite=toponets"], "suite"),
+        (["suite=topography"], "suite"),
+        (["removed=[0.5,1.0]"], r"removed=\[0.5, 1.0\]; expected shares above 0 and below 1"),
+        (["removed=[]"], r"removed=\[\]; expected shares"),
+        (["permuted_draws=1"], "expected at least 2 draws, 8 words"),
+        (["window_words=7"], "window_words=7"),
+        (["window_sequences=0"], "and 1 sequence"),
         (["colour=red"], "`topo evaluate --help` lists every key"),
     ],
 )
@@ -278,6 +290,8 @@ def test_the_command_line_fills_the_command(tmp_path):
     assert (choices.n_draws, choices.lesion_fractions, choices.lesion_draws) == (200, (0.01, 0.05), 20)
     quick = parse_command("evaluate", EvaluateCommand, "", ["a_model", "quick=true"]).choices()
     assert (quick.n_draws, quick.lesion_fractions, quick.lesion_draws) == (20, (0.01,), 3)
+    assert (choices.removed, choices.permuted_draws, choices.window_sequences) == ((0.2, 0.5, 0.8), 20, 20)
+    assert (quick.removed, quick.permuted_draws, quick.window_sequences) == ((0.2, 0.5, 0.8), 3, 3)
 
 
 def test_published_sets_that_are_not_there(tiny_model, tmp_path):
@@ -337,3 +351,65 @@ def test_files_that_are_not_as_they_should_be_end_in_one_line(tiny_model, tmp_pa
     assert line.startswith("topo evaluate: ")
     assert re.search(message, line)
     assert not (tmp_path / "out").exists(), "nothing is measured before everything that is shown was read"
+
+
+# the suite toponets
+
+NETS = {"quick": True, "suite": "toponets", "fwhm_mm": [0.0], "lesion_pairs": 1, "removed": [0.5], "window_words": 12}
+
+
+@pytest.fixture(scope="module")
+def nets(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "model").symlink_to(tiny_model)
+    assert evaluate(EvaluateCommand(str(folder), **NETS)) == folder / "evaluation_toponets" / "index.html"
+    return folder / "evaluation_toponets"
+
+
+def test_everything_toponets_measures_is_on_the_page(nets):
+    text = (nets / "evaluation.md").read_text()
+    assert re.findall(r"^## (.*)$", text, flags=re.M) == [
+        "Smooth weights",
+        "Smooth responses",
+        "Effective dimensionality",
+        "Compression",
+        "Selectivity",
+        "Integration windows",
+    ]
+    assert "2 sheets of 144 units" in text, "the first MLP layers, without being named"
+    assert "Deb et al. (TopoNets, ICLR 2025)" in text
+    assert "Rathi" not in text
+    assert "not measured" not in text
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert all((nets / link).is_file() for link in links)
+    page = (nets / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == len([link for link in links if link.endswith(".png")]) >= 15
+    kept = sorted(file.stem for file in (nets / "windows" / "maps" / "c").iterdir())
+    assert kept == [f"transformer.h.{layer}.mlp.c_fc" for layer in range(2)]
+
+
+def test_only_the_windows_depend_on_their_words(nets, monkeypatch):
+    measured, before = watch(monkeypatch, "toponets"), tables(nets)
+    evaluate(EvaluateCommand(str(nets.parent), **NETS))
+    assert measured == []
+    assert tables(nets) == before
+    evaluate(EvaluateCommand(str(nets.parent), **{**NETS, "window_words": 13}))
+    assert measured == ["windows"]
+
+
+def test_any_model_is_laid_out_and_other_names_are_asked_for(tiny_model, tmp_path, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sizes = {"hidden_size": 36, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 3}
+    llama = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes)
+    LlamaForCausalLM(llama).save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    fewer = {name: SUITES["toponets"][name] for name in ("weights", "compression")}
+    monkeypatch.setattr(room, "SUITES", {"toponets": fewer})
+    options = {**NETS, "n_draws": 19}
+    evaluate(EvaluateCommand(str(tmp_path / "llama"), out=str(tmp_path / "out"), **options))
+    assert "2 sheets of 64 units" in (tmp_path / "out" / "evaluation.md").read_text()
+    bert = BertConfig(vocab_size=len(tokenizer), is_decoder=True, **sizes)
+    BertLMHeadModel(bert).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match=r"not of BertLMHeadModel .*; name its sites, for example sites='model"):
+        evaluate(EvaluateCommand(str(tmp_path / "bert"), out=str(tmp_path / "other"), **options))

@@ -7,14 +7,17 @@ from transformers import AutoModelForCausalLM
 from topographic.cli.arguments import parse_command
 from topographic.cli.cells import rehearse_cells
 from topographic.cli.demo import RECIPE
+from topographic.cli.finetune import FinetuneCommand
 from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import TrainCommand, shape_of
 from topographic.models import register
 from topographic.recording import find_sites, first_mlp_layers
+from topographic.training.glue import TASKS
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
 SWEEPS = [path for path in FILES if "sweep" in path.name]
-RECIPES = [RECIPE, *(path for path in FILES if path not in SWEEPS)]
+FINETUNING = [path for path in FILES if path.name == "glue.yaml"]
+RECIPES = [RECIPE, *(path for path in FILES if path not in [*SWEEPS, *FINETUNING])]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
@@ -61,3 +64,13 @@ def test_the_paper_recipe_is_the_paper():
     )
     assert tokens_per_step == 983_040
     assert (command.spatial.weight, command.spatial.radius, command.spatial.n_neighborhoods) == (2.5, 5, 5)
+
+
+def test_the_fine_tuning_recipe_is_the_paper():
+    command = parse_command("finetune", FinetuneCommand, "", [str(FINETUNING[0]), "runs/topolm"])
+    assert command.run == "runs/topolm"
+    assert set(command.names()) == set(TASKS)
+    assert command.scale == 0.1
+    assert command.spatial is None, "the run's own"
+    training = command.training
+    assert (training.batch_size, training.learning_rate, training.min_learning_rate) == (64, 2e-5, 2e-5)

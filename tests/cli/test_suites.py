@@ -5,7 +5,7 @@ import pytest
 
 from topographic.cli.bench import PUBLISHED_SETS, Choices
 from topographic.cli.evaluate import EvaluateCommand
-from topographic.cli.suites import SUITES
+from topographic.cli.suites import PAPERS, SITES, SUITES
 
 MATERIAL = {*PUBLISHED_SETS, "pairs", "text", "syntaxgym"}
 PARTS = [(suite, name, part) for suite, parts in SUITES.items() for name, part in parts.items()]
@@ -15,12 +15,20 @@ PARTS = [(suite, name, part) for suite, parts in SUITES.items() for name, part i
 def test_every_part_names_choices_and_material_that_exist(suite, name, part):
     assert set(part.choices) <= {field.name for field in fields(Choices)}
     assert set(part.material) <= MATERIAL
-    assert part.material
+    # weights are shown nothing
+    assert part.material or name == "weights"
     assert part.option is None or part.option in {field.name for field in fields(EvaluateCommand)}
 
 
+def test_every_suite_has_a_paper_and_parts_of_its_own():
+    assert set(PAPERS) == set(SUITES)
+    assert set(SITES) <= set(SUITES)
+    names = [name for parts in SUITES.values() for name in parts]
+    assert len(names) == len(set(names)), "two suites may share a folder"
+
+
 def test_every_choice_and_every_set_decides_some_part():
-    parts = SUITES["topolm"].values()
+    parts = [part for _, _, part in PARTS]
     # the size of a batch decides the time, not the numbers
     assert {choice for part in parts for choice in part.choices} == {field.name for field in fields(Choices)} - {
         "batch_size"
@@ -39,10 +47,11 @@ class Watched(Choices):
 
 
 @pytest.mark.parametrize(("suite", "name", "part"), PARTS, ids=[f"{suite}-{name}" for suite, name, _ in PARTS])
-def test_what_a_part_reads_is_in_its_key(tiny_bench, suite_file, suite, name, part):
+def test_what_a_part_reads_is_in_its_key(tiny_bench, net_bench, suite_file, suite, name, part):
     """Else a changed choice would leave old numbers standing."""
-    bench = dataclasses.replace(tiny_bench, syntaxgym=str(suite_file))
-    choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), lesion_draws=1, lesion_pairs=1)
+    bench = dataclasses.replace(net_bench if suite in SITES else tiny_bench, syntaxgym=str(suite_file))
+    few = {"lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_words": 8, "window_sequences": 1}
+    choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), removed=(0.5,), **few)
     found = part.measure(bench, choices)
     assert vars(choices)["read"] - {"batch_size"} == set(part.choices)
     assert found.tables

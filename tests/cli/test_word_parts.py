@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from topographic.cli.bench import Choices
-from topographic.cli.word_parts import word_classes, word_contrasts
+from topographic.cli.word_parts import selectivity, word_classes, word_contrasts
 from topographic.maps import morans_i, t_map
 from topographic.recording import Responses
 from topographic.sheets import permuted_grid
@@ -78,6 +78,26 @@ def test_the_planted_preference_is_found_where_it_is(bench):
 def test_other_widths_have_no_published_value(bench):
     found = word_classes(bench, Choices(fwhm_mm=(1.5,), n_draws=19))
     assert all(row["TopoLM (published)"] is None for row in found.tables[0].rows)
+
+
+def test_selectivity_adds_the_language_contrast_and_no_published_columns(bench):
+    choices = Choices(fwhm_mm=(0.0,), n_draws=19)
+    localizer = load_localizer("language")
+    sentences = np.array(localizer.conditions) == "sentences"
+    rng, language = np.random.default_rng(1), {}
+    for site, sheet in SHEETS.items():
+        values = rng.standard_normal((240, 81)) + 2.0 * np.outer(sentences, PATCH) * (site == "h.1.mlp")
+        language[site] = Responses(site, values, sheet, localizer, rng.integers(5, 9, 240))
+    recorded = {**bench._recorded, localizer.checksum: language}
+    found = selectivity(dataclasses.replace(bench, _recorded=recorded), choices)
+    means, depth = (table.rows for table in found.tables)
+    words = word_classes(bench, choices).tables[0].rows
+    assert [row["contrast"] for row in means] == ["sentences - nonwords", *(row["contrast"] for row in words)]
+    for row, other in zip(means[1:], words, strict=True):
+        assert row == {key: cell for key, cell in other.items() if "published" not in key}
+    rough, planted = (row for row in depth if row["contrast"] == "sentences - nonwords")
+    assert (planted["sheet"], planted["clusters (first)"], planted["p (unit)"]) == ("layer 1 mlp", 1, 1 / 20)
+    assert rough["clusters (first)"] == 0
 
 
 def test_phrases_come_first_where_they_are(tiny_bench, shared):

@@ -1,27 +1,21 @@
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as torch_prune
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPTNeoConfig
 from transformers.pytorch_utils import Conv1D
 
-from topographic.interventions.compress import (
-    SCOPES,
-    DownsampledLinear,
-    downsample,
-    downsampling_curve,
-    prune,
-    pruning_curve,
-)
+from topographic.interventions.compress import SCOPES, DownsampledLinear, downsample, prune
 from topographic.models import TopoLMConfig, TopoLMForCausalLM
 from topographic.recording import tap
+from topographic.sheets import Sheet, grid, permuted_grid
 
 FC = "transformer.h.*.mlp.c_fc"
 
@@ -255,6 +249,12 @@ def test_the_dtype_stays(dtype):
     assert small(torch.ones(2, 6, dtype=dtype)).dtype == dtype
 
 
+def one_missing(n_units, name):
+    """A line with a hole."""
+    places = torch.arange(n_units) + (torch.arange(n_units) > 5)
+    return Sheet(name, torch.stack([torch.zeros(n_units), places], dim=1))
+
+
 NANO = {"vocab_size": 50304, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "bias": False}
 
 
@@ -287,7 +287,9 @@ def test_parameters_of_gpt_neo_as_published(keep_bias, millions):
         ((FC, 0.0), {}, ValueError, "keep=0.0; expected the share of units to keep, above 0"),
         ((FC, 1.5), {}, ValueError, "keep=1.5"),
         ((FC, 0.01), {}, ValueError, r"keep=0.01 leaves 0 x 1 of the 8 x 12 units at 'transformer.h.0.mlp.c_fc'"),
-        ((FC, 0.5), {"shape": (8, 11)}, ValueError, r"has 96 units; they do not fill a sheet of shape=\(8, 11\)"),
+        ((FC, 0.5), {"layout": partial(grid, shape=(8, 11))}, ValueError, "96 units do not fill 8 x 11 = 88 places"),
+        ((FC, 0.5), {"layout": {}}, ValueError, "layout has no sheet for site 'transformer.h.0.mlp.c_fc'"),
+        ((FC, 0.5), {"layout": one_missing}, ValueError, "has 96 units on 1 x 97 places; expected units that fill"),
         (("transformer.h.*.mlp", 0.5), {}, TypeError, "is a GPT2MLP; only Linear layers and the Conv1D"),
         (("nowhere", 0.5), {}, ValueError, "matches no module"),
     ],
@@ -299,43 +301,29 @@ def test_what_cannot_be_downsampled(model, arguments, options, error, message):
 
 def test_a_prime_number_of_units_needs_a_shape():
     network = nn.Sequential(nn.Linear(3, 7))
-    with pytest.raises(ValueError, match="7 units fill no sheet"):
+    with pytest.raises(ValueError, match="7 units fill no rectangle"):
         downsample(network, "0", 0.5)
     network = nn.Sequential(nn.Linear(3, 14))
-    assert downsample(network, "0", 0.25, shape=(2, 7))[0].small_shape == (1, 3)
-    assert downsample(network, "0", 0.25, shape=(7, 2))[0].small_shape == (3, 1)
+    assert downsample(network, "0", 0.25, layout=partial(grid, shape=(2, 7)))[0].small_shape == (1, 3)
+    assert downsample(network, "0", 0.25, layout=partial(grid, shape=(7, 2)))[0].small_shape == (3, 1)
 
 
-# curves
-
-
-def measure(model):
-    x = torch.ones(1, 4)
-    return {"sum": model(x).sum().item(), "zeros": sum((p == 0).sum().item() for p in model.parameters())}
-
-
-def test_curves_count_what_is_left_and_measure_every_model():
+@pytest.mark.parametrize("keep_bias", [True, False])
+def test_units_in_other_places_are_read_between_their_neighbours_there(keep_bias):
+    """A layer whose units are permuted on the sheet is the layer with permuted units, put back in order."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
-    before, total = state(network), n_parameters(network)
-    pruned = pruning_curve(network, "0", [0.0, 0.25, 1.0], measure, progress=False)
-    assert [(row.measure, row.method, row.fraction) for row in pruned] == [
-        (name, "pruning", fraction) for fraction in (0.0, 0.25, 1.0) for name in ("sum", "zeros")
-    ]
-    assert [row.n_parameters for row in pruned[::2]] == [total, total - 16, total - 64]
-    assert [row.value for row in pruned[1::2]] == [0, 16, 64]
-    assert pruned[0].value == network(torch.ones(1, 4)).sum().item()
-    small = downsampling_curve(network, "0", [0.0, 0.51, 0.75], measure, progress=False)
-    assert [row.method for row in small] == ["downsampling"] * 6
-    assert [row.n_parameters for row in small[::2]] == [total, total - 12 * 5, total - 12 * 5]
-    assert small[0].value == pytest.approx(pruned[0].value)
-    assert small[4].value == pytest.approx(
-        network[2](functional.relu(downsample(network, "0", 0.25)[0](torch.ones(1, 4)))).sum().item()
-    )
-    assert unchanged(network, before)
-
-
-def test_curves_of_an_even_sheet_reach_the_side_that_was_meant():
-    network = nn.Sequential(nn.Linear(1, 100, bias=False))
-    rows = downsampling_curve(network, "0", [1 - 0.49], lambda model: {"n": n_parameters(model)}, progress=False)
-    assert [row.value for row in rows] == [7 * 7]
+    network = nn.Sequential(nn.Linear(5, 96)).double()
+    sheet = permuted_grid(96, "0")
+    order = (sheet.positions_mm[:, 0] * 12 + sheet.positions_mm[:, 1]).long().argsort()  # unit in each cell
+    moved = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.copy_(parameter[order])
+    x = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.empty(3, 96, dtype=torch.float64)
+    expected[:, order] = downsample(moved, "0", 0.5, keep_bias=keep_bias)(x)
+    found = downsample(network, "0", 0.5, layout={"0": sheet}, keep_bias=keep_bias)
+    torch.testing.assert_close(found(x), expected, rtol=0, atol=1e-12)
+    assert not torch.allclose(found(x), downsample(network, "0", 0.5, keep_bias=keep_bias)(x))
+    torch.testing.assert_close(downsample(network, "0", 1.0, layout={"0": sheet})(x), network(x))
+    assert list(found.state_dict()) == ["0.weight", "0.bias"], "places follow from the sheet and are not saved"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from topographic.maps import effective_dimensionality
+from topographic.maps import effective_dimensionality, independent_units_dimensionality
 
 
 @pytest.mark.parametrize("shape", [(30, 12), (12, 30)])
@@ -34,3 +34,18 @@ def test_a_large_mean_is_no_dimension(respond):
 def test_responses_that_never_vary_are_refused(respond):
     with pytest.raises(ValueError, match="responses at 'site' are the same for every stimulus"):
         effective_dimensionality(respond(np.full((4, 6), 0.1)))
+
+
+@pytest.mark.parametrize(("n_stimuli", "n_units"), [(30, 12), (12, 30), (5, 100), (400, 3), (50, 50)])
+def test_independent_units_have_what_theory_says(respond, n_stimuli, n_units):
+    rng = np.random.default_rng(3)
+    drawn = [effective_dimensionality(respond(rng.standard_normal((n_stimuli, n_units)))) for _ in range(100)]
+    expected = independent_units_dimensionality(n_stimuli, n_units)
+    # a ratio of expectations is not the expectation of the ratio, but near it
+    assert np.mean(drawn) == pytest.approx(expected, rel=0.02)
+    assert 1 <= expected < min(n_stimuli - 1, n_units)
+
+
+def test_the_reference_of_no_stimuli_is_refused():
+    with pytest.raises(ValueError, match="n_stimuli=1, n_units=4; expected at least 2 stimuli and 1 unit"):
+        independent_units_dimensionality(1, 4)

@@ -9,8 +9,11 @@ from topographic.maps import (
     correlation_range,
     difference_by_distance,
     difference_rise,
+    response_smoothness,
+    t_map,
+    tuning_smoothness,
 )
-from topographic.sheets import grid, permuted_grid
+from topographic.sheets import distances, grid, permuted_grid
 
 
 def curve(*values):
@@ -64,3 +67,80 @@ def test_a_shuffled_map_is_not_smooth():
     shuffled = np.random.default_rng(0).permutation(ramp)
     assert difference_rise(difference_by_distance(UnitMap("s", ramp, sheet, "t"))) > 0.6
     assert difference_rise(difference_by_distance(UnitMap("s", shuffled, sheet, "t"))) < 0.2
+
+
+def toponets_by_hand(responses, n_bins):
+    """Correlation matrix, lower triangle, mean per bin, highest less lowest."""
+    correlation = np.corrcoef(responses.values.astype(float).T)
+    gap = distances(responses.sheet.positions_mm).numpy()
+    lower = np.tril_indices(len(gap), -1)
+    r, d = correlation[lower], gap[lower]
+    index = np.clip(((d - d.min()) / (d.max() - d.min()) * n_bins).astype(int), 0, n_bins - 1)
+    means = [r[index == one].mean() for one in range(n_bins) if (index == one).any()]
+    return max(means) - min(means)
+
+
+def tdann_by_hand(curve):
+    """(largest - first) / largest, up to the first NaN."""
+    kept = []
+    for value in curve:
+        if np.isnan(value):
+            break
+        kept.append(value)
+    return (max(kept) - kept[0]) / max(kept)
+
+
+def test_both_equal_a_direct_transcription(respond, smooth_noise):
+    sheet = permuted_grid((9, 13), "s", spacing_mm=0.7)
+    responses = respond(smooth_noise(np.random.default_rng(0), 30, sheet), sheet=sheet)
+    found = response_smoothness(responses, n_bins=10)
+    assert found.smoothness.value == pytest.approx(toponets_by_hand(responses, 10), abs=1e-9)
+    assert found.smoothness.value == correlation_range(correlation_by_distance(responses, n_bins=10))
+    assert (found.smoothness.floor, found.smoothness.unit_null, found.unit_curve) == (None, None, None)
+    unit_map = t_map(responses, "a", "b", n_draws=19)
+    rise = tuning_smoothness(unit_map)
+    curves = {
+        null: [difference_by_distance(UnitMap("s", one, sheet, "t")).values for one in maps]
+        for null, maps in unit_map.nulls.items()
+    }
+    assert rise.value == pytest.approx(tdann_by_hand(difference_by_distance(unit_map).values))
+    for null, reference in (("floor", rise.floor), ("unit", rise.unit_null), ("label", rise.label_null)):
+        np.testing.assert_allclose(reference.draws, [tdann_by_hand(curve) for curve in curves[null]], rtol=1e-9)
+
+
+def test_smooth_responses_are_told_from_the_same_units_elsewhere(respond, smooth_noise):
+    sheet = permuted_grid((12, 12), "s")
+    smooth = response_smoothness(respond(smooth_noise(np.random.default_rng(0), 40, sheet), sheet=sheet), n_draws=39)
+    assert smooth.smoothness.value > 0.6
+    assert smooth.smoothness.unit_null.p == smooth.smoothness.floor.p == 1 / 40
+    assert smooth.smoothness.unit_null.mean < 0.2
+    np.testing.assert_array_equal(smooth.unit_curve.edges_mm, smooth.curve.edges_mm)
+    assert correlation_range(smooth.unit_curve) < 0.1, "the mean of the permuted curves is flat"
+    rough = response_smoothness(respond(np.random.default_rng(1).standard_normal((40, 144))), n_draws=39)
+    assert rough.smoothness.floor.mean > 0, "a range is never 0"
+    assert rough.smoothness.unit_null.p > 0.05
+    assert rough.smoothness.floor.mean == pytest.approx(rough.smoothness.unit_null.mean, rel=0.3)
+
+
+def test_units_that_answer_alike_are_no_topography(respond):
+    """A factor shared by all units raises every correlation and no range; the unit null keeps it."""
+    rng = np.random.default_rng(0)
+    shared = response_smoothness(respond(rng.standard_normal((40, 100)) + 2 * rng.standard_normal((40, 1))), n_draws=39)
+    assert np.nanmin(shared.curve.values) > 0.7
+    assert shared.smoothness.unit_null.p > 0.05
+    assert shared.unit_curve.values.mean() == pytest.approx(shared.curve.values.mean(), abs=0.02)
+
+
+def test_nulls_follow_the_seed(respond):
+    responses = respond(np.random.default_rng(0).standard_normal((9, 36)))
+    one, again, other = (response_smoothness(responses, n_draws=3, seed=seed).smoothness for seed in (0, 0, 1))
+    for null in ("floor", "unit_null"):
+        np.testing.assert_array_equal(getattr(one, null).draws, getattr(again, null).draws)
+        assert not np.array_equal(getattr(one, null).draws, getattr(other, null).draws)
+
+
+def test_units_without_a_value_are_left_out_of_tuning(respond):
+    values = grid((6, 6)).positions_mm[:, 0].numpy().astype(np.float32)
+    values[[3, 8]] = np.nan
+    unit_map = UnitMap("s", values, grid((6, 6)), "t")
+    assert tuning_smoothness(unit_map).value == difference_rise(difference_by_distance(unit_map))

@@ -11,9 +11,24 @@ import pytest
 import torch
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+)
 
-from topographic.models import SheetPoint, TopoLMForCausalLM, TopoLMModel, preset, register
+from topographic.models import (
+    SheetPoint,
+    TopoLMForCausalLM,
+    TopoLMForSequenceClassification,
+    TopoLMModel,
+    preset,
+    register,
+)
 from topographic.sheets import Sheet, grid, head_tiles, permuted_grid
 
 SITES = [f"transformer.h.{block}.{branch}_sheet" for block in (0, 1) for branch in ("attn", "mlp")]
@@ -561,3 +576,115 @@ def test_compiles_to_one_graph_and_imports_without_side_effects() -> None:
     """In a process of its own: the suite's type checks would break the graph."""
     finished = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
+
+
+# reading whole texts
+
+
+def classifier(n_labels: int = 3, seed: int = 0, **changes) -> TopoLMForSequenceClassification:
+    """Seeded classifier with the weights of `tiny`."""
+    torch.manual_seed(seed)
+    shape = preset("tiny", initializer_range=0.3, **changes)
+    shape.num_labels = n_labels
+    return TopoLMForSequenceClassification(shape).eval()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(("n_labels", "labels"), [(3, torch.tensor([2, 0, 1])), (1, torch.tensor([0.5, 4.0, 2.5]))])
+def test_a_classifier_equals_gpt2s(attention, n_labels, labels) -> None:
+    """Logits, loss and gradients, for classes and for scores, on texts of several lengths."""
+    model = classifier(n_labels, bias=True)
+    model.set_attn_implementation(attention)
+    shape = twin_gpt2(tiny(bias=True)).config
+    shape.num_labels, shape.pad_token_id = n_labels, 255
+    gpt2 = GPT2ForSequenceClassification(shape)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("_um")}
+    for name, tensor in weights.items():
+        if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+            weights[name] = tensor.T.contiguous()
+    gpt2.load_state_dict(weights)
+    ids, mask = tokens(3, 12) % 255, torch.ones(3, 12, dtype=torch.long)
+    for row, length in enumerate((12, 4, 9)):
+        ids[row, length:], mask[row, length:] = 255, 0
+    both = []
+    for network in (model, gpt2.eval()):
+        output = network(ids, attention_mask=mask, labels=labels)
+        output.loss.backward()
+        both.append((output, {name: parameter.grad for name, parameter in network.named_parameters()}))
+    (ours, our_gradients), (theirs, their_gradients) = both
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-5, atol=1e-5)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
+    if n_labels == 1:
+        assert ours.loss.item() == pytest.approx((ours.logits[:, 0] - labels).square().mean().item())
+    assert our_gradients.keys() == their_gradients.keys()
+    for name, gradient in their_gradients.items():
+        expected = gradient.T if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else gradient
+        torch.testing.assert_close(our_gradients[name], expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_classifier_reads_the_last_token_that_is_no_pad(side) -> None:
+    """Also where pads look like the end-of-text token that closes every text."""
+    model, end = classifier(pad_token_id=0, eos_token_id=0), 0
+    rows = [torch.cat([1 + tokens(1, length, seed=length) % 255, torch.full((1, 1), end)], 1) for length in (3, 7, 10)]
+    alone = torch.cat([model(row).logits for row in rows])
+    state = model.transformer(rows[0]).last_hidden_state
+    torch.testing.assert_close(alone[0], model.score.weight @ state[0, -1])
+    for width in (11, 15, 20):
+        ids, mask = torch.full((3, width), end), torch.zeros(3, width, dtype=torch.long)
+        for i, row in enumerate(rows):
+            place = slice(width - row.shape[1], width) if side == "left" else slice(0, row.shape[1])
+            ids[i, place], mask[i, place] = row[0], 1
+        torch.testing.assert_close(model(ids, attention_mask=mask).logits, alone, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(ids, attention_mask=mask.bool()).logits, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_classifier_attends_backwards_only(padded) -> None:
+    """Another later token leaves every earlier hidden state alone, with and without a mask of pads."""
+    model, ids = classifier().train(), tokens(2, 10)
+    mask = torch.ones_like(ids)
+    mask[1, 8:] = 0 if padded else 1
+    changed = ids.clone()
+    changed[:, 6] = (changed[:, 6] + 1) % 256
+    options = {"attention_mask": mask if padded else None, "output_hidden_states": True}
+    one, other = (model(entry, **options).hidden_states for entry in (ids, changed))
+    for before, after in zip(one, other, strict=True):
+        torch.testing.assert_close(before[:, :6], after[:, :6], rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(before[:, 6], after[:, 6], atol=1e-3)
+
+
+def test_a_classifier_starts_from_a_language_model_and_keeps_its_sheets(tmp_path) -> None:
+    """Weights and moved units come along, only the head is new; saved and loaded it is the same model."""
+    language = tiny()
+    moved = {SITES[1]: permuted_grid(36, SITES[1], seed=99)}
+    language.set_sheets(moved)
+    language.save_pretrained(tmp_path / "language")
+    register()
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "language", num_labels=3)
+    assert type(loaded) is TopoLMForSequenceClassification
+    assert loaded.sheets() == language.sheets()
+    assert loaded.sheets()[SITES[1]].positions_mm.equal(moved[SITES[1]].positions_mm)
+    ours = dict(loaded.named_parameters())
+    assert ours.pop("score.weight").shape == (3, 36)
+    assert ours.keys() == dict(language.named_parameters()).keys()
+    assert all(torch.equal(parameter, ours[name]) for name, parameter in language.named_parameters())
+    loaded.set_sheets({SITES[0]: permuted_grid(36, SITES[0], seed=5)})
+    loaded.save_pretrained(tmp_path / "classifier")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "classifier")
+    ids = tokens(2, 9)
+    assert torch.equal(again(ids).logits, loaded(ids).logits)
+    assert again.sheets() == loaded.sheets()
+    assert again.num_labels == 3
+    back = AutoModelForCausalLM.from_pretrained(tmp_path / "classifier")
+    assert torch.equal(back(ids).logits, language.eval()(ids).logits)
+    assert back.sheets() == loaded.sheets()
+
+
+def test_a_classifier_takes_more_tokens() -> None:
+    """A new token, such as one for pads, leaves what was there alone."""
+    model, ids = classifier(), tokens(2, 9)
+    expected = model(ids).logits
+    model.resize_token_embeddings(260, mean_resizing=False)
+    assert model.config.vocab_size == 260
+    torch.testing.assert_close(model(ids).logits, expected)

@@ -2,7 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from topographic.recording.reading import Text, batches, caller, check_layout_names, evaluating, padded, sheet_of
+from topographic.recording.reading import (
+    Text,
+    batches,
+    caller,
+    check_layout_names,
+    evaluating,
+    padded,
+    per_token,
+    sheet_of,
+)
 from topographic.sheets import grid
 
 TEXTS = [Text(list(range(1, n + 1)), [False] + [True] * (n - 1), True) for n in (3, 5, 5, 2)]
@@ -59,3 +68,17 @@ def test_sheets_have_to_fit():
         sheet_of({"a": grid(4, "a")}, "a", 6)
     with pytest.raises(ValueError, match="layout has no sheet for site 'b'"):
         check_layout_names({"a": grid(4)}, ["a", "b"])
+
+
+def test_tokens_in_one_row_are_told_apart():
+    values = torch.arange(24.0).view(2, 3, 4)
+    shown = torch.ones(2, 3, dtype=torch.int64)
+    assert torch.equal(per_token("a", values, shown), values)
+    assert torch.equal(per_token("a", values.flatten(0, 1).half(), shown), values)
+    for misfit in (values[:1], values[:, :2], values[0], values[:, :, 0], values.flatten()):
+        with pytest.raises(
+            ValueError, match=r"site 'a' gives shape .* expected \(batch, tokens, units\) = \(2, 3, units"
+        ):
+            per_token("a", misfit, shown)
+    with pytest.raises(ValueError, match="site 'a' was not called while the model read"):
+        per_token("a", None, shown)

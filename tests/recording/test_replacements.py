@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -14,6 +14,7 @@ from topographic.recording.replacements import (
     same_class_word,
     single_token_words,
     swap_words,
+    word_prefix_of,
     word_token_ids,
 )
 
@@ -137,3 +138,15 @@ def test_what_is_refused(model, tokenizer):
         embedding_matched_word(model, tokenizer, WORDS, embedding_distance=0.1, half_width=0.0)
     with pytest.raises(ValueError, match="word '_' tokenises to nothing"):
         word_token_ids(tokenizer, "_")
+
+
+def test_a_space_stands_before_a_word_where_the_tokenizer_wants_one(tokenizer):
+    """A tokenizer that marks the start of a word itself makes a token of the space, as those of Llama 2 do."""
+    assert word_prefix_of(tokenizer, WORDS) == " "
+    inner = Tokenizer(WordLevel({"\u2581": 0, "\u2581w1": 1, "\u2581w2": 2, "<unk>": 3}, unk_token="<unk>"))
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    inner.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
+    marking = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    assert word_token_ids(marking, "w2", "") == [2]
+    assert word_token_ids(marking, "w2", " ") == [0, 2]
+    assert word_prefix_of(marking, ["w1", "w2"]) == ""

@@ -1,11 +1,19 @@
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from topographic.losses import weight_sheets
 from topographic.models import architecture, fresh_model, preset
-from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers
+from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers, tap
+from topographic.recording.reading import per_token
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +99,42 @@ def test_no_pattern(gpt2):
 def test_first_mlp_layers_widen_the_stream_once_in_every_block(model_type):
     further = {"gptj": {"rotary_dim": 4}, "gpt_neox": {"intermediate_size": 128}, "opt": {"ffn_dim": 128}}
     words = {"n_layer": 2, "n_embd": 32, "n_head": 4, "vocab_size": 8}
-    model = fresh_model(architecture(model_type, words, further.get(model_type, {})), seed=0)
+    model = fresh_model(architecture(model_type, words, further.get(model_type, {})), seed=0).eval()
     sites = find_sites(model, first_mlp_layers(model))
     assert len(sites) == 2
     for site in sites:
         (weights,) = weight_sheets(model.get_submodule(site)).values()
         assert weights.shape == (128, 32), "incoming weights of four times as many units as the stream has"
+    assert hears_every_token(model, sites, 128)
+
+
+def hears_every_token(model, sites, width):
+    ids = torch.arange(2, 8).view(2, 3)
+    with torch.no_grad(), tap(model, sites) as heard:
+        model(ids)
+    return {tuple(per_token(site, heard[site], ids).shape) for site in sites} == {(2, 3, width)}
+
+
+SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 16, "intermediate_size": 20}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "further", "name", "width"),
+    [
+        ("llama", {}, "model.layers.{}.mlp.up_proj", 20),
+        ("qwen2", {"num_key_value_heads": 2}, "model.layers.{}.mlp.up_proj", 20),
+        ("phi3", {"pad_token_id": 0}, "model.layers.{}.mlp.gate_up_proj", 40),
+        ("phi", {}, "model.layers.{}.mlp.fc1", 20),
+        ("starcoder2", {"num_key_value_heads": 2}, "model.layers.{}.mlp.c_fc", 20),
+        ("falcon", {}, "transformer.h.{}.mlp.dense_h_to_4h", 32),
+    ],
+)
+def test_first_mlp_layers_of_other_families_by_their_names(model_type, further, name, width):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SIZES, **further)).eval()
+    sites = find_sites(model, first_mlp_layers(model))
+    assert sites == [name.format(layer) for layer in range(2)]
+    assert hears_every_token(model, sites, width)
 
 
 def test_first_mlp_layers_of_nanogpt_and_of_wrapped_and_unknown_models(gpt2):
@@ -105,3 +143,5 @@ def test_first_mlp_layers_of_nanogpt_and_of_wrapped_and_unknown_models(gpt2):
     assert first_mlp_layers(Wrapper(gpt2)) == first_mlp_layers(gpt2) == "transformer.h.*.mlp.c_fc"
     with pytest.raises(ValueError, match=r"first MLP layers are known of gpt2, .*, not of Linear .*; name its sites"):
         first_mlp_layers(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"BertModel \(model_type 'bert'\), nor has it modules called \*\.mlp\."):
+        first_mlp_layers(BertModel(BertConfig(**SIZES)))

@@ -212,7 +212,7 @@ def test_sites_that_say_nothing_useful_are_refused(tokenizer):
     words = [SwappedWords(("w1", "w2"), ("w2", "w3"))]
     with pytest.raises(ValueError, match=r"site 'pooled' gives shape \(1, 4\); expected \(batch, tokens, units\)"):
         record_swaps(Odd(), tokenizer, words, "pooled", progress=False)
-    with pytest.raises(ValueError, match="site 'unused' was not called while the model read the words"):
+    with pytest.raises(ValueError, match="site 'unused' was not called while the model read; choose"):
         record_swaps(Odd(), tokenizer, words, "unused", progress=False)
     broken = Odd()
     with torch.no_grad():

@@ -48,6 +48,16 @@ def test_map_on_paper_is_neither_transposed_nor_mirrored():
     assert (np.abs(np.delete(centres.ravel(), 4)) < 5).all()  # zero is white, not pale red or blue
 
 
+def test_values_of_one_sign_have_no_blue():
+    ax = draw_map(hot_corner(), limit=2.0, is_signed=False)
+    assert ax.images[0].get_clim() == (0.0, 2.0)
+    red, green, blue, _ = ax.images[0].cmap(0.0)
+    assert min(red, green, blue) > 0.85, "zero is nearly white"
+    assert draw_map(hot_corner(), limit=2.0).images[0].get_clim() == (-2.0, 2.0)
+    figure = draw_maps({"h.0.attn": hot_corner()}, limit=2.0, is_signed=False)
+    assert figure.axes[0].images[0].get_clim() == (0.0, 2.0)
+
+
 def test_map_follows_positions_not_unit_order():
     sheet = permuted_grid(15, "s", seed=3)
     values = np.arange(15.0)
@@ -109,6 +119,17 @@ def test_every_sheet_has_its_own_panel_and_all_one_scale():
     assert (np.diff(corners[:, :, 1], axis=0) < 0).all(), "layers go down"
     assert [panels[index].get_ylabel() for index in (0, 2, 4)] == ["layer 0", "layer 1", "layer 2"]
     assert [panel.get_title() for panel in panels[:2]] == ["attn", "mlp"]
+
+
+def test_many_layers_of_one_kind_lie_in_rows_of_six():
+    maps = {f"h.{layer}.mlp": a_map(np.full((2, 2), layer), site=f"h.{layer}.mlp") for layer in range(8)}
+    figure = draw_maps(maps, limit=8.0)
+    panels = [ax for ax in figure.axes if ax.images]
+    assert [panel.get_title() for panel in panels] == [f"layer {layer}" for layer in range(8)]
+    assert [panel.images[0].get_array()[0, 0] for panel in panels] == list(range(8))
+    figure.draw_without_rendering()
+    assert len({round(panel.get_position().y1, 3) for panel in panels}) == 2
+    assert figure.get_suptitle() == "mlp"
 
 
 def test_maps_without_layers_carry_their_names():

@@ -62,6 +62,7 @@ def test_csv_holds_every_digit_and_markdown_what_one_reads(tmp_path):
     [
         ("I", -0.01234, "\N{MINUS SIGN}0.0123"),
         ("mass", 143.62, "143.6"),
+        ("perplexity", 2352386099.8, "2.35e+09"),
         ("FWHM (mm)", 2.0, "2"),
         ("p (unit)", 0.0476, ".048"),
         ("peak t", 0.0, "0.0000"),

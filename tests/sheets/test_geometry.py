@@ -10,6 +10,7 @@ from topographic.sheets import (
     adjacent_pairs,
     distances,
     grid,
+    grid_cells,
     grid_shape,
     lattice_coordinates,
     permuted_grid,
@@ -85,6 +86,25 @@ def test_the_graph_holds_the_pairs_and_nothing_else(contiguity):
 def test_unknown_contiguity():
     with pytest.raises(ValueError, match="expected 'queen' or 'rook'"):
         adjacent_pairs(grid(4), "bishop")
+
+
+def test_cells_are_counted_along_the_rows():
+    shape, cells = grid_cells(grid((3, 4), spacing_mm=0.5))
+    assert (shape, cells.tolist()) == ((3, 4), list(range(12)))
+    sheet = permuted_grid((3, 4), "sheet")
+    shape, cells = grid_cells(sheet)
+    assert sorted(cells.tolist()) == list(range(12))
+    values = np.arange(12.0)
+    np.testing.assert_array_equal(to_grid(sheet, values).ravel()[cells.numpy()], values)
+    assert grid_cells(Sheet("gap", torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.0, 1.0]])))[1].tolist() == [2, 3, 1]
+
+
+def test_cells_need_a_lattice_with_one_unit_in_a_place():
+    mesh = Sheet("mesh", torch.rand(3, 3), edges=torch.tensor([[0, 1]]))
+    with pytest.raises(ValueError, match="sheet 'mesh' is not a lattice, so its units have no rows"):
+        grid_cells(mesh)
+    with pytest.raises(ValueError, match="sheet 'pair' has 3 units in 2 places; expected one unit in a place"):
+        grid_cells(Sheet("pair", torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 1.0]])))
 
 
 def test_to_grid_puts_every_value_at_its_place():

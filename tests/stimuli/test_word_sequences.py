@@ -1,6 +1,6 @@
 import pytest
 
-from topographic.stimuli.word_sequences import sentence_blocks, word_runs
+from topographic.stimuli.word_sequences import bare_sentences, sentence_blocks, word_runs
 
 SENTENCES = [
     f"The {animal} saw a {colour}-ish {thing}!"
@@ -21,6 +21,12 @@ def test_a_number_or_a_name_starts_the_run_again():
     assert word_runs(tagged, 3, excluded_tags=()) == [("a", "b", "paris"), ("c", "d", "e")]
     assert word_runs(["a", "b", "1984", "c", "d", "e2", "f", "g", "h"], 2) == [("a", "b"), ("c", "d"), ("f", "g")]
     assert word_runs(["a", "b"], 3) == []
+
+
+def test_sentences_of_words_alone_are_kept_once():
+    given = ["A well-known Dog, barked!", "it has 3 legs", "...", "a well known dog barked", "It's so."]
+    assert bare_sentences(given) == [("a", "well", "known", "dog", "barked"), ("its", "so")]
+    assert bare_sentences(given, allowed={"its", "so"}) == [("its", "so")]
 
 
 def test_blocks_hold_whole_different_sentences_of_one_length():

@@ -26,15 +26,21 @@ COMMANDS = {
         "topographic.cli.convert",
         "ConvertCommand",
         "convert",
-        "Read a checkpoint of the authors of TopoLM or TopoNets and write it in our format.",
+        "Read a checkpoint of TopoLM's or TopoNets' authors, write it in our format.",
     ),
     "evaluate": (
         "topographic.cli.evaluate",
         "EvaluateCommand",
         "evaluate",
-        "Measure what the TopoLM paper measures, each number beside its null.",
+        "Measure what the TopoLM and TopoNets papers measure, beside nulls.",
     ),
     "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
+    "finetune": (
+        "topographic.cli.finetune",
+        "FinetuneCommand",
+        "finetune",
+        "Fine-tune on tasks of GLUE: topo finetune RUN tasks=[sst2,cola].",
+    ),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }
 

@@ -1,6 +1,6 @@
 """The behaviour parts of a suite: minimal pairs, SyntaxGym and lesions, beside the published numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from topographic.interventions import CONTROLS, LesionEffect, lesion_effects
 from topographic.report.findings import Findings, Table
 from topographic.stimuli import StimulusSet
 
-__all__ = ["grammar", "lesions", "syntax"]
+__all__ = ["grammar", "language_performance", "lesions", "syntax"]
 
 # Rathi, Mehrer et al. (ICLR 2025, arXiv:2410.11516): BLiMP, TopoLM and its control, read off the figure
 _PUBLISHED = {
@@ -94,13 +94,7 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
     Findings
         One row per lesion and measure, controls in the same row.
     """
-    pairs = bench.minimal_pairs(choices.lesion_pairs)
-
-    def measure(model: nn.Module) -> dict[str, float]:
-        scores, passages = _read(bench, model, pairs, choices, progress=False)
-        phenomena = {f"accuracy: {row['name']}": row["accuracy"] for row in scores.by_phenomenon()}
-        return {"perplexity": perplexity(passages), "accuracy": scores.accuracy, **phenomena}
-
+    measure = language_performance(bench, choices)
     rows, notes = [], []
     for fraction in choices.lesion_fractions:
         size = f"top {100 * fraction:g} %"
@@ -145,6 +139,31 @@ def lesions(bench: Bench, choices: Choices) -> Findings:
         (),
         notes,
     )
+
+
+def language_performance(bench: Bench, choices: Choices) -> Callable[[nn.Module], dict[str, float]]:
+    """What a changed model can still do: perplexity, accuracy on minimal pairs and on each of their phenomena.
+
+    Parameters
+    ----------
+    bench : Bench
+        Pairs and passages.
+    choices : Choices
+        Pairs per paradigm and texts per forward.
+
+    Returns
+    -------
+    callable
+        ``model -> {"perplexity": number, "accuracy": number, "accuracy: <phenomenon>": number}``.
+    """
+    pairs = bench.minimal_pairs(choices.lesion_pairs)
+
+    def measure(model: nn.Module) -> dict[str, float]:
+        scores, passages = _read(bench, model, pairs, choices, progress=False)
+        phenomena = {f"accuracy: {row['name']}": row["accuracy"] for row in scores.by_phenomenon()}
+        return {"perplexity": perplexity(passages), "accuracy": scores.accuracy, **phenomena}
+
+    return measure
 
 
 def syntax(bench: Bench, choices: Choices) -> Findings:

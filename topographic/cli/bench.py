@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,6 +45,10 @@ class Choices:
     lesion_draws: int = 20
     lesion_mode: Literal["zero", "mean", "resample"] = "zero"
     lesion_pairs: int = 20
+    removed: tuple[float, ...] = (0.2, 0.5, 0.8)
+    permuted_draws: int = 20
+    window_words: int = 40
+    window_sequences: int = 20
     batch_size: int = 32
     seed: int = 0
 
@@ -214,10 +219,25 @@ class Bench:
         """
         if self.text is None:
             return tuple(np.array(pairs.items)[np.array(pairs.conditions) == "good"].tolist())
-        lines = tuple(line.strip() for line in Path(self.text).read_text(encoding="utf-8").splitlines() if line.strip())
-        if not lines:
-            raise ValueError(f"text={self.text} holds no line; expected one passage per line")
-        return lines
+        return _lines(self.text)
+
+    def sentences(self) -> tuple[str, ...]:
+        """Running text in sentences, for measures that look beyond a word.
+
+        Returns
+        -------
+        tuple of str
+            Sentences of the text in their order; those of the localizer, one unrelated to the next, where no text
+            is given.
+
+        Raises
+        ------
+        ValueError
+            If the text holds no line.
+        """
+        if self.text is None:
+            return self.stimuli("localizer").select(condition="sentences").items
+        return tuple(one for line in _lines(self.text) for one in re.split(r"(?<=[.!?])\s+", line) if one)
 
     def material(self) -> dict[str, str]:
         """Checksums of everything that is shown.
@@ -236,3 +256,10 @@ class Bench:
         if suites:
             found["syntaxgym"] = hashlib.sha256(json.dumps(suites).encode()).hexdigest()
         return found
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    lines = tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
+    if not lines:
+        raise ValueError(f"text={text} holds no line; expected one passage per line")
+    return lines

@@ -1,6 +1,7 @@
 """`topo evaluate`: everything a paper measures, on a trained run or on any Hugging Face causal model."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,26 +10,28 @@ from tqdm.auto import tqdm
 
 from topographic.cli.bench import Bench, Choices
 from topographic.cli.map import MapCommand, load_model, sites_and_layout
-from topographic.cli.suites import SUITES, Part
+from topographic.cli.suites import PAPERS, SITES, SUITES, Part
 from topographic.report.findings import load_findings, save_findings, write_findings
+from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import save_json
 
 __all__ = ["EvaluateCommand", "evaluate", "evaluation_folder"]
 
 # a look at everything in about a minute on a small model; p values go down to 1 / 21 only
-_QUICK_DRAWS, _QUICK_LESION_DRAWS = 20, 3
+_QUICK_DRAWS, _QUICK_LESION_DRAWS, _QUICK_SEQUENCES = 20, 3, 3
 
 
 @dataclass(frozen=True)
 class EvaluateCommand:
-    """Measure a model as the TopoLM paper does, without the faults of its scripts, beside the published numbers."""
+    """Measure a model as the papers do, without the faults of their scripts, beside the published numbers."""
 
     run: str
     """A run folder, or the name, folder or .gguf file of any Hugging Face causal model."""
-    suite: Literal["topolm"] = "topolm"
-    """What to measure; topolm: language network, clusters, profiles, word classes, minimal pairs, lesions."""
+    suite: Literal["topolm", "toponets"] = "topolm"
+    """What to measure; topolm: language network, clusters, profiles, word classes, minimal pairs, lesions; toponets:
+    smooth weights and responses, dimensionality, pruning and downsampling, selectivity, integration windows."""
     quick: bool = False
-    """Few draws and one lesion: a look, not a result."""
+    """Few draws, one lesion, few sequences: a look, not a result."""
     stimuli: str | None = None
     """Folder of the published stimulus sets; our own sets by default."""
     pairs: str = "own"
@@ -38,9 +41,11 @@ class EvaluateCommand:
     syntaxgym: str | None = None
     """SyntaxGym suites to measure as well: a .json file or a folder of them; none by default."""
     text: str | None = None
-    """File with one passage a line for the perplexity; the good sentences of the pairs by default."""
+    """File with one passage a line for perplexity and word swaps; the good sentences of the pairs, and the sentences
+    of the localizer, by default."""
     sites: list[str] | str | None = None
-    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries."""
+    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, and the
+    first layer of every MLP for the suite toponets."""
     layout: Literal["grid", "permuted_grid"] = "grid"
     """Layout of sites for which the model carries no sheet."""
     fwhm_mm: list[float] = field(default_factory=lambda: [0.0, 2.0])
@@ -56,7 +61,15 @@ class EvaluateCommand:
     lesion_mode: Literal["zero", "mean", "resample"] = "zero"
     """What takes the place of silenced activity."""
     lesion_pairs: int = 20
-    """Minimal pairs per paradigm that are measured under lesions."""
+    """Minimal pairs per paradigm that are measured under lesions and after compression."""
+    removed: list[float] = field(default_factory=lambda: [0.2, 0.5, 0.8])
+    """Shares of the weights that pruning and downsampling take away."""
+    permuted_draws: int = 20
+    """Permutations of the units before downsampling: what it costs where units lie anywhere."""
+    window_words: int = 40
+    """Words in the sequences in which words are swapped."""
+    window_sequences: int = 20
+    """Sequences in which words are swapped, if there is as much text."""
     pooling: Literal["mean", "last", "sum"] = "mean"
     """How an item's tokens become one response."""
     batch_size: int = 32
@@ -66,7 +79,8 @@ class EvaluateCommand:
     tokenizer: str | None = None
     """Name or folder of a tokenizer, for a model that has none beside it."""
     out: str | None = None
-    """Folder for the evaluation; RUN/evaluation by default, needed for a model that is no run."""
+    """Folder for the evaluation; RUN/evaluation, or RUN/evaluation_toponets, by default, needed for a model that is no
+    run."""
 
     def __post_init__(self) -> None:
         """Refuse numbers nothing can be measured with."""
@@ -90,6 +104,14 @@ class EvaluateCommand:
                 f"lesion_fractions={self.lesion_fractions}; expected shares above 0 and at most 0.5, such as [0.01], "
                 "because as many other units serve as controls"
             )
+        if not self.removed or not all(0 < share < 1 for share in self.removed):
+            raise ValueError(f"removed={self.removed}; expected shares above 0 and below 1, such as [0.2, 0.5, 0.8]")
+        if self.permuted_draws < 2 or self.window_words < 8 or self.window_sequences < 1:
+            raise ValueError(
+                f"permuted_draws={self.permuted_draws}, window_words={self.window_words}, window_sequences="
+                f"{self.window_sequences}; expected at least 2 draws, 8 words (a window has four lags or more) and 1 "
+                "sequence"
+            )
         if not self.cluster_threshold > 0:
             raise ValueError(f"cluster_threshold={self.cluster_threshold}; expected a t above 0, such as 3")
 
@@ -110,6 +132,10 @@ class EvaluateCommand:
             lesion_draws=min(self.lesion_draws, _QUICK_LESION_DRAWS) if self.quick else self.lesion_draws,
             lesion_mode=self.lesion_mode,
             lesion_pairs=self.lesion_pairs,
+            removed=tuple(sorted(self.removed)),
+            permuted_draws=min(self.permuted_draws, _QUICK_LESION_DRAWS) if self.quick else self.permuted_draws,
+            window_words=self.window_words,
+            window_sequences=min(self.window_sequences, _QUICK_SEQUENCES) if self.quick else self.window_sequences,
             batch_size=self.batch_size,
             seed=self.seed,
         )
@@ -126,7 +152,7 @@ def evaluate(command: EvaluateCommand) -> Path:
     Returns
     -------
     Path
-        The page, ``evaluation/index.html``; ``evaluation.md`` says the same, and a folder per part holds its tables
+        The page, ``index.html``; ``evaluation.md`` says the same, and a folder per part holds its tables
         (CSV and Markdown) and pictures. An evaluation that was interrupted goes on with the first missing part;
         parts whose weights, sheets, stimuli or choices have changed are measured again.
 
@@ -178,7 +204,7 @@ def evaluation_folder(suite: str) -> str:
 
 def _bench(command: EvaluateCommand, folder: Path) -> Bench:
     model, tokenizer = load_model(command.run, command.tokenizer)
-    sites, layout = sites_and_layout(model, MapCommand(command.run, sites=command.sites, layout=command.layout))
+    sites, layout = _sites_and_layout(command, model)
     return Bench(
         model=model,
         tokenizer=tokenizer,
@@ -192,6 +218,12 @@ def _bench(command: EvaluateCommand, folder: Path) -> Bench:
         cache_folder=folder / "networks",
         recording={"pooling": command.pooling, "batch_size": command.batch_size},
     )
+
+
+def _sites_and_layout(command: EvaluateCommand, model: Any) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
+    if command.sites is None and command.suite in SITES:
+        return SITES[command.suite](model), LAYOUTS[command.layout]
+    return sites_and_layout(model, MapCommand(command.run, sites=command.sites, layout=command.layout))
 
 
 def _is_left_out(part: Part, command: EvaluateCommand) -> bool:
@@ -221,7 +253,7 @@ def _lead(command: EvaluateCommand, bench: Bench) -> str:
         f"{' or '.join(map(str, sizes))} units, {kind}, {pairs}.",
         "Its weights are numbers of few bits, read from a .gguf file." if command.run.endswith(".gguf") else "",
         f"Not measured, because not asked for: {', '.join(left_out)}." if left_out else "",
-        "Published numbers are those of Rathi, Mehrer et al. (ICLR 2025), for models of 24 sheets of 784 units.",
+        f"Published numbers are those of {PAPERS[command.suite]}.",
         "A quick look: few draws, so p values are coarse." if command.quick else "",
     ]
     return " ".join(filter(None, sentences))

@@ -3,13 +3,19 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from torch import nn
+
 from topographic.cli.behaviour_parts import grammar, lesions, syntax
 from topographic.cli.bench import Bench, Choices
+from topographic.cli.compression_parts import compression
 from topographic.cli.language_parts import language_clusters, language_network, language_profiles
-from topographic.cli.word_parts import word_classes
+from topographic.cli.sheet_parts import dimensionality, smooth_responses, smooth_weights
+from topographic.cli.window_parts import windows
+from topographic.cli.word_parts import selectivity, word_classes
+from topographic.recording import first_mlp_layers
 from topographic.report.findings import Findings
 
-__all__ = ["SUITES", "Part"]
+__all__ = ["PAPERS", "SITES", "SUITES", "Part"]
 
 
 class Part(NamedTuple):
@@ -37,5 +43,27 @@ SUITES = {
             ("lesion_fractions", "lesion_draws", "lesion_mode", "lesion_pairs", "seed"),
             ("localizer", "pairs", "text"),
         ),
-    }
+    },
+    "toponets": {
+        "weights": Part(smooth_weights, ("n_draws", "seed"), ()),
+        "smoothness": Part(smooth_responses, ("n_draws", "seed"), ("localizer",)),
+        "dimensionality": Part(dimensionality, ("seed",), ("localizer", "text")),
+        "compression": Part(compression, ("removed", "permuted_draws", "lesion_pairs", "seed"), ("pairs", "text")),
+        "selectivity": Part(
+            selectivity,
+            ("fwhm_mm", "n_draws", "cluster_threshold", "seed"),
+            ("localizer", "words", "phrases"),
+        ),
+        "windows": Part(windows, ("window_words", "window_sequences", "n_draws", "seed"), ("localizer", "text")),
+    },
+}
+
+# which modules a suite looks at where none are named; other suites take the sheets that a model carries
+SITES: dict[str, Callable[[nn.Module], str]] = {"toponets": first_mlp_layers}
+
+# whose numbers stand beside ours
+PAPERS = {
+    "topolm": "Rathi, Mehrer et al. (ICLR 2025), for models of 24 sheets of 784 units",
+    "toponets": "Deb et al. (TopoNets, ICLR 2025), for GPT-Neo-125M and NanoGPT, whose first MLP layers are sheets of "
+    "48 x 64 units",
 }

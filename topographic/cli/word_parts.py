@@ -1,4 +1,4 @@
-"""The word part of a suite: nouns, verbs and concreteness by depth, beside the published numbers."""
+"""The contrast parts of a suite: nouns, verbs and concreteness by depth, alone or with the language contrast."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -7,14 +7,14 @@ import numpy as np
 
 from topographic.cli.bench import Bench, Choices
 from topographic.cli.language_parts import map_picture, significant_clusters, under
-from topographic.maps import ClusterTest, MapSummary, MoransI, Referenced, summarize
+from topographic.maps import ClusterTest, MapSummary, MoransI, Referenced, UnitMap, summarize
 from topographic.recording import Responses
 from topographic.report.findings import Findings, Picture, Table
 from topographic.report.profile_figures import draw_by_depth
 from topographic.report.site_names import site_labels
 from topographic.stimuli import StimulusSet
 
-__all__ = ["WordContrast", "word_classes", "word_contrasts"]
+__all__ = ["WordContrast", "selectivity", "word_classes", "word_contrasts"]
 
 # Rathi, Mehrer et al. (ICLR 2025, arXiv:2410.11516): Moran's I, mean over 24 sheets, of TopoLM and its control.
 # What is called unsmoothed there was read out at 1 mm.
@@ -62,8 +62,63 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
     Findings
         Moran's I with its three references and the significant clusters, over all sheets and by sheet.
     """
+    measured = _measured(word_contrasts(bench), choices, beside_published=True)
+    means = Table(
+        "means", "Means over sheets", measured.means, _NOTE, keys=("contrast", "FWHM (mm)"), headline=_HEADLINE
+    )
+    return Findings(
+        "Nouns, verbs and concreteness",
+        _explained(choices),
+        [means, Table("depth", "By sheet", measured.by_depth)],
+        measured.pictures,
+        maps=measured.maps,
+    )
+
+
+def selectivity(bench: Bench, choices: Choices) -> Findings:
+    """Maps of every contrast of our own: sentences against nonword strings, word classes and concreteness.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and what it is shown.
+    choices : Choices
+        Widths of the readout, draws, threshold and seed.
+
+    Returns
+    -------
+    Findings
+        As `word_classes`.
+    """
+    language = {"sentences - nonwords": WordContrast(bench.recorded("localizer"), "sentences", "nonwords")}
+    measured = _measured({**language, **word_contrasts(bench)}, choices, beside_published=False)
+    means = Table(
+        "means",
+        "Means over sheets",
+        measured.means,
+        "TopoNets shows selectivity maps of its vision models only, as units with t beyond 10.",
+        keys=("contrast", "FWHM (mm)"),
+        headline=[column for column in _HEADLINE if "published" not in column],
+    )
+    return Findings(
+        "Selectivity",
+        _explained(choices),
+        [means, Table("depth", "By sheet", measured.by_depth)],
+        measured.pictures,
+        maps=measured.maps,
+    )
+
+
+class _Measured(NamedTuple):
+    means: list[dict[str, Any]]
+    by_depth: list[dict[str, Any]]
+    pictures: list[Picture]
+    maps: dict[str, UnitMap]
+
+
+def _measured(contrasts: dict[str, WordContrast], choices: Choices, *, beside_published: bool) -> _Measured:
+    """Every contrast at every width: means over sheets, rows by sheet, pictures and maps."""
     means, by_depth, pictures, maps = [], [], [], {}
-    contrasts = word_contrasts(bench)
     for fwhm_mm in choices.fwhm_mm:
         curves, labels = {}, {}
         for name, (responses, condition, baseline) in contrasts.items():
@@ -75,7 +130,8 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
             }
             labels = site_labels(list(summary.maps))
             curves[name] = [row.morans_i.value for row in summary.rows]
-            means.append(_mean_row(name, fwhm_mm, summary, found))
+            published = _published(name, fwhm_mm) if beside_published else {}
+            means.append(_mean_row(name, fwhm_mm, summary, found, published))
             for row in summary.rows:
                 here = {side: [one for one in tests if one.selection.site == row.site] for side, tests in found.items()}
                 line = {"contrast": name, "FWHM (mm)": fwhm_mm, "sheet": labels[row.site]}
@@ -90,19 +146,16 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
         note = "From the first layer to the last. Unit and label nulls of every sheet are in the table."
         title = f"Moran's I by depth, FWHM {fwhm_mm:g} mm"
         pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", title, figure, note, headline=True))
-    return Findings(
-        "Nouns, verbs and concreteness",
+    return _Measured(means, by_depth, pictures, maps)
+
+
+def _explained(choices: Choices) -> str:
+    return (
         "Moran's I of each map beside three references: the floor (white noise through the same readout), the unit "
         "null (units permuted before the readout: is there any organisation?) and the label null (labels of the items "
         "permuted: is it about this contrast?). p is one-sided. Clusters and their mass are those with family-wise "
         f"p <= .05 over all sheets, for t beyond {choices.cluster_threshold:g}: of units that prefer the first side of "
-        "the contrast, and of units that prefer the second.",
-        [
-            Table("means", "Means over sheets", means, _NOTE, keys=("contrast", "FWHM (mm)"), headline=_HEADLINE),
-            Table("depth", "By sheet", by_depth),
-        ],
-        pictures,
-        maps=maps,
+        "the contrast, and of units that prefer the second."
     )
 
 
@@ -141,12 +194,22 @@ def _by_concreteness(stimuli: StimulusSet) -> StimulusSet:
     return replace(stimuli, conditions=stimuli.labels["concreteness"], labels={**labels, "class": stimuli.conditions})
 
 
-def _mean_row(name: str, fwhm_mm: float, summary: MapSummary, found: dict[str, list[ClusterTest]]) -> dict[str, Any]:
+def _published(name: str, fwhm_mm: float) -> dict[str, float | None]:
     # the published maps without smoothing stand beside ours, although theirs had 1 mm; the note says so
     topolm, control = _PUBLISHED.get((name, fwhm_mm or 1.0), (None, None))
+    return {"TopoLM (published)": topolm, "control (published)": control}
+
+
+def _mean_row(
+    name: str,
+    fwhm_mm: float,
+    summary: MapSummary,
+    found: dict[str, list[ClusterTest]],
+    published: dict[str, float | None],
+) -> dict[str, Any]:
     strength = summary.mean_abs_t
-    row = {"contrast": name, "FWHM (mm)": fwhm_mm, **_references(summary.morans_i)}
-    row |= {"TopoLM (published)": topolm, "control (published)": control, "mean |t|": strength.value}
+    row = {"contrast": name, "FWHM (mm)": fwhm_mm, **_references(summary.morans_i), **published}
+    row["mean |t|"] = strength.value
     if strength.label_null is not None:
         row |= {"mean |t| null": strength.label_null.mean, "p (mean |t|)": strength.label_null.p}
     return row | _cluster_cells(found)

@@ -1,12 +1,10 @@
 """What happens if: lesions, stimulation and their controls."""
 
-from topographic.interventions.compress import (
-    SCOPES,
+from topographic.interventions.compress import SCOPES, DownsampledLinear, downsample, prune
+from topographic.interventions.compression_curves import (
     CompressionEffect,
-    DownsampledLinear,
-    downsample,
     downsampling_curve,
-    prune,
+    matched_fractions,
     pruning_curve,
 )
 from topographic.interventions.controls import CONTROLS, connected_control, layer_control, model_control
@@ -26,6 +24,7 @@ __all__ = [
     "drive",
     "layer_control",
     "lesion_effects",
+    "matched_fractions",
     "model_control",
     "prune",
     "pruning_curve",

@@ -3,31 +3,21 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm.auto import tqdm
 from transformers.pytorch_utils import Conv1D
 
-from topographic.losses.pyramid import sheet_shape
 from topographic.losses.weight_sheets import weight_sheets
+from topographic.recording.reading import check_layout_names, sheet_of
 from topographic.recording.sites import find_sites, modules_by_site, unwrapped
+from topographic.sheets import Layout, Sheet, grid, grid_cells
 
-__all__ = [
-    "SCOPES",
-    "CompressionEffect",
-    "DownsampledLinear",
-    "downsample",
-    "downsampling_curve",
-    "prune",
-    "pruning_curve",
-]
+__all__ = ["SCOPES", "DownsampledLinear", "downsample", "prune"]
 
 Sites = str | Sequence[str]
-Measure = Callable[[nn.Module], Mapping[str, float]]
 
 
 def prune(model: nn.Module, sites: Sites, fraction: float, *, scope: str = "layer") -> nn.Module:
@@ -74,7 +64,12 @@ def prune(model: nn.Module, sites: Sites, fraction: float, *, scope: str = "laye
 
 
 def downsample(
-    model: nn.Module, sites: Sites, keep: float, *, shape: tuple[int, int] | None = None, keep_bias: bool = False
+    model: nn.Module,
+    sites: Sites,
+    keep: float,
+    *,
+    layout: Layout | Mapping[str, Sheet] = grid,
+    keep_bias: bool = False,
 ) -> nn.Module:
     """Copy of a model in which the sheets of some layers have fewer units, read between by interpolation.
 
@@ -91,9 +86,9 @@ def downsample(
     keep : float
         Share of the units to keep, above 0 and at most 1. Sides are rounded down, so fewer are kept:
         of 48 x 64 units 42 x 57, 33 x 45 and 21 x 28 at 0.8, 0.5 and 0.2.
-    shape : (int, int), optional
-        Rows and columns of the sheets, unit ``u`` at row ``u // columns``; by default the most nearly
-        square (`sheet_shape`).
+    layout : callable or mapping
+        A layout ``(n_units, name) -> Sheet`` or the sheet of every site: lattices that the units fill. The edges
+        of a torus are not joined.
     keep_bias : bool
         Add the whole bias after widening instead of shrinking it with the weights.
 
@@ -106,7 +101,7 @@ def downsample(
     Raises
     ------
     ValueError
-        If ``keep`` is out of range or leaves no unit, the shape does not fit, or a pattern matches nothing.
+        If ``keep`` is out of range or leaves no unit, a sheet does not fit, or a pattern matches nothing.
     TypeError
         If a site is no linear layer.
 
@@ -118,15 +113,16 @@ def downsample(
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}; expected the share of units to keep, above 0 and at most 1")
     small = copy.deepcopy(unwrapped(model))
-    modules = modules_by_site(small)
-    for site in find_sites(small, sites):
+    modules, names = modules_by_site(small), find_sites(small, sites)
+    check_layout_names(layout, names)
+    for site in names:
         layer = modules[site]
         if not isinstance(layer, (nn.Linear, Conv1D)):
             raise TypeError(
                 f"site {site!r} is a {type(layer).__name__}; only Linear layers and the Conv1D of transformers can be "
                 "downsampled: name such a layer, for example the first of each MLP"
             )
-        _replace(small, layer, _downsampled(layer, keep, site, shape=shape, keep_bias=keep_bias))
+        _replace(small, layer, _downsampled(layer, keep, site, layout=layout, keep_bias=keep_bias))
     return small
 
 
@@ -143,7 +139,11 @@ class DownsampledLinear(nn.Module):
         Their bias, or that of all units.
     small_shape, shape : (int, int)
         Rows and columns of the sheet that is left and of the one answered for.
+    cells : Tensor of int64, shape (rows * columns,), optional
+        Cell of each unit, counted along the rows; unit ``u`` lies in cell ``u`` by default.
     """
+
+    cells: Tensor | None
 
     def __init__(
         self,
@@ -151,11 +151,13 @@ class DownsampledLinear(nn.Module):
         bias: Float[Tensor, " biases"] | None,
         small_shape: tuple[int, int],
         shape: tuple[int, int],
+        cells: Int64[Tensor, " units"] | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
         self.small_shape, self.shape = small_shape, shape
+        self.register_buffer("cells", cells, persistent=False)
 
     def forward(self, inputs: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """Activations of the whole sheet.
@@ -174,145 +176,13 @@ class DownsampledLinear(nn.Module):
         few = functional.linear(inputs, self.weight, before)
         sheets = few.reshape(1, -1, *self.small_shape)
         wide = functional.interpolate(sheets, size=self.shape, mode="bilinear").reshape(*inputs.shape[:-1], -1)
+        wide = wide if self.cells is None else wide[..., self.cells]
         return wide if self.bias is None or before is not None else wide + self.bias
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
         small, whole = (" x ".join(map(str, shape)) for shape in (self.small_shape, self.shape))
         return f"in_features={self.weight.shape[1]}, units={small} for {whole}, bias={self.bias is not None}"
-
-
-@dataclass(frozen=True)
-class CompressionEffect:
-    """One line of a curve: what one measure was when part of the weights had gone.
-
-    Parameters
-    ----------
-    measure : str
-        Name of the measure, for example "perplexity".
-    method : str
-        "pruning" or "downsampling".
-    fraction : float
-        Share of the sites' weights that was to go.
-    n_parameters : int
-        Parameters that are left: for pruning all of them less the zeros among the sites' weights, so that
-        curves of both methods can be compared at equal numbers.
-    value : float
-        The measure.
-    """
-
-    measure: str
-    method: str
-    fraction: float
-    n_parameters: int
-    value: float
-
-
-def pruning_curve(
-    model: nn.Module,
-    sites: Sites,
-    fractions: Sequence[float],
-    measure: Measure,
-    *,
-    scope: str = "layer",
-    progress: bool = True,
-) -> list[CompressionEffect]:
-    """Measure a model with more and more of its weights pruned.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model; it is not touched.
-    sites : str or sequence of str
-        Layers to prune, as in `prune`.
-    fractions : sequence of float
-        Shares to remove, from 0 (the model as it is) to 1.
-    measure : callable
-        ``model -> {name: number}``.
-    scope : {"layer", "global"}
-        As in `prune`.
-    progress : bool
-        Show a progress bar on stderr.
-
-    Returns
-    -------
-    list of CompressionEffect
-        One per fraction and measure.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `prune`.
-    """
-
-    def compress(fraction: float) -> tuple[nn.Module, int]:
-        pruned = prune(model, sites, fraction, scope=scope)
-        return pruned, -sum(int((weight == 0).sum()) for weight in _weights(pruned, sites))
-
-    return _curve("pruning", fractions, compress, measure, progress)
-
-
-def downsampling_curve(
-    model: nn.Module,
-    sites: Sites,
-    fractions: Sequence[float],
-    measure: Measure,
-    *,
-    shape: tuple[int, int] | None = None,
-    keep_bias: bool = False,
-    progress: bool = True,
-) -> list[CompressionEffect]:
-    """Measure a model with its sheets made smaller and smaller.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model; it is not touched.
-    sites : str or sequence of str
-        Linear layers, as in `downsample`.
-    fractions : sequence of float
-        Shares of the units to remove, from 0 (the model as it is) to below 1: ``keep = 1 - fraction``.
-    measure : callable
-        ``model -> {name: number}``.
-    shape, keep_bias
-        As in `downsample`.
-    progress : bool
-        Show a progress bar on stderr.
-
-    Returns
-    -------
-    list of CompressionEffect
-        One per fraction and measure.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `downsample`.
-    """
-
-    def compress(fraction: float) -> tuple[nn.Module, int]:
-        keep = round(1 - fraction, 12)  # 1 - 0.51 is just below 0.49, and sides are rounded down
-        return downsample(model, sites, keep, shape=shape, keep_bias=keep_bias), 0
-
-    return _curve("downsampling", fractions, compress, measure, progress)
-
-
-def _curve(
-    method: str,
-    fractions: Sequence[float],
-    compress: Callable[[float], tuple[nn.Module, int]],
-    measure: Measure,
-    progress: bool,
-) -> list[CompressionEffect]:
-    rows = []
-    for fraction in tqdm(fractions, desc=method, disable=not progress):
-        compressed, correction = compress(fraction)
-        n_parameters = correction + sum(parameter.numel() for parameter in compressed.parameters())
-        rows += [
-            CompressionEffect(name, method, float(fraction), n_parameters, float(value))
-            for name, value in measure(compressed).items()
-        ]
-    return rows
 
 
 def _weights(model: nn.Module, sites: Sites) -> list[Tensor]:
@@ -340,22 +210,28 @@ def _zero_smallest(weights: Sequence[Tensor], fraction: float) -> None:
 
 
 def _downsampled(
-    layer: nn.Linear | Conv1D, keep: float, site: str, *, shape: tuple[int, int] | None, keep_bias: bool
+    layer: nn.Linear | Conv1D, keep: float, site: str, *, layout: Layout | Mapping[str, Sheet], keep_bias: bool
 ) -> DownsampledLinear:
     weight = weight_sheets(layer)["weight"].detach()
-    shape = sheet_shape(len(weight)) if shape is None else shape
+    shape, cells = grid_cells(sheet_of(layout, site, len(weight)))
     if shape[0] * shape[1] != len(weight):
-        raise ValueError(f"site {site!r} has {len(weight)} units; they do not fill a sheet of shape={shape}")
+        raise ValueError(
+            f"site {site!r} has {len(weight)} units on {shape[0]} x {shape[1]} places; expected units that fill their "
+            "sheet: there is nothing to read between where a unit is missing"
+        )
     small_shape = (math.floor(shape[0] * math.sqrt(keep)), math.floor(shape[1] * math.sqrt(keep)))
     if min(small_shape) < 1:
         raise ValueError(
             f"keep={keep} leaves {small_shape[0]} x {small_shape[1]} of the {shape[0]} x {shape[1]} units at {site!r}; "
             "keep more"
         )
+    unit_of_cell = cells.argsort().to(weight.device)
     bias = None if layer.bias is None else layer.bias.detach()
     if bias is not None:
-        bias = bias.clone() if keep_bias else _shrunk(bias.unsqueeze(1), shape, keep).squeeze(1)
-    small = DownsampledLinear(_shrunk(weight, shape, keep), bias, small_shape, shape)
+        bias = bias.clone() if keep_bias else _shrunk(bias[unit_of_cell].unsqueeze(1), shape, keep).squeeze(1)
+    in_place = torch.equal(cells, torch.arange(len(cells)))
+    places = None if in_place else cells.to(weight.device)
+    small = DownsampledLinear(_shrunk(weight[unit_of_cell], shape, keep), bias, small_shape, shape, places)
     for name, parameter in small.named_parameters():
         parameter.requires_grad_(getattr(layer, name).requires_grad)
     return small.train(layer.training)

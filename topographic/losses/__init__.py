@@ -1,7 +1,15 @@
 """What topography costs: spatial losses."""
 
 from topographic.losses.pyramid import BLURS, laplacian_pyramid_loss, sheet_shape
+from topographic.losses.random_weights import random_weights_loss
 from topographic.losses.spatial import spatial_correlation_loss
 from topographic.losses.weight_sheets import weight_sheets
 
-__all__ = ["BLURS", "laplacian_pyramid_loss", "sheet_shape", "spatial_correlation_loss", "weight_sheets"]
+__all__ = [
+    "BLURS",
+    "laplacian_pyramid_loss",
+    "random_weights_loss",
+    "sheet_shape",
+    "spatial_correlation_loss",
+    "weight_sheets",
+]

@@ -79,15 +79,10 @@ def laplacian_pyramid_loss(
     if weight.ndim == 0 or weight.numel() == 0 or (weight.ndim == 1) != (kind == "bias"):
         expected = "(units,)" if kind == "bias" else "(out, in) or (out, in, *kernel)"
         raise ValueError(f"weight has shape {tuple(weight.shape)}; kind={kind!r} needs {expected} and no empty axis")
-    factors = (
-        (float(factor), float(factor)) if isinstance(factor, (int, float)) else (float(factor[0]), float(factor[1]))
-    )
-    if order is not None:
-        order = tuple(order.tolist() if isinstance(order, Tensor) else order)
     with torch.autocast(weight.device.type, enabled=False):
         cells = _KINDS[kind](weight)
         cells = cells if cells.dtype == torch.float64 else cells.float()
-        pyramid = _pyramid(cells.shape[0], shape, order, factors, blur).to(cells)
+        pyramid = _pyramid(cells.shape[0], shape, _as_tuple(order), _as_pair(factor), blur).to(cells)
         sheet = pyramid.lay_out(cells)
         if kind == "bias":
             return 1 - _sheet_cosine(sheet.squeeze(-1), pyramid)
@@ -122,6 +117,17 @@ def sheet_shape(n_units: int) -> tuple[int, int]:
             f"shape=({side}, {-(-n_units // side)}), whose last cells may stay empty"
         )
     return rows, n_units // rows
+
+
+def _as_pair(factor: float | tuple[float, float]) -> tuple[float, float]:
+    rows, columns = (factor, factor) if isinstance(factor, (int, float)) else factor
+    return float(rows), float(columns)
+
+
+def _as_tuple(order: Sequence[int] | Tensor | None) -> tuple[int, ...] | None:
+    if order is None:
+        return None
+    return tuple(order.tolist() if isinstance(order, Tensor) else order)
 
 
 class _Pyramid(NamedTuple):

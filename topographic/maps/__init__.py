@@ -4,19 +4,27 @@ from topographic.maps.autocorrelation import MoransI, morans_i
 from topographic.maps.clusters import CLUSTER_METHODS, ClusterTest, cluster_mass_test, clusters
 from topographic.maps.contrasts import condition_map, contrast_name, effect_size_map, t_map
 from topographic.maps.curves import DistanceCurve, correlation_by_distance, difference_by_distance
-from topographic.maps.dimensionality import effective_dimensionality
+from topographic.maps.dimensionality import effective_dimensionality, independent_units_dimensionality
 from topographic.maps.length import length_adjusted_map, match_length
 from topographic.maps.localizer import load_or_localize, localize, localizer_maps
 from topographic.maps.permuted import noise_floor, permuted_null
 from topographic.maps.profiles import Profile, held_out, ordering_counts, response_profile
 from topographic.maps.references import NullReference, Referenced, against_nulls, mean_over_sheets
 from topographic.maps.selection import Selection
-from topographic.maps.smoothness import SMOOTHNESS, correlation_range, difference_rise
+from topographic.maps.smoothness import (
+    SMOOTHNESS,
+    ResponseSmoothness,
+    correlation_range,
+    difference_rise,
+    response_smoothness,
+    tuning_smoothness,
+)
 from topographic.maps.stability import split_half_stability
 from topographic.maps.summary import MapSummary, SiteSummary, summarize
 from topographic.maps.thresholds import control_fdr, select, select_top
 from topographic.maps.unit_map import UnitMap
 from topographic.maps.verdicts import Verdict, verdicts
+from topographic.maps.weight_smoothness import weight_smoothness
 from topographic.maps.window_fit import fit_windows, window_curve
 from topographic.maps.windows import integration_maps, integration_windows, yoking_map
 
@@ -30,6 +38,7 @@ __all__ = [
     "NullReference",
     "Profile",
     "Referenced",
+    "ResponseSmoothness",
     "Selection",
     "SiteSummary",
     "UnitMap",
@@ -48,6 +57,7 @@ __all__ = [
     "effective_dimensionality",
     "fit_windows",
     "held_out",
+    "independent_units_dimensionality",
     "integration_maps",
     "integration_windows",
     "length_adjusted_map",
@@ -61,12 +71,15 @@ __all__ = [
     "ordering_counts",
     "permuted_null",
     "response_profile",
+    "response_smoothness",
     "select",
     "select_top",
     "split_half_stability",
     "summarize",
     "t_map",
+    "tuning_smoothness",
     "verdicts",
+    "weight_smoothness",
     "window_curve",
     "yoking_map",
 ]

@@ -76,18 +76,9 @@ def correlation_by_distance(
     ----------
     Margalit et al. 2024, Neuron 112 (TDANN); Deb et al. 2025, TopoNets, ICLR.
     """
-    values = responses.values.astype(np.float64)
-    units = np.flatnonzero(np.ptp(values, axis=0) > 0)
-    units = _sample(units, responses.site, seed)
-    standard = values[:, units] - values[:, units].mean(axis=0)
-    standard /= np.sqrt(np.square(standard).sum(axis=0))
-    return _by_distance(
-        responses.sheet,
-        units,
-        lambda rows: standard[:, rows].T @ standard,
-        n_bins=n_bins,
-        max_distance_mm=max_distance_mm,
-    )
+    units, standard = _standardised(responses, seed)
+    pairs = _Pairs(responses.sheet, units, n_bins=n_bins, max_distance_mm=max_distance_mm)
+    return pairs.correlation(standard)
 
 
 def difference_by_distance(
@@ -120,13 +111,22 @@ def difference_by_distance(
     """
     units = _sample(np.flatnonzero(~np.isnan(unit_map.values)), unit_map.site, seed)
     values = unit_map.values[units].astype(np.float64)
-    return _by_distance(
-        unit_map.sheet,
-        units,
-        lambda rows: np.abs(values[rows, None] - values),
-        n_bins=n_bins,
-        max_distance_mm=max_distance_mm,
-    )
+    pairs = _Pairs(unit_map.sheet, units, n_bins=n_bins, max_distance_mm=max_distance_mm)
+    return pairs.difference(values)
+
+
+def _standardised(
+    responses: Responses, seed: int
+) -> tuple[Int[np.ndarray, " units"], Float[np.ndarray, "stimuli units"]]:
+    """Units that vary, and their responses with mean 0 and length 1: products of columns are correlations."""
+    values = responses.values.astype(np.float64)
+    units = _sample(np.flatnonzero(np.ptp(values, axis=0) > 0), responses.site, seed)
+    return units, _unit_length(values[:, units])
+
+
+def _unit_length(values: Float[np.ndarray, "stimuli units"]) -> Float[np.ndarray, "stimuli units"]:
+    centred = values - values.mean(axis=0)
+    return centred / np.sqrt(np.square(centred).sum(axis=0))
 
 
 def _sample(units: np.ndarray, site: str, seed: int) -> np.ndarray:
@@ -138,31 +138,45 @@ def _sample(units: np.ndarray, site: str, seed: int) -> np.ndarray:
     return np.sort(generator.choice(units, _MAX_UNITS, replace=False))
 
 
-def _by_distance(
-    sheet: Sheet,
-    units: Int[np.ndarray, " units"],
-    pairwise: Callable[[slice], np.ndarray],
-    *,
-    n_bins: int,
-    max_distance_mm: float | None,
-) -> DistanceCurve:
-    """Bin every pair once; ``pairwise`` gives some rows of the matrix of pairs."""
-    if n_bins < 1:
-        raise ValueError(f"n_bins={n_bins}; expected at least 1")
-    positions = sheet.positions_mm[torch.from_numpy(units)]
-    between, values = [], []
-    for start in range(0, len(units), _ROWS_AT_ONCE):
-        rows = slice(start, min(start + _ROWS_AT_ONCE, len(units)))
-        gap = distances(positions[rows], positions, period_mm=sheet.period_mm).numpy()
-        later = np.arange(len(units)) > np.arange(rows.start, rows.stop)[:, None]
-        near = later if max_distance_mm is None else later & (gap <= max_distance_mm)
-        between.append(gap[near])
-        values.append(pairwise(rows)[near])
-    gaps, pairs = np.concatenate(between), np.concatenate(values)
-    if not len(gaps):
-        raise ValueError(f"sheet {sheet.name!r}: no pair of units within max_distance_mm={max_distance_mm}; widen it")
-    edges = np.histogram_bin_edges(gaps, bins=n_bins)
-    n_pairs, _ = np.histogram(gaps, edges)
-    total, _ = np.histogram(gaps, edges, weights=pairs)
-    means = np.divide(total, n_pairs, out=np.full(n_bins, np.nan), where=n_pairs > 0)
-    return DistanceCurve(edges, means, n_pairs)
+class _Pairs:
+    """All pairs of some units, sorted into bins by their distance once for any number of quantities."""
+
+    def __init__(
+        self, sheet: Sheet, units: Int[np.ndarray, " units"], *, n_bins: int, max_distance_mm: float | None = None
+    ) -> None:
+        if n_bins < 1:
+            raise ValueError(f"n_bins={n_bins}; expected at least 1")
+        positions = sheet.positions_mm[torch.from_numpy(units)]
+        starts = range(0, len(units), _ROWS_AT_ONCE)
+        # a unit is paired with the units after it only
+        self.blocks = [(slice(start, start + _ROWS_AT_ONCE), slice(start, None)) for start in starts]
+        gaps = []
+        for rows, columns in self.blocks:
+            gap = distances(positions[rows], positions[columns], period_mm=sheet.period_mm).numpy()
+            counted = np.arange(gap.shape[1]) > np.arange(gap.shape[0])[:, None]
+            gaps.append(np.where(counted if max_distance_mm is None else counted & (gap <= max_distance_mm), gap, -1))
+        between = np.concatenate([gap[gap >= 0] for gap in gaps])
+        if not len(between):
+            raise ValueError(
+                f"sheet {sheet.name!r}: no pair of units within max_distance_mm={max_distance_mm}; widen it"
+            )
+        self.edges_mm = np.histogram_bin_edges(between, bins=n_bins)
+        # bin 0 holds what is not counted; the last bin its upper edge too
+        self.bins = [np.minimum(np.searchsorted(self.edges_mm, gap, side="right"), n_bins) * (gap >= 0) for gap in gaps]
+        self.bins = [bins.ravel().astype(np.min_scalar_type(n_bins)) for bins in self.bins]
+        self.n_pairs = np.sum([np.bincount(bins, minlength=n_bins + 1)[1:] for bins in self.bins], axis=0)
+
+    def correlation(self, standard: Float[np.ndarray, "stimuli units"]) -> DistanceCurve:
+        return self._curve(lambda rows, columns: standard[:, rows].T @ standard[:, columns])
+
+    def difference(self, values: Float[np.ndarray, " units"]) -> DistanceCurve:
+        return self._curve(lambda rows, columns: np.abs(values[rows, None] - values[columns]))
+
+    def _curve(self, pairwise: Callable[[slice, slice], np.ndarray]) -> DistanceCurve:
+        """Mean of a quantity in every bin; ``pairwise`` gives its values for some rows and columns of all pairs."""
+        n_bins = len(self.n_pairs)
+        total = np.zeros(n_bins)
+        for (rows, columns), bins in zip(self.blocks, self.bins, strict=True):
+            total += np.bincount(bins, weights=pairwise(rows, columns).ravel(), minlength=n_bins + 1)[1:]
+        means = np.divide(total, self.n_pairs, out=np.full(n_bins, np.nan), where=self.n_pairs > 0)
+        return DistanceCurve(self.edges_mm, means, self.n_pairs)

@@ -4,7 +4,7 @@ import numpy as np
 
 from topographic.recording.responses import Responses
 
-__all__ = ["effective_dimensionality"]
+__all__ = ["effective_dimensionality", "independent_units_dimensionality"]
 
 
 def effective_dimensionality(responses: Responses) -> float:
@@ -47,3 +47,38 @@ def effective_dimensionality(responses: Responses) -> float:
             "check the site and the stimuli"
         )
     return float(np.trace(gram) ** 2 / size)
+
+
+def independent_units_dimensionality(n_stimuli: int, n_units: int) -> float:
+    """Effective dimensionality of units that are independent and equally variable: what to compare a site with.
+
+    ``ED_0 = (p nu + 2) / (nu + p + 1)`` with ``nu = n_stimuli - 1`` and ``p = n_units``.
+
+    Parameters
+    ----------
+    n_stimuli, n_units : int
+        Size of the responses.
+
+    Returns
+    -------
+    float
+        Ratio of the expectations of numerator and denominator for normal noise: below both bounds, because
+        eigenvalues of few samples are unequal even where those of the population are not.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two stimuli or no units.
+
+    Notes
+    -----
+    A null that permutes units says nothing here: the covariance has the same eigenvalues wherever units lie.
+
+    References
+    ----------
+    Moments of a Wishart matrix, Muirhead 1982, Aspects of Multivariate Statistical Theory, ch. 3.
+    """
+    if n_stimuli < 2 or n_units < 1:
+        raise ValueError(f"n_stimuli={n_stimuli}, n_units={n_units}; expected at least 2 stimuli and 1 unit")
+    freedom = n_stimuli - 1
+    return (n_units * freedom + 2) / (freedom + n_units + 1)

@@ -1,12 +1,24 @@
 """Smoothness: two definitions in circulation, which are different numbers and are named apart."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from topographic.maps.curves import DistanceCurve
+from topographic.maps.curves import DistanceCurve, _Pairs, _sample, _standardised, _unit_length
+from topographic.maps.nulls import stream
+from topographic.maps.references import Referenced, against_nulls, compare
+from topographic.maps.unit_map import UnitMap
+from topographic.recording.responses import Responses
 
-__all__ = ["SMOOTHNESS", "correlation_range", "difference_rise"]
+__all__ = [
+    "SMOOTHNESS",
+    "ResponseSmoothness",
+    "correlation_range",
+    "difference_rise",
+    "response_smoothness",
+    "tuning_smoothness",
+]
 
 
 def correlation_range(curve: DistanceCurve) -> float:
@@ -74,6 +86,98 @@ def difference_rise(curve: DistanceCurve) -> float:
             f"the curve falls to {values.min():.3g}; expected absolute differences: use difference_by_distance"
         )
     return float((values.max() - values[0]) / values.max()) if values.max() > 0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ResponseSmoothness:
+    """How far the correlation of responses falls with distance, beside what chance makes of it.
+
+    Parameters
+    ----------
+    smoothness : Referenced
+        `correlation_range` of the curve, of white noise on the sheet (floor) and of the same responses with
+        the units of the sheet permuted (unit null).
+    curve : DistanceCurve
+        Correlation by distance.
+    unit_curve : DistanceCurve or None
+        Mean of the curves of the permuted sheets; None without draws.
+    """
+
+    smoothness: Referenced
+    curve: DistanceCurve
+    unit_curve: DistanceCurve | None
+
+
+def response_smoothness(
+    responses: Responses, *, n_bins: int = 15, n_draws: int = 0, seed: int = 0
+) -> ResponseSmoothness:
+    """Smoothness of responses as in TopoNets, with the floor and the unit null of its curve.
+
+    Parameters
+    ----------
+    responses : Responses
+        Responses of one site.
+    n_bins, seed
+        As in `correlation_by_distance`; the seed is also that of the nulls.
+    n_draws : int
+        Draws of floor and unit null; 0 for none, otherwise at least 2.
+
+    Returns
+    -------
+    ResponseSmoothness
+        The number with its references, and the curves.
+
+    Raises
+    ------
+    ValueError
+        As `correlation_by_distance`.
+
+    Notes
+    -----
+    The highest less the lowest of some means is above 0 for any responses, the more so the fewer items there
+    are and the fewer pairs the last bins hold; floor and unit null say by how much.
+    """
+    units, standard = _standardised(responses, seed)
+    pairs = _Pairs(responses.sheet, units, n_bins=n_bins)
+    curve = pairs.correlation(standard)
+    value = correlation_range(curve)
+    if not n_draws:
+        return ResponseSmoothness(Referenced(value), curve, None)
+    generator = stream(seed, "unit", responses.site)
+    permuted = [pairs.correlation(standard[:, generator.permutation(len(units))]) for _ in range(n_draws)]
+    generator = stream(seed, "floor", responses.site)
+    noise = (generator.standard_normal(standard.shape) for _ in range(n_draws))
+    floor = [correlation_range(pairs.correlation(_unit_length(one))) for one in noise]
+    unit = compare(value, np.array([correlation_range(one) for one in permuted]))
+    mean = DistanceCurve(curve.edges_mm, np.mean([one.values for one in permuted], axis=0), curve.n_pairs)
+    return ResponseSmoothness(Referenced(value, compare(value, np.array(floor)), unit), curve, mean)
+
+
+def tuning_smoothness(unit_map: UnitMap, *, n_bins: int = 9, seed: int = 0) -> Referenced:
+    """Smoothness of a map of tuning as in TDANN, beside the nulls that the map carries.
+
+    Parameters
+    ----------
+    unit_map : UnitMap
+        Map of a tuning, for example t.
+    n_bins, seed
+        As in `difference_by_distance`.
+
+    Returns
+    -------
+    Referenced
+        `difference_rise` of the map and of its null maps.
+
+    Raises
+    ------
+    ValueError
+        As `difference_by_distance` and `difference_rise`.
+    """
+    units = _sample(np.flatnonzero(~np.isnan(unit_map.values)), unit_map.site, seed)
+    pairs = _Pairs(unit_map.sheet, units, n_bins=n_bins)
+    return against_nulls(
+        unit_map, lambda maps: np.array([difference_rise(pairs.difference(one)) for one in maps[:, units]])
+    )
 
 
 SMOOTHNESS: dict[str, Callable[[DistanceCurve], float]] = {"toponets": correlation_range, "tdann": difference_rise}

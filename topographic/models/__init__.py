@@ -4,7 +4,13 @@ from topographic.models.architectures import architecture, fresh_model
 from topographic.models.configuration_mlp import PixelMLPConfig
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.models.modeling_mlp import PixelMLPForImageClassification, register_pixel_mlp
-from topographic.models.modeling_topolm import SheetPoint, TopoLMForCausalLM, TopoLMModel, register
+from topographic.models.modeling_topolm import (
+    SheetPoint,
+    TopoLMForCausalLM,
+    TopoLMForSequenceClassification,
+    TopoLMModel,
+    register,
+)
 from topographic.models.presets import PRESETS, preset
 from topographic.models.vision import VISION_PRESETS, fresh_vision_model, vision_config
 
@@ -16,6 +22,7 @@ __all__ = [
     "SheetPoint",
     "TopoLMConfig",
     "TopoLMForCausalLM",
+    "TopoLMForSequenceClassification",
     "TopoLMModel",
     "architecture",
     "fresh_model",

@@ -1,4 +1,4 @@
-"""`TopoLMForCausalLM`: a GPT-2-style decoder whose branches lie on cortical sheets."""
+"""`TopoLMForCausalLM`: a GPT-2-style decoder whose branches lie on cortical sheets, and a classifier on top of it."""
 
 import math
 from collections.abc import Mapping
@@ -8,13 +8,24 @@ import torch
 from einops import rearrange
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationMixin,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    SequenceClassifierOutputWithPast,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
@@ -22,7 +33,7 @@ from transformers.utils.output_capturing import capture_outputs
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.sheets import Sheet
 
-__all__ = ["SheetPoint", "TopoLMForCausalLM", "TopoLMModel", "register"]
+__all__ = ["SheetPoint", "TopoLMForCausalLM", "TopoLMForSequenceClassification", "TopoLMModel", "register"]
 
 
 class SheetPoint(nn.Module):
@@ -518,8 +529,96 @@ class TopoLMForCausalLM(TopoLMPreTrainedModel, GenerationMixin):
         )
 
 
+class TopoLMForSequenceClassification(TopoLMPreTrainedModel):
+    """TopoLM with one linear map that reads a whole text from its last token.
+
+    ``logits = W h_last``, where ``h_last`` is the normalised last hidden state at the last token that is no pad. The
+    decoder, its sheets and their names are those of `TopoLMForCausalLM`, whose checkpoints load here with a new ``W``.
+
+    Parameters
+    ----------
+    config : TopoLMConfig
+        Shape of the decoder; ``num_labels`` outputs, of which a single one is a regression.
+
+    Notes
+    -----
+    The last token is found by the attention mask. transformers' own classifiers look for the last token that is not
+    ``pad_token_id``, and so pass over an end-of-text token that also serves as pad. Attention is causal here as
+    everywhere; the published fine-tuning gave the mask of pads in its place and so attended both ways.
+    """
+
+    def __init__(self, config: TopoLMConfig) -> None:
+        super().__init__(config)
+        self.num_labels: Any = config.num_labels
+        self.transformer = TopoLMModel(config)
+        self.score = nn.Linear(config.n_embd, self.num_labels, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Any = None,
+        *,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutputWithPast:
+        """Logits of the labels, and the loss if labels are given.
+
+        Parameters
+        ----------
+        input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache
+            As in `TopoLMModel`; without a mask every token counts.
+        labels : Tensor, shape (batch,), optional
+            Whole numbers for a cross-entropy, or scores for a squared error where ``num_labels`` is 1.
+        **kwargs
+            As in `TopoLMModel`.
+
+        Returns
+        -------
+        SequenceClassifierOutputWithPast
+            ``logits``, shape (batch, labels), ``loss``, and what was asked for.
+        """
+        outputs = self.transformer(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+        last = _last_tokens(hidden_states, attention_mask)
+        logits = self.score(hidden_states[torch.arange(len(last), device=last.device), last])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config)
+        return SequenceClassifierOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+def _last_tokens(hidden_states: Tensor, attention_mask: Any) -> Tensor:
+    """Index of the last token of every text that is no pad, wherever the pads are."""
+    n_tokens = hidden_states.shape[1]
+    places = torch.arange(n_tokens, device=hidden_states.device)
+    if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+        return (attention_mask[:, -n_tokens:].ne(0) * places).amax(-1)
+    return places[-1].expand(len(hidden_states))
+
+
 def register() -> None:
     """Teach transformers' Auto classes the model type "topolm"; calling it again changes nothing."""
     AutoConfig.register("topolm", TopoLMConfig, exist_ok=True)
     AutoModel.register(TopoLMConfig, TopoLMModel, exist_ok=True)
     AutoModelForCausalLM.register(TopoLMConfig, TopoLMForCausalLM, exist_ok=True)
+    AutoModelForSequenceClassification.register(TopoLMConfig, TopoLMForSequenceClassification, exist_ok=True)

@@ -17,6 +17,7 @@ from topographic.recording.replacements import (
 from topographic.recording.responses import Responses
 from topographic.recording.sites import FIRST_MLP_LAYERS, VISION_LAYERS, find_sites, first_mlp_layers, vision_layers
 from topographic.recording.swaps import SwapDifferences, record_swaps
+from topographic.recording.tokens import record_tokens
 
 __all__ = [
     "FIRST_MLP_LAYERS",
@@ -39,6 +40,7 @@ __all__ = [
     "record",
     "record_images",
     "record_swaps",
+    "record_tokens",
     "same_class_word",
     "single_token_words",
     "swap_words",

@@ -26,6 +26,7 @@ __all__ = [
     "evaluating",
     "model_provenance",
     "padded",
+    "per_token",
     "provenance_of",
     "sheet_of",
     "tokenize",
@@ -123,6 +124,23 @@ def caller(model: nn.Module) -> tuple[Callable[[Tensor, Tensor], Any], bool]:
     if "attention_mask" in parameters or (takes_any and "input_ids" in parameters):
         return lambda ids, shown: model(input_ids=ids.to(device), attention_mask=shown.to(device)), True
     return lambda ids, _: model(ids.to(device)), False
+
+
+def per_token(
+    site: str, heard: Tensor | None, shown: Int64[Tensor, "batch tokens"] | Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch tokens units"]:
+    """What a site said at every token, in float32; modules that see all tokens of a batch in one row are unrolled."""
+    if heard is None:
+        raise ValueError(f"site {site!r} was not called while the model read; choose another module")
+    n_texts, n_tokens = shown.shape
+    if heard.ndim == 2 and len(heard) == n_texts * n_tokens:  # the MLP of OPT
+        heard = heard.unflatten(0, (n_texts, n_tokens))
+    if heard.ndim != 3 or heard.shape[:2] != shown.shape:
+        raise ValueError(
+            f"site {site!r} gives shape {tuple(heard.shape)}; expected (batch, tokens, units) = ({n_texts}, "
+            f"{n_tokens}, units): choose a module that gives one vector per token"
+        )
+    return heard.float()
 
 
 def check_finite(

@@ -18,6 +18,7 @@ from topographic.recording.reading import (
     check_layout_names,
     evaluating,
     padded,
+    per_token,
     provenance_of,
     sheet_of,
     tokenize,
@@ -129,16 +130,10 @@ def record(
 def _pool(
     site: str, heard: Tensor | None, pooled: Bool[Tensor, "batch tokens"], pool: Callable[[Tensor, Tensor], Tensor]
 ) -> Float[Tensor, "batch units"]:
-    if heard is None:
-        raise ValueError(f"site {site!r} was not called while the model read the stimuli; choose another module")
-    if heard.ndim != 3 or heard.shape[:2] != pooled.shape:
-        raise ValueError(
-            f"site {site!r} gives shape {tuple(heard.shape)}; expected (batch, tokens, units) = "
-            f"({pooled.shape[0]}, {pooled.shape[1]}, units): choose a module that gives one vector per token"
-        )
-    mask = pooled.to(heard.device).unsqueeze(-1)
+    values = per_token(site, heard, pooled)
+    mask = pooled.to(values.device).unsqueeze(-1)
     # filled, not multiplied: a pad may be NaN
-    return pool(heard.float().masked_fill(~mask, 0.0), mask)
+    return pool(values.masked_fill(~mask, 0.0), mask)
 
 
 def _last(

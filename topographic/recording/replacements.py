@@ -18,6 +18,7 @@ __all__ = [
     "same_class_word",
     "single_token_words",
     "swap_words",
+    "word_prefix_of",
     "word_token_ids",
 ]
 
@@ -252,6 +253,27 @@ def single_token_words(tokenizer: Any, words: Iterable[str], *, word_prefix: str
     unknown = tokenizer.unk_token_id
     found = {word: word_token_ids(tokenizer, word, word_prefix) for word in dict.fromkeys(words)}
     return [word for word, ids in found.items() if len(ids) == 1 and ids[0] != unknown]
+
+
+def word_prefix_of(tokenizer: Any, words: Iterable[str]) -> str:
+    """What to put before a word so that a tokenizer reads it as inside a text.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        A tokenizer.
+    words : iterable of str
+        Words to try.
+
+    Returns
+    -------
+    str
+        A space, which a byte-level BPE needs; "" where words have fewer tokens without one, because the tokenizer
+        marks the start of words itself and makes a token of the space.
+    """
+    words = list(words)
+    with_space, without = (sum(len(word_token_ids(tokenizer, word, prefix)) for word in words) for prefix in (" ", ""))
+    return "" if without < with_space else " "
 
 
 def word_token_ids(tokenizer: Any, word: str, word_prefix: str = " ") -> list[int]:

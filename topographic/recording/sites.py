@@ -69,12 +69,12 @@ def first_mlp_layers(model: nn.Module) -> str:
     Parameters
     ----------
     model : nn.Module
-        A causal language model of transformers, or ours, wrapped or not.
+        A language model of transformers, or ours, wrapped or not.
 
     Returns
     -------
     str
-        Such as "transformer.h.*.mlp.c_fc".
+        Such as "transformer.h.*.mlp.c_fc". Of a gated MLP it is the layer that carries the values, not the gate.
 
     Raises
     ------
@@ -86,12 +86,17 @@ def first_mlp_layers(model: nn.Module) -> str:
     Deb et al., TopoNets, ICLR 2025: GPT-Neo and nanoGPT.
     """
     model_type = getattr(getattr(unwrapped(model), "config", None), "model_type", None)
-    if model_type not in FIRST_MLP_LAYERS:
+    if model_type in FIRST_MLP_LAYERS:
+        return FIRST_MLP_LAYERS[model_type]
+    names = list(modules_by_site(model))
+    found = next((pattern for pattern in _MLP_NAMES if any(fnmatchcase(name, pattern) for name in names)), None)
+    if found is None:
         raise ValueError(
             f"first MLP layers are known of {', '.join(FIRST_MLP_LAYERS)}, not of {type(unwrapped(model)).__name__} "
-            f"(model_type {model_type!r}); name its sites"
+            f"(model_type {model_type!r}), nor has it modules called {', '.join(_MLP_NAMES)}; name its sites, for "
+            "example sites='model.layers.*.mlp.up_proj'"
         )
-    return FIRST_MLP_LAYERS[model_type]
+    return found
 
 
 def vision_layers(model: nn.Module) -> list[str]:
@@ -183,7 +188,7 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
-# model_type in transformers -> names; gated MLPs (Llama and the like) have two first layers and are left out
+# model_type in transformers -> names
 FIRST_MLP_LAYERS: dict[str, str] = {
     "gpt2": "transformer.h.*.mlp.c_fc",
     "gpt_neo": "transformer.h.*.mlp.c_fc",
@@ -193,6 +198,14 @@ FIRST_MLP_LAYERS: dict[str, str] = {
     "gpt_neox": "gpt_neox.layers.*.mlp.dense_h_to_4h",
     "opt": "model.decoder.layers.*.fc1",
 }
+# of other architectures, by the names of their modules: the first that is there
+_MLP_NAMES = (
+    "*.mlp.up_proj",  # Llama, SmolLM, Mistral, Qwen, Gemma, OLMo: gated
+    "*.mlp.gate_up_proj",  # Phi-3, GLM: gate and values in one layer
+    "*.mlp.c_fc",  # StarCoder
+    "*.mlp.fc1",  # Phi
+    "*.mlp.dense_h_to_4h",  # Falcon
+)
 
 # model_type in transformers -> names, of newer and of older versions
 VISION_LAYERS: dict[str, tuple[str, ...]] = {

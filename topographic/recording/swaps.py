@@ -23,6 +23,7 @@ from topographic.recording.reading import (
     check_layout_names,
     evaluating,
     padded,
+    per_token,
     provenance_of,
     sheet_of,
 )
@@ -287,20 +288,14 @@ def _word_weights(batch: Sequence[_Tokenized], words: np.ndarray, n_tokens: int)
 def _word_means(
     site: str, heard: Tensor | None, shown: Tensor, weights: Float[Tensor, "batch words tokens"]
 ) -> Float[Tensor, "batch words units"]:
-    if heard is None:
-        raise ValueError(f"site {site!r} was not called while the model read the words; choose another module")
-    if heard.ndim != 3 or heard.shape[:2] != shown.shape:
-        raise ValueError(
-            f"site {site!r} gives shape {tuple(heard.shape)}; expected (batch, tokens, units) = ({shown.shape[0]}, "
-            f"{shown.shape[1]}, units): choose a module that gives one vector per token"
-        )
+    tokens = per_token(site, heard, shown)
     # filled, not multiplied: a pad may be NaN
-    activations = heard.float().masked_fill((shown == 0).to(heard.device).unsqueeze(-1), 0.0)
+    activations = tokens.masked_fill((shown == 0).to(tokens.device).unsqueeze(-1), 0.0)
     if not activations.isfinite().all():
         raise ValueError(
             f"site {site!r} gives NaN or infinity for swapped words; check the model's weights, or load it in float32"
         )
-    return weights.to(heard.device) @ activations
+    return weights.to(tokens.device) @ activations
 
 
 def _checked_lags(lags: Sequence[int]) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
 NULL_COLOURS = {"floor": "#9a9a9a", "unit_null": "#56b4e9", "label_null": "#e69f00"}
 NULL_NAMES = {"floor": "kernel floor", "unit_null": "unit null", "label_null": "label null"}
 INK, FAINT, MISSING = "#222222", "#d9d9d9", "#c9c9c9"
-COLOUR_MAP = "RdBu_r"
+COLOUR_MAP, UNSIGNED_COLOUR_MAP = "RdBu_r", "OrRd"
 
 
 def _matplotlib(module: str = "") -> Any:
@@ -94,7 +94,9 @@ def symmetric_limit(unit_maps: Sequence[UnitMap], percentile: float = 99.5) -> f
     return limit if limit > 0 else 1.0
 
 
-def draw_map(unit_map: UnitMap, ax: "Axes | None" = None, *, limit: float | None = None) -> "Axes":
+def draw_map(
+    unit_map: UnitMap, ax: "Axes | None" = None, *, limit: float | None = None, is_signed: bool = True
+) -> "Axes":
     """Draw one map as a picture of its sheet, zero in white.
 
     Row and column of the picture are those of the sheet (`topographic.sheets.to_grid`): the unit with
@@ -108,6 +110,8 @@ def draw_map(unit_map: UnitMap, ax: "Axes | None" = None, *, limit: float | None
         Where to draw; a new figure by default.
     limit : float, optional
         Value of the darkest red; its negative is the darkest blue. `symmetric_limit` of this map by default.
+    is_signed : bool
+        Whether values may lie on both sides of zero; if not, there is no blue.
 
     Returns
     -------
@@ -127,8 +131,8 @@ def draw_map(unit_map: UnitMap, ax: "Axes | None" = None, *, limit: float | None
         )
     ax = ax if ax is not None else _new_axes(2.4, 2.4)
     limit = symmetric_limit([unit_map]) if limit is None else limit
-    colour_map = _matplotlib().colormaps[COLOUR_MAP].with_extremes(bad=MISSING)
-    scale = {"cmap": colour_map, "vmin": -limit, "vmax": limit}
+    colours = _matplotlib().colormaps[COLOUR_MAP if is_signed else UNSIGNED_COLOUR_MAP]
+    scale = {"cmap": colours.with_extremes(bad=MISSING), "vmin": -limit if is_signed else 0.0, "vmax": limit}
     if grid_shape(unit_map.sheet) is not None:
         picture = np.ma.masked_invalid(to_grid(unit_map.sheet, unit_map.values))
         ax.imshow(picture, **scale, interpolation="nearest", aspect="equal", origin="upper")
@@ -142,7 +146,9 @@ def draw_map(unit_map: UnitMap, ax: "Axes | None" = None, *, limit: float | None
     return ax
 
 
-def draw_maps(unit_maps: Mapping[str, UnitMap], *, limit: float, colour_label: str = "t") -> "Figure":
+def draw_maps(
+    unit_maps: Mapping[str, UnitMap], *, limit: float, colour_label: str = "t", is_signed: bool = True
+) -> "Figure":
     """Draw the maps of one model sheet by sheet, layers downwards, with a colour bar.
 
     Parameters
@@ -153,6 +159,8 @@ def draw_maps(unit_maps: Mapping[str, UnitMap], *, limit: float, colour_label: s
         Shared limit of the colour scale, the same for every model that is compared.
     colour_label : str
         What the colours mean, with their unit.
+    is_signed : bool
+        As in `draw_map`.
 
     Returns
     -------
@@ -160,9 +168,12 @@ def draw_maps(unit_maps: Mapping[str, UnitMap], *, limit: float, colour_label: s
         One picture per site.
     """
     row_names, column_names, places = arrange_sites(list(unit_maps))
+    in_rows = len(column_names) == 1 and len(unit_maps) > 4  # one kind of module: a strip of all layers is too long
+    titles = dict(zip(unit_maps, row_names if in_rows else unit_maps, strict=False))
+    places = {site: divmod(index, 6) for index, site in enumerate(unit_maps)} if in_rows else places
     rows = 1 + max(row for row, _ in places.values())
     columns = 1 + max(column for _, column in places.values())
-    side = 1.5 if rows > 6 else 4.2 / max(columns, 2)
+    side = 1.5 if rows > 6 or in_rows else 4.2 / max(columns, 2)
     width, height = side * max(columns, 2) + 0.5, side * 1.02 * rows + 1.0
     figure = _matplotlib("figure").Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -172,17 +183,20 @@ def draw_maps(unit_maps: Mapping[str, UnitMap], *, limit: float, colour_label: s
         row, column = places[site]
         panel = panels[row, column]
         panel.set_axis_on()
-        draw_map(unit_map, panel, limit=limit)
-        if not row_names:
-            panel.set_title(site, fontsize=7, color=INK)
+        draw_map(unit_map, panel, limit=limit, is_signed=is_signed)
+        if not row_names or in_rows:
+            panel.set_title(titles[site], fontsize=9 if in_rows else 7, color=INK)
         elif row == 0:
             panel.set_title(column_names[column], fontsize=10, color=INK)
-        if row_names and column == min(place[1] for place in places.values() if place[0] == row):
+        if row_names and not in_rows and column == min(place[1] for place in places.values() if place[0] == row):
             panel.set_ylabel(row_names[row], fontsize=9.5, color=INK)
+    if in_rows:
+        figure.suptitle(column_names[0], fontsize=10, color=INK)
     shown = panels[next(iter(places.values()))]
     drawn = (shown.images or shown.collections)[0]
+    beyond = "both" if is_signed else "max"
     bar = figure.colorbar(
-        drawn, ax=panels, location="bottom", shrink=0.75, aspect=28, pad=0.02, extend="both", label=colour_label
+        drawn, ax=panels, location="bottom", shrink=0.75, aspect=28, pad=0.02, extend=beyond, label=colour_label
     )
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=9, colors=INK)

@@ -366,6 +366,8 @@ def cell_text(column: str, cell: Any) -> str:
         if column.endswith("(mm)"):
             return f"{cell:g}"
         size = abs(cell)
+        if size >= 1e6:
+            return f"{cell:.2e}"
         return number(cell, 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.1 else 4)
     return str(cell)
 

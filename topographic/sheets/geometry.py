@@ -14,6 +14,7 @@ __all__ = [
     "adjacency",
     "adjacent_pairs",
     "distances",
+    "grid_cells",
     "grid_shape",
     "lattice_coordinates",
     "spacing_mm",
@@ -139,6 +140,39 @@ def grid_shape(sheet: Sheet) -> tuple[int, int] | None:
     """
     cells = lattice_coordinates(sheet)
     return None if cells is None else (int(cells[:, 0].max()) + 1, int(cells[:, 1].max()) + 1)
+
+
+def grid_cells(sheet: Sheet) -> tuple[tuple[int, int], Int64[Tensor, " units"]]:
+    """Rows and columns of a sheet's lattice, and the cell of every unit, counted along the rows.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        Sheet whose units lie on a lattice, one in a place.
+
+    Returns
+    -------
+    shape : (int, int)
+        Rows and columns.
+    cells : Tensor of int64, shape (units,)
+        ``row * columns + column`` of each unit.
+
+    Raises
+    ------
+    ValueError
+        If the units do not lie on a lattice, or two share a place.
+    """
+    coordinates, shape = lattice_coordinates(sheet), grid_shape(sheet)
+    if coordinates is None or shape is None:
+        raise ValueError(f"sheet {sheet.name!r} is not a lattice, so its units have no rows and columns; use `grid`")
+    cells = coordinates[:, 0] * shape[1] + coordinates[:, 1]
+    n_places = len(torch.unique(cells))
+    if n_places < sheet.n_units:
+        raise ValueError(
+            f"sheet {sheet.name!r} has {sheet.n_units} units in {n_places} places; expected one unit in a place: "
+            "choose a layout that is one to one"
+        )
+    return shape, cells
 
 
 def to_grid(sheet: Sheet, values: Shaped[np.ndarray, "*batch units"]) -> Float[np.ndarray, "*batch rows columns"]:

@@ -124,7 +124,8 @@ def phase_scrambled(pixels: Pixels, seed: int = 0) -> Float[np.ndarray, "images 
     ndarray of float64, shape (images, height, width, channels)
         Scrambled images of the same mean and sd, not rounded and not clipped.
     """
-    noise = np.random.default_rng(seed).standard_normal((*pixels.shape[:3], 1))
+    draw = np.random.default_rng(seed)
+    noise = draw.standard_normal((*pixels.shape[:3], 1))
     spectrum, phases = np.fft.fft2(pixels, axes=(1, 2)), np.exp(1j * np.angle(np.fft.fft2(noise, axes=(1, 2))))
     # the phase of the mean is 0 or pi and must not turn the picture into its negative
     phases[:, 0, 0] = 1

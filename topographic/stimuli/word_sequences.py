@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
-__all__ = ["PROPER_NAME_TAGS", "sentence_blocks", "word_runs"]
+__all__ = ["PROPER_NAME_TAGS", "bare_sentences", "sentence_blocks", "word_runs"]
 
 # proper names in the tags of the Brown corpus and of the Penn Treebank
 PROPER_NAME_TAGS = frozenset({"NP", "NP-TL", "NP$", "NNP", "NNPS"})
@@ -61,6 +61,30 @@ def word_runs(
     return runs
 
 
+def bare_sentences(sentences: Iterable[str], *, allowed: Collection[str] | None = None) -> list[tuple[str, ...]]:
+    """Words of every sentence that consists of words alone.
+
+    Parameters
+    ----------
+    sentences : iterable of str
+        Sentences; they are put in lower case, hyphens become spaces, other punctuation goes.
+    allowed : collection of str, optional
+        Words that may occur, for example those of a single token (`single_token_words`); all by default.
+
+    Returns
+    -------
+    list of tuple of str
+        Different sentences in their order; those with a number or a word that is not allowed are left out.
+    """
+    fit = []
+    for sentence in sentences:
+        words = tuple(re.sub(r"[^\w\s]|_", "", re.sub(r"[-\u2010-\u2015]", " ", sentence.lower())).split())
+        is_known = allowed is None or all(word in allowed for word in words)
+        if words and is_known and all(word.isalpha() for word in words):
+            fit.append(words)
+    return list(dict.fromkeys(fit))
+
+
 def sentence_blocks(
     sentences: Iterable[str],
     *,
@@ -75,7 +99,7 @@ def sentence_blocks(
     Parameters
     ----------
     sentences : iterable of str
-        Sentences; they are put in lower case, hyphens become spaces, other punctuation goes.
+        Sentences, as `bare_sentences` takes them.
     n_words : int
         Only sentences of this many words are used, so that all boundaries lie at its multiples.
     n_sentences : int
@@ -101,13 +125,7 @@ def sentence_blocks(
     ----------
     Skrill & Norman-Haignere 2023, NeurIPS 36, on structure yoking.
     """
-    fit = []
-    for sentence in sentences:
-        words = tuple(re.sub(r"[^\w\s]|_", "", re.sub(r"[-\u2010-\u2015]", " ", sentence.lower())).split())
-        is_known = allowed is None or all(word in allowed for word in words)
-        if len(words) == n_words and is_known and all(word.isalpha() for word in words):
-            fit.append(words)
-    fit = list(dict.fromkeys(fit))
+    fit = [words for words in bare_sentences(sentences, allowed=allowed) if len(words) == n_words]
     if len(fit) < n_sentences:
         raise ValueError(
             f"{len(fit)} different sentences have {n_words} words, all of them alphabetic and allowed; expected at "

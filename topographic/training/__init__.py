@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from topographic.training.classifiers import load_classifier
     from topographic.training.config import (
         DataConfig,
         ImageConfig,
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
         TrainingConfig,
     )
     from topographic.training.data import PackedTokens, Tokens, prepare_tokens
+    from topographic.training.finetuning import LabelledSplits, fine_tune, open_task, whole_epochs
+    from topographic.training.glue import TASKS, Task
     from topographic.training.images import LabelledImages, open_images, train_on_images
+    from topographic.training.labelled import LabelledDataConfig, LabelledItems, read_labelled
     from topographic.training.material import Material
     from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term, check_finite
     from topographic.training.run import train, train_on
+    from topographic.training.scores import METRICS, Score, score
     from topographic.training.terms import configured_objective, smoothness_term, spatial_term
     from topographic.training.tokenizer import load_tokenizer, train_tokenizer
     from topographic.training.trainer import TopographicTrainer
@@ -33,18 +38,25 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "METRICS",
     "SCHEDULES",
+    "TASKS",
     "DataConfig",
     "Draw",
     "ImageConfig",
+    "LabelledDataConfig",
     "LabelledImages",
+    "LabelledItems",
+    "LabelledSplits",
     "Material",
     "Objective",
     "PackedTokens",
     "RunConfig",
+    "Score",
     "SmoothnessConfig",
     "SpatialConfig",
     "SpatialCorrelation",
+    "Task",
     "Term",
     "Tokens",
     "TopographicTrainer",
@@ -54,25 +66,36 @@ __all__ = [
     "check_finite",
     "configured_objective",
     "cosine_schedule",
+    "fine_tune",
     "linear_schedule",
+    "load_classifier",
     "load_tokenizer",
     "open_images",
+    "open_task",
     "prepare_tokens",
+    "read_labelled",
+    "score",
     "smoothness_term",
     "spatial_term",
     "train",
     "train_on",
     "train_on_images",
     "train_tokenizer",
+    "whole_epochs",
 ]
 
 _FILES = {
+    "classifiers": ("load_classifier",),
     "config": ("DataConfig", "ImageConfig", "RunConfig", "SmoothnessConfig", "SpatialConfig", "TrainingConfig"),
     "data": ("PackedTokens", "Tokens", "prepare_tokens"),
     "images": ("LabelledImages", "open_images", "train_on_images"),
     "objective": ("Draw", "Objective", "SpatialCorrelation", "Term", "check_finite"),
+    "finetuning": ("LabelledSplits", "fine_tune", "open_task", "whole_epochs"),
+    "glue": ("TASKS", "Task"),
+    "labelled": ("LabelledDataConfig", "LabelledItems", "read_labelled"),
     "material": ("Material",),
     "run": ("train", "train_on"),
+    "scores": ("METRICS", "Score", "score"),
     "terms": ("configured_objective", "smoothness_term", "spatial_term"),
     "tokenizer": ("load_tokenizer", "train_tokenizer"),
     "trainer": ("TopographicTrainer",),

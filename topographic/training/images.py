@@ -237,7 +237,8 @@ class Augmentation:
     def _of_epoch(self) -> np.ndarray:
         """Three numbers from 0 to 1 for each image: rows, columns, mirror."""
         if self._drawn_for != self.epoch:
-            self._draws = np.random.default_rng([self.seed, self.epoch]).random((self.n_images, 3))
+            draw = np.random.default_rng([self.seed, self.epoch])
+            self._draws = draw.random((self.n_images, 3))
             self._drawn_for = self.epoch
         return self._draws
 

@@ -1,0 +1,118 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from topographic.cli.bench import Choices
+from topographic.cli.sheet_parts import dimensionality, layer_weights, smooth_responses, smooth_weights
+from topographic.losses import laplacian_pyramid_loss, random_weights_loss
+from topographic.maps import correlation_by_distance, correlation_range, difference_by_distance, difference_rise, t_map
+from topographic.recording import record_tokens
+from topographic.sheets import grid, permuted_grid
+from topographic.stimuli import StimulusSet
+
+CHOICES = Choices(n_draws=39)
+LAYERS = ["layer 0 mlp.c_fc", "layer 1 mlp.c_fc"]
+
+
+def by_sheet(table, **wanted):
+    return {row["sheet"]: row for row in table.rows if all(row[key] == value for key, value in wanted.items())}
+
+
+def test_smooth_weights_are_told_from_random_ones(net_bench):
+    found = smooth_weights(net_bench, CHOICES)
+    means, layers = found.tables
+    rows = by_sheet(layers)
+    assert list(rows) == LAYERS
+    for layer, row in enumerate(rows.values()):
+        weight = net_bench.model.transformer.h[layer].mlp.c_fc.weight.detach()
+        assert row["loss"] == pytest.approx(laplacian_pyramid_loss(weight).item(), abs=1e-6)
+        assert row["random weights"] == pytest.approx(random_weights_loss(144))
+        assert (row["units"], row["weights per unit"]) == ("12 x 12", 36)
+    random, smooth = rows.values()
+    assert random["loss"] == pytest.approx(random["random weights"], abs=0.05), "an untrained layer"
+    assert random["p (unit)"] > 0.05
+    assert smooth["loss"] < 0.1 < smooth["unit null"] - 5 * smooth["sd (unit)"]
+    assert smooth["p (unit)"] == 1 / 40
+    (mean,) = means.rows
+    assert (mean["layers"], mean["loss"]) == (2, pytest.approx((random["loss"] + smooth["loss"]) / 2))
+    assert mean["p (unit)"] == 1 / 40
+    assert found.notes == []
+
+
+def test_weights_count_where_their_units_lie(net_bench):
+    elsewhere = dataclasses.replace(net_bench, layout=permuted_grid)
+    rows = by_sheet(smooth_weights(elsewhere, CHOICES).tables[1])
+    assert rows[LAYERS[1]]["p (unit)"] > 0.02
+    assert rows[LAYERS[1]]["loss"] > 0.2
+
+
+def test_sheets_without_room_for_the_blur_are_told(net_bench):
+    lines = {site: grid(144, site, shape=(2, 72)) for site in net_bench.sites}
+    found = smooth_weights(dataclasses.replace(net_bench, layout=lines), CHOICES)
+    assert [note[:70] for note in found.notes] == [
+        f"{layer}: not measured. factor 3 is too large for the 2 rows of a 2 x 72"[:70] for layer in LAYERS
+    ]
+    assert (found.tables[0].rows, found.tables[1].rows, found.pictures) == ([], [], [])
+
+
+def test_a_site_without_weights_is_named(tiny_bench):
+    with pytest.raises(TypeError, match=r"site 'transformer.h.0.attn_sheet' is no layer with weights .* sites='transf"):
+        smooth_weights(tiny_bench, CHOICES)
+
+
+def test_weights_are_one_row_per_unit(net_bench):
+    weights = layer_weights(net_bench)
+    assert list(weights) == net_bench.sites
+    assert {tuple(one.shape) for one in weights.values()} == {(144, 36)}
+
+
+def test_both_definitions_of_smoothness_stand_apart_and_find_the_planted_layer(net_bench):
+    found = smooth_responses(net_bench, CHOICES)
+    means, ranges, rises, published = found.tables
+    heard = net_bench.recorded("localizer")
+    for (label, row), (rise_label, rise), one in zip(
+        by_sheet(ranges).items(), by_sheet(rises).items(), heard.values(), strict=True
+    ):
+        assert label == rise_label
+        assert row["smoothness"] == pytest.approx(correlation_range(correlation_by_distance(one)))
+        tuning = t_map(one, "sentences", "nonwords")
+        assert rise["smoothness"] == pytest.approx(difference_rise(difference_by_distance(tuning)))
+        assert "p (label)" not in row
+        assert {"p (floor)", "p (unit)", "p (label)"} < set(rise)
+    rough, smooth = by_sheet(ranges).values()
+    assert smooth["p (unit)"] == smooth["p (floor)"] == 1 / 40
+    assert smooth["smoothness"] > 0.5 > 0.2 > smooth["unit null"]
+    assert rough["p (unit)"] > 0.02
+    assert by_sheet(rises)[LAYERS[1]]["p (unit)"] == 1 / 40
+    assert [row["definition"] for row in means.rows] == ["range (TopoNets)", "rise (TDANN)"]
+    assert means.rows[0]["smoothness"] == pytest.approx((rough["smoothness"] + smooth["smoothness"]) / 2)
+    of_tau = {(row["model"], row["tau"]): row["smoothness"] for row in published.rows}
+    assert (of_tau["GPT-Neo-125M", 0], of_tau["GPT-Neo-125M", 50], of_tau["NanoGPT", 1]) == (0.08, 1.11, 0.85)
+    assert list(found.maps) == [f"sentences-nonwords/{site}" for site in net_bench.sites]
+    curves = found.pictures[0].figure.axes[0]
+    drawn = {line.get_label(): line.get_ydata() for line in curves.lines}
+    one = heard[net_bench.sites[1]]
+    np.testing.assert_allclose(drawn[LAYERS[1]], correlation_by_distance(one).values, atol=1e-9)
+    assert np.ptp(drawn["units permuted (mean)"]) < 0.1
+
+
+def test_dimensionality_of_items_and_of_tokens(net_bench):
+    found = dimensionality(net_bench, CHOICES)
+    means, layers, published = found.tables
+    items, tokens = (by_sheet(layers, samples=samples) for samples in ("items", "tokens"))
+    passages = net_bench.passages(net_bench.minimal_pairs())
+    shown = StimulusSet("passages", passages, ("text",) * len(passages))
+    heard = record_tokens(net_bench.model, net_bench.tokenizer, shown, net_bench.sites)
+    for recorded, rows in ((net_bench.recorded("localizer"), items), (heard, tokens)):
+        for one, row in zip(recorded.values(), rows.values(), strict=True):
+            eigenvalues = PCA().fit(one.values.astype(float)).explained_variance_
+            assert row["dimensionality"] == pytest.approx(eigenvalues.sum() ** 2 / np.square(eigenvalues).sum())
+            assert 1 <= row["dimensionality"] < row["independent units"] < row["bound"]
+    assert items[LAYERS[0]]["n samples"] == 240
+    assert tokens[LAYERS[0]]["n samples"] == sum(len(net_bench.tokenizer(passage)["input_ids"]) for passage in passages)
+    assert [row["samples"] for row in means.rows] == ["items", "tokens"]
+    assert means.rows[0]["dimensionality"] == pytest.approx(np.mean([row["dimensionality"] for row in items.values()]))
+    of_tau = {(row["model"], row["tau"]): row["dimensionality"] for row in published.rows}
+    assert (of_tau["NanoGPT", 0], of_tau["NanoGPT", 50], of_tau["GPT-Neo-125M", 5]) == (41.6, 11.0, 17.3)

@@ -1,0 +1,224 @@
+"""`topo finetune`: downstream tasks, with the spatial loss kept at a chosen scale."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from topographic.cli.glue_table import glue_table
+from topographic.report.findings import save_table
+from topographic.training.config import SmoothnessConfig, SpatialConfig, TrainingConfig
+from topographic.training.glue import task_named
+from topographic.training.labelled import LabelledDataConfig
+
+__all__ = ["ClassifierConfig", "FinetuneCommand", "FinetuneRun", "StartConfig", "finetune"]
+
+
+def _constant_rate() -> TrainingConfig:
+    """As published: constant learning rate, no warm-up, batches of 64, a patience of three rises."""
+    rates = {"learning_rate": 2e-5, "min_learning_rate": 2e-5, "warmup_steps": 0}
+    return TrainingConfig(batch_size=64, early_stopping_patience=3, keep_checkpoints=1, **rates)
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """How a causal model becomes a classifier."""
+
+    dropout: float | None = 0.1
+    """Every dropout of the model in fine-tuning; null leaves them as they were in pretraining."""
+    seed: int = 0
+    """Seed of the map from the last hidden state to the labels, and of all weights that are random."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no probability."""
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout={self.dropout}; expected a probability from 0 to below 1, or null")
+
+
+@dataclass(frozen=True)
+class FinetuneCommand:
+    """Fine-tune a model on tasks of GLUE, one run folder per task, and write one table."""
+
+    run: str
+    """A run folder, or the name or folder of any Hugging Face causal model."""
+    tasks: list[str] | str = "sst2"
+    """Tasks: sst2, or a list such as [sst2,cola]; also mrpc, stsb, qqp, mnli, qnli, rte, wnli."""
+    out: str | None = None
+    """Folder for the runs and the table; RUN/finetune by default, needed for a model that is no run."""
+    overwrite: bool = False
+    """Begin again where finished runs are. Unfinished ones are resumed in any case, finished ones taken as they are."""
+    scale: float = 1.0
+    """Share of the spatial loss that is kept: the weight alpha of the run, or of the section spatial, times this. The
+    published models were fine-tuned at 0, 0.1 and 1."""
+    epochs: int | None = 3
+    """How often every training item is seen; null: training.max_steps, eval_steps and save_steps as they are."""
+    validations_per_epoch: int = 2
+    """Validations per epoch; each is on the whole validation set."""
+    random_weights: bool = False
+    """Also train the same architecture from random weights, as a control."""
+    model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    """The classifier."""
+    data: LabelledDataConfig = field(default_factory=LabelledDataConfig)
+    """The labelled texts."""
+    spatial: SpatialConfig | None = None
+    """The spatial loss in place of the run's own; needed for a model that is no run, unless scale is 0."""
+    smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
+    """The smoothness of weights (TopoNets)."""
+    training: TrainingConfig = field(default_factory=_constant_rate)
+    """The optimisation."""
+
+    def __post_init__(self) -> None:
+        """Refuse tasks that do not exist and shares that are none."""
+        names = self.names()
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"tasks={self.tasks}; expected one or more tasks, each once, such as [sst2,cola]")
+        for name in names:
+            task_named(name)
+        if not (math.isfinite(self.scale) and self.scale >= 0):
+            raise ValueError(f"scale={self.scale}; expected a share of alpha from 0 on, such as 0, 0.1 or 1")
+        if (self.epochs is not None and self.epochs < 1) or self.validations_per_epoch < 1:
+            raise ValueError(
+                f"epochs={self.epochs}, validations_per_epoch={self.validations_per_epoch}; expected at least 1 of each"
+            )
+
+    def names(self) -> list[str]:
+        """The tasks.
+
+        Returns
+        -------
+        list of str
+            In the order they are run.
+        """
+        return [self.tasks] if isinstance(self.tasks, str) else list(self.tasks)
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """What a fine-tuned model was before."""
+
+    task: str
+    """What it is fine-tuned on."""
+    pretrained: str
+    """Folder or name of the model."""
+    weights: str
+    """Checksum of the weights at the start, the new map and the sheets included."""
+    dropout: float | None
+    """As in `ClassifierConfig`."""
+    seed: int
+    """As in `ClassifierConfig`."""
+    random_weights: bool
+    """Whether only its architecture was taken."""
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """One task's run, as its config.yaml keeps it."""
+
+    run: str
+    """Folder of the run."""
+    start: StartConfig
+    """The model at the start."""
+    data: LabelledDataConfig
+    """The labelled texts."""
+    spatial: SpatialConfig
+    """The spatial loss, its weight already scaled."""
+    smoothness: SmoothnessConfig
+    """The smoothness of weights."""
+    training: TrainingConfig
+    """The optimisation, its steps already counted."""
+
+
+def finetune(command: FinetuneCommand) -> Path | None:
+    """Fine-tune on every task, or go on where an interrupted command stopped, and write the table.
+
+    Parameters
+    ----------
+    command : FinetuneCommand
+        Model, tasks and how.
+
+    Returns
+    -------
+    Path or None
+        The table, ``glue.md``, beside ``glue.csv`` and one run folder per task; None on all processes but the first.
+
+    Raises
+    ------
+    ValueError
+        If the run holds no model, its alpha is not known, or as `fine_tune`.
+    """
+    from topographic.models import register
+
+    register()
+    run = Path(command.run)
+    is_run = (run / "model").is_dir()
+    if command.out is None and not is_run:
+        raise ValueError(f"{command.run} is no run folder (it has no model/); say where the runs go: --out FOLDER")
+    out = Path(command.out) if command.out is not None else run / "finetune"
+    source = str(run / "model") if is_run else command.run
+    spatial = _scaled(command, run)
+    kinds: dict[str, list[Any]] = {"": [], "-random": []} if command.random_weights else {"": []}
+    for name in command.names():
+        for suffix, results in kinds.items():
+            folder, is_random = out / f"{name}{suffix}", suffix != ""
+            results.append(_one_task(command, name, source, spatial=spatial, folder=folder, random_weights=is_random))
+    if None in kinds[""]:
+        return None
+    csv, markdown = save_table(out, glue_table(kinds[""], kinds.get("-random", ())))
+    print(markdown.read_text(encoding="utf-8"))
+    print(f"{markdown}, {csv.name} and one run folder per task")
+    return markdown
+
+
+def _one_task(
+    command: FinetuneCommand, name: str, source: str, *, spatial: SpatialConfig, folder: Path, random_weights: bool
+) -> dict[str, Any] | None:
+    from topographic.recording.checksum import weights_checksum
+    from topographic.training.classifiers import load_classifier
+    from topographic.training.finetuning import fine_tune, open_task, whole_epochs
+
+    splits, tokenizer = open_task(name, command.data), _tokenizer(source)
+    chosen = {**dataclasses.asdict(command.model), "random_weights": random_weights}
+    model = load_classifier(source, splits.task, tokenizer, **chosen)
+    training = command.training
+    if command.epochs is not None:
+        training = whole_epochs(training, len(splits.train), command.epochs, command.validations_per_epoch)
+    config = FinetuneRun(
+        run=str(folder),
+        start=StartConfig(name, source, weights_checksum(model), **chosen),
+        data=command.data,
+        spatial=spatial,
+        smoothness=command.smoothness,
+        training=training,
+    )
+    return fine_tune(model, tokenizer, splits, config, folder, overwrite=command.overwrite)
+
+
+def _tokenizer(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"no model with a tokenizer at {source} ({reason}); give a run, a folder or a name") from error
+
+
+def _scaled(command: FinetuneCommand, run: Path) -> SpatialConfig:
+    """The spatial loss of the section, or else of the run, its weight times the scale."""
+    spatial = command.spatial
+    if spatial is None and (run / "config.yaml").is_file() and (run / "model").is_dir():
+        written = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        section = written.get("spatial") if isinstance(written, Mapping) else None
+        spatial = SpatialConfig(**section) if isinstance(section, Mapping) else None
+    if spatial is None and command.scale == 0:
+        spatial = SpatialConfig(weight=0.0)
+    if spatial is None:
+        raise ValueError(
+            f"{command.run} is no run folder that says with which alpha it was trained; set spatial.weight (2.5 in the "
+            "TopoLM paper), or scale=0 for no spatial loss"
+        )
+    return dataclasses.replace(spatial, weight=command.scale * spatial.weight)

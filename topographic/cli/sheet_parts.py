@@ -1,0 +1,354 @@
+"""The parts of a suite that need no contrast to be read: smooth weights, smooth responses, dimensionality."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from topographic.cli.bench import Bench, Choices
+from topographic.cli.language_parts import under
+from topographic.losses import random_weights_loss, weight_sheets
+from topographic.maps import (
+    DistanceCurve,
+    Referenced,
+    ResponseSmoothness,
+    effective_dimensionality,
+    independent_units_dimensionality,
+    mean_over_sheets,
+    response_smoothness,
+    t_map,
+    tuning_smoothness,
+    weight_smoothness,
+)
+from topographic.recording import record_tokens
+from topographic.recording.sites import modules_by_site
+from topographic.report.findings import Findings, Picture, Table
+from topographic.report.layer_figures import draw_by_layer
+from topographic.report.profile_figures import draw_by_depth
+from topographic.report.site_names import site_labels
+from topographic.sheets import grid_cells
+from topographic.stimuli import StimulusSet
+
+__all__ = ["dimensionality", "layer_weights", "smooth_responses", "smooth_weights"]
+
+_CONTRAST = ("sentences", "nonwords")
+# as many samples as in the paper
+_MAX_TOKENS = 8192
+
+# Deb et al. (ICLR 2025, arXiv:2501.16396), read off the figures: tau, BLiMP, smoothness, effective dimensionality
+_PUBLISHED = {
+    "GPT-Neo-125M": [
+        (0, 0.577, 0.08, 24.4),
+        (1, 0.602, 0.55, 23.9),
+        (5, 0.576, 0.97, 17.3),
+        (10, 0.582, 1.06, 13.6),
+        (50, 0.574, 1.11, 11.1),
+    ],
+    "NanoGPT": [(0, 0.771, 0.19, 41.6), (0.5, 0.75, 0.685, 25.6), (1, 0.734, 0.85, 19.6), (50, 0.71, 1.14, 11.0)],
+}
+_PUBLISHED_NOTE = (
+    "Read off the figures of Deb et al. (ICLR 2025): other models, trained on other text; their bins and their items "
+    "are not stated."
+)
+
+
+def smooth_weights(bench: Bench, choices: Choices) -> Findings:
+    """How alike the weights of neighbouring units are: the loss that TopoNets lowers.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and its sheets.
+    choices : Choices
+        Draws and seed.
+
+    Returns
+    -------
+    Findings
+        Loss by layer beside its value for random weights and for the same units permuted.
+
+    Raises
+    ------
+    TypeError
+        If a site is no layer with weights.
+    """
+    found, rows, notes = [], [], []
+    labels = site_labels(list(bench.sheets))
+    for site, weights in layer_weights(bench).items():
+        sheet = bench.sheets[site]
+        try:
+            one = weight_smoothness(weights, sheet, n_draws=choices.n_draws, seed=choices.seed)
+        except ValueError as error:  # a sheet too small for the blur; the page has to say so
+            notes.append(f"{labels[site]}: not measured. {error}")
+            continue
+        shape, cells = grid_cells(sheet)
+        expected = random_weights_loss(len(cells), shape=shape, order=cells)
+        found.append(one)
+        row = {"sheet": labels[site], "units": _size(shape), "weights per unit": weights.shape[1]}
+        rows.append(row | _losses(one) | {"random weights": expected})
+    means = []
+    if found:
+        mean = {"layers": len(found), **_losses(mean_over_sheets(found))}
+        means.append(mean | {"random weights": float(np.mean([row["random weights"] for row in rows]))})
+    columns = {"this model": "loss", "units permuted": "unit null", "random weights": "random weights"}
+    lines = {name: [row[column] for row in rows] for name, column in columns.items()}
+    pictures = []
+    if rows:
+        axes = draw_by_depth(lines, [row["sheet"] for row in rows], y_label="pyramid loss", at_least=(0.0, 1.0))
+        note = "Below both other lines: neighbours have like weights."
+        pictures.append(Picture("depth", "Pyramid loss by depth", axes.figure, note, headline=True))
+    return Findings(
+        "Smooth weights",
+        "Pyramid loss of TopoNets at factor 3: 1 less the mean cosine between the incoming weights of a unit and those "
+        "of its blurred surroundings; 0 is smooth. Random weights: its value in closed form for independent weights "
+        "of one variance. Unit null: the same weights with the units permuted on the sheet, which keeps what units "
+        "have in common wherever they lie; p is one-sided, the share of permuted sheets that are as smooth.",
+        [
+            Table(
+                "means",
+                "Mean over layers",
+                means,
+                "TopoNets reports no values of its loss.",
+                keys=("layers",),
+                headline=("loss", "unit null", "p (unit)", "random weights"),
+            ),
+            Table("layers", "By layer", rows),
+        ],
+        pictures,
+        notes,
+    )
+
+
+def smooth_responses(bench: Bench, choices: Choices) -> Findings:
+    """How alike neighbouring units respond, by both definitions of smoothness.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and what it is shown.
+    choices : Choices
+        Draws and seed.
+
+    Returns
+    -------
+    Findings
+        Both numbers by layer with their nulls, and the curves.
+    """
+    responses = bench.recorded("localizer")
+    labels = site_labels(list(responses))
+    ranges, rises, tunings = {}, {}, {}
+    for site, one in tqdm(responses.items(), desc="smoothness", unit="site", disable=None):
+        ranges[site] = response_smoothness(one, n_draws=choices.n_draws, seed=choices.seed)
+        tunings[site] = t_map(one, *_CONTRAST, n_draws=choices.n_draws, seed=choices.seed)
+        rises[site] = tuning_smoothness(tunings[site], seed=choices.seed)
+    of_range = {site: one.smoothness for site, one in ranges.items()}
+    published = [
+        {"model": model, "tau": tau, "smoothness": value, "BLiMP": blimp}
+        for model, rows in _PUBLISHED.items()
+        for tau, blimp, value, _ in rows
+    ]
+    curves = draw_by_layer(
+        {labels[site]: _line(one.curve) for site, one in ranges.items()},
+        references=_permuted_lines(list(ranges.values())),
+        x_label="distance between two units (mm)",
+        y_label="correlation of their responses",
+    )
+    depth = {
+        "range (TopoNets)": [one.value for one in of_range.values()],
+        "range, units permuted": [_mean(one.unit_null) for one in of_range.values()],
+        "rise (TDANN)": [one.value for one in rises.values()],
+        "rise, units permuted": [_mean(one.unit_null) for one in rises.values()],
+    }
+    return Findings(
+        "Smooth responses",
+        "Two definitions of smoothness are in use; their numbers cannot be compared. Range, as in TopoNets: the curve "
+        "of the mean correlation of two units' responses against their distance, highest less lowest of 15 bins; 0 to "
+        "2. "
+        "Rise, as in TDANN: the curve of the mean absolute difference of two units' t (sentences - nonwords), how far "
+        "below its highest it starts, as a share of that, of 9 bins; 0 to 1. Both are above 0 for noise. Floor: white "
+        "noise in place of responses. Unit null: the same responses with the units permuted on the sheet. Label null: "
+        "labels of the items permuted. p is one-sided.",
+        [
+            Table(
+                "means",
+                "Means over layers",
+                _smoothness_means(of_range, rises),
+                keys=("definition",),
+                headline=("smoothness", "floor", "unit null", "p (unit)", "label null", "p (label)"),
+            ),
+            Table("range", "Range of the correlation (TopoNets)", _by_sheet(labels, of_range)),
+            Table("rise", "Rise of the difference in tuning (TDANN)", _by_sheet(labels, rises)),
+            Table("published", "Range, published language models", published, _PUBLISHED_NOTE),
+        ],
+        [
+            Picture(
+                "curves",
+                "Correlation by distance",
+                curves.figure,
+                "Dashed: the same responses, units permuted. The last bins hold few pairs of units.",
+                headline=True,
+            ),
+            Picture(
+                "depth", "Smoothness by depth", draw_by_depth(depth, list(labels.values()), y_label="smoothness").figure
+            ),
+        ],
+        maps=under("sentences-nonwords", tunings),
+    )
+
+
+def dimensionality(bench: Bench, choices: Choices) -> Findings:
+    """Over how many directions responses spread, with items and with tokens as samples.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and what it is shown.
+    choices : Choices
+        Texts per forward; seed of the sample of tokens.
+
+    Returns
+    -------
+    Findings
+        Effective dimensionality by layer and its mean, beside what independent units would have.
+    """
+    items = bench.recorded("localizer")
+    passages = bench.passages(bench.minimal_pairs())
+    tokens = record_tokens(
+        bench.model,
+        bench.tokenizer,
+        StimulusSet("passages", passages, ("text",) * len(passages)),
+        list(items),
+        bench.layout,
+        max_tokens=_MAX_TOKENS,
+        batch_size=choices.batch_size,
+        seed=choices.seed,
+    )
+    labels = site_labels(list(items))
+    rows, lines = [], {}
+    for samples, recorded in (("items", items), ("tokens", tokens)):
+        lines[f"{samples} as samples"] = []
+        for site, one in recorded.items():
+            n_samples, n_units = one.values.shape
+            value = effective_dimensionality(one)
+            lines[f"{samples} as samples"].append(value)
+            row = {"samples": samples, "sheet": labels[site], "n samples": n_samples, "units": n_units}
+            row |= {"dimensionality": value, "bound": min(n_samples - 1, n_units)}
+            rows.append(row | {"independent units": independent_units_dimensionality(n_samples, n_units)})
+    means = [
+        {
+            "samples": samples,
+            "n samples": next(row["n samples"] for row in rows if row["samples"] == samples),
+            **{
+                column: float(np.mean([row[column] for row in rows if row["samples"] == samples]))
+                for column in ("dimensionality", "independent units")
+            },
+        }
+        for samples in ("items", "tokens")
+    ]
+    published = [
+        {"model": model, "tau": tau, "dimensionality": value, "BLiMP": blimp}
+        for model, published in _PUBLISHED.items()
+        for tau, blimp, _, value in published
+    ]
+    figure = draw_by_depth(lines, list(labels.values()), y_label="effective dimensionality").figure
+    return Findings(
+        "Effective dimensionality",
+        "Participation ratio of the eigenvalues of the covariance between units: 1 where all vary together, never more "
+        "than the bound. Items: responses to the items of the localizer, each the mean over its tokens. Tokens: "
+        f"responses to the single tokens of {len(passages)} passages. Numbers of unequal samples cannot be compared. "
+        "Independent units: what noise has at this size. No permutation of units or labels changes the number.",
+        [
+            Table(
+                "means",
+                "Means over layers",
+                means,
+                keys=("samples", "n samples"),
+                headline=("dimensionality", "independent units"),
+            ),
+            Table("layers", "By layer", rows),
+            Table("published", "Published language models", published, f"8192 samples of text. {_PUBLISHED_NOTE}"),
+        ],
+        [Picture("depth", "Effective dimensionality by depth", figure)],
+    )
+
+
+def layer_weights(bench: Bench) -> dict[str, Float[Tensor, "units depth"]]:
+    """Incoming weights of the units of every sheet.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model and its sheets.
+
+    Returns
+    -------
+    dict of site to Tensor, shape (units, depth)
+        One row per unit.
+
+    Raises
+    ------
+    TypeError
+        If a site is no layer with weights.
+    """
+    modules, found = modules_by_site(bench.model), {}
+    for site in bench.sheets:
+        try:
+            found[site] = weight_sheets(modules[site])["weight"].detach()
+        except TypeError as error:
+            raise TypeError(
+                f"site {site!r} is no layer with weights on a sheet; name the first linear layers of the MLPs, for "
+                f"example sites='transformer.h.*.mlp.c_fc' ({error})"
+            ) from error
+    return found
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} x {shape[1]}"
+
+
+def _losses(one: Referenced) -> dict[str, Any]:
+    """The loss is 1 less the smoothness that was tested."""
+    null = one.unit_null
+    row: dict[str, Any] = {"loss": 1 - one.value}
+    if null is not None:
+        row |= {"unit null": 1 - null.mean, "sd (unit)": null.sd, "p (unit)": null.p}
+    return row
+
+
+def _mean(null: Any) -> float:
+    return float("nan") if null is None else null.mean
+
+
+def _references(one: Referenced) -> dict[str, Any]:
+    row: dict[str, Any] = {"smoothness": one.value}
+    for name, null in (("floor", one.floor), ("unit", one.unit_null), ("label", one.label_null)):
+        if null is not None:
+            title = name if name == "floor" else f"{name} null"
+            row |= {title: null.mean, f"sd ({name})": null.sd, f"p ({name})": null.p}
+    return row
+
+
+def _by_sheet(labels: Mapping[str, str], numbers: Mapping[str, Referenced]) -> list[dict[str, Any]]:
+    return [{"sheet": labels[site], **_references(one)} for site, one in numbers.items()]
+
+
+def _smoothness_means(ranges: Mapping[str, Referenced], rises: Mapping[str, Referenced]) -> list[dict[str, Any]]:
+    named = {"range (TopoNets)": ranges, "rise (TDANN)": rises}
+    return [
+        {"definition": name, **_references(mean_over_sheets(list(numbers.values())))} for name, numbers in named.items()
+    ]
+
+
+def _line(curve: DistanceCurve) -> tuple[np.ndarray, np.ndarray]:
+    return curve.centres_mm, curve.values
+
+
+def _permuted_lines(found: Sequence[ResponseSmoothness]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean permuted curve of all sheets that have one, where they have the same bins."""
+    curves = [one.unit_curve for one in found if one.unit_curve is not None]
+    if not curves or any(not np.array_equal(one.edges_mm, curves[0].edges_mm) for one in curves):
+        return {}
+    return {"units permuted (mean)": (curves[0].centres_mm, np.mean([one.values for one in curves], axis=0))}

@@ -1,0 +1,220 @@
+"""Curves of compression: what a model can still do with fewer and fewer weights, and whether topography helps."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from topographic.interventions.compress import Sites, _weights, downsample, prune
+from topographic.losses.weight_sheets import weight_sheets
+from topographic.maps.nulls import stream
+from topographic.maps.references import NullReference, compare
+from topographic.recording.reading import check_layout_names, sheet_of
+from topographic.recording.sites import find_sites, modules_by_site
+from topographic.sheets import Layout, Sheet, grid
+
+__all__ = ["CompressionEffect", "downsampling_curve", "matched_fractions", "pruning_curve"]
+
+Measure = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class CompressionEffect:
+    """One line of a curve: what one measure was when part of the weights had gone.
+
+    Parameters
+    ----------
+    measure : str
+        Name of the measure, for example "perplexity".
+    method : str
+        "pruning" or "downsampling".
+    fraction : float
+        Share of the sites' weights that was to go.
+    n_parameters : int
+        Parameters that are left: for pruning all of them less the zeros among the sites' weights, so that
+        curves of both methods can be compared at equal numbers.
+    value : float
+        The measure.
+    unit_null : NullReference, optional
+        The measure with the units of every sheet permuted before it is made smaller. Its z is in the direction of
+        the measure; its p is one-sided: the share of permuted sheets that come as near to the whole model,
+        ``(1 + #{|c - whole| <= |value - whole|}) / (n + 1)``.
+    """
+
+    measure: str
+    method: str
+    fraction: float
+    n_parameters: int
+    value: float
+    unit_null: NullReference | None = None
+
+
+def pruning_curve(
+    model: nn.Module,
+    sites: Sites,
+    fractions: Sequence[float],
+    measure: Measure,
+    *,
+    scope: str = "layer",
+    progress: bool = True,
+) -> list[CompressionEffect]:
+    """Measure a model with more and more of its weights pruned.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model; it is not touched.
+    sites : str or sequence of str
+        Layers to prune, as in `prune`.
+    fractions : sequence of float
+        Shares to remove, from 0 (the model as it is) to 1.
+    measure : callable
+        ``model -> {name: number}``.
+    scope : {"layer", "global"}
+        As in `prune`.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    list of CompressionEffect
+        One per fraction and measure.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `prune`.
+    """
+    rows = []
+    for fraction in tqdm(fractions, desc="pruning", disable=not progress):
+        pruned = prune(model, sites, fraction, scope=scope)
+        n_parameters = _n_parameters(pruned) - sum(int((weight == 0).sum()) for weight in _weights(pruned, sites))
+        found = {name: float(value) for name, value in measure(pruned).items()}
+        rows += [CompressionEffect(name, "pruning", float(fraction), n_parameters, one) for name, one in found.items()]
+    return rows
+
+
+def downsampling_curve(
+    model: nn.Module,
+    sites: Sites,
+    fractions: Sequence[float],
+    measure: Measure,
+    *,
+    layout: Layout | Mapping[str, Sheet] = grid,
+    keep_bias: bool = False,
+    n_draws: int = 0,
+    seed: int = 0,
+) -> list[CompressionEffect]:
+    """Measure a model with its sheets made smaller and smaller.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model; it is not touched.
+    sites : str or sequence of str
+        Linear layers, as in `downsample`.
+    fractions : sequence of float
+        Shares of the units to remove, from 0 (the model as it is) to below 1: ``keep = 1 - fraction``.
+    measure : callable
+        ``model -> {name: number}``.
+    layout, keep_bias
+        As in `downsample`.
+    n_draws : int
+        Draws of the unit null: how the same model fares when its units lie elsewhere on their sheets, which changes
+        nothing in the whole model; 0 for none, otherwise at least 2. A fraction of 0 has no null.
+    seed : int
+        Seed of the null; with the name of each site it determines the permutations, the same for all fractions.
+
+    Returns
+    -------
+    list of CompressionEffect
+        One per fraction and measure.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `downsample`.
+    """
+    sheets = _sheets(model, sites, layout)
+    whole = dict(measure(model)) if n_draws else {}
+    rows = []
+    for fraction in tqdm(fractions, desc="downsampling", disable=None):
+        keep = round(1 - fraction, 12)  # 1 - 0.51 is just below 0.49, and sides are rounded down
+        small = downsample(model, sites, keep, layout=sheets, keep_bias=keep_bias)
+        found, n_parameters = dict(measure(small)), _n_parameters(small)
+        drawn = []
+        if fraction > 0:
+            layouts = tqdm(_permuted(sheets, n_draws, seed), "units permuted", n_draws, leave=False, disable=None)
+            drawn = [dict(measure(downsample(model, sites, keep, layout=one, keep_bias=keep_bias))) for one in layouts]
+        for name, value in found.items():
+            null = _nearness(whole[name], value, [draw[name] for draw in drawn]) if drawn else None
+            rows.append(
+                CompressionEffect(name, "downsampling", float(fraction), n_parameters, float(value), unit_null=null)
+            )
+    return rows
+
+
+def matched_fractions(model: nn.Module, sites: Sites, curve: Sequence[CompressionEffect]) -> list[float]:
+    """Shares of the weights to prune that leave as many parameters as the models of a curve have.
+
+    ``f = (n_model - n_curve) / n_weights`` for every number of parameters in the curve.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The whole model.
+    sites : str or sequence of str
+        Layers to prune.
+    curve : sequence of CompressionEffect
+        A downsampling curve of the model.
+
+    Returns
+    -------
+    list of float
+        One fraction per different number of parameters, the largest number first; exact to one weight per
+        layer where all layers are of one size or the scope is "global".
+
+    Raises
+    ------
+    ValueError
+        If so many weights are not there.
+    """
+    n_weights = sum(weight.numel() for weight in _weights(model, sites))
+    removed = [_n_parameters(model) - n for n in sorted({row.n_parameters for row in curve}, reverse=True)]
+    if any(not 0 <= n <= n_weights for n in removed):
+        raise ValueError(
+            f"the curve is {max(removed)} parameters below the model, and its sites have {n_weights} weights; expected "
+            "a curve of the same model and sites"
+        )
+    return [n / n_weights for n in removed]
+
+
+def _n_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _sheets(model: nn.Module, sites: Sites, layout: Layout | Mapping[str, Sheet]) -> dict[str, Sheet]:
+    modules, names = modules_by_site(model), find_sites(model, sites)
+    check_layout_names(layout, names)
+    return {site: sheet_of(layout, site, len(weight_sheets(modules[site])["weight"])) for site in names}
+
+
+def _permuted(sheets: Mapping[str, Sheet], n_draws: int, seed: int) -> Iterator[dict[str, Sheet]]:
+    """The same sheets with their units elsewhere, every site permuted by itself."""
+    generators = {site: stream(seed, "unit", site) for site in sheets}
+    for _ in range(n_draws):
+        orders = {site: torch.from_numpy(generators[site].permutation(one.n_units)) for site, one in sheets.items()}
+        yield {
+            site: dataclasses.replace(one, positions_mm=one.positions_mm[orders[site]]) for site, one in sheets.items()
+        }
+
+
+def _nearness(whole: float, value: float, draws: Sequence[float]) -> NullReference:
+    """Draws of a measure, and how seldom they are as near to the whole model as the value is."""
+    values = np.array(draws, dtype=np.float64)
+    nearer = compare(-abs(value - whole), -np.abs(values - whole))
+    return dataclasses.replace(compare(value, values), p=nearer.p)

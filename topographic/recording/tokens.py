@@ -1,0 +1,145 @@
+"""`record_tokens`: what the units of some sites do at every token, each token an item of its own."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from topographic.recording.hooks import tap
+from topographic.recording.reading import (
+    Text,
+    batches,
+    caller,
+    check_finite,
+    check_fit,
+    check_layout_names,
+    evaluating,
+    padded,
+    per_token,
+    provenance_of,
+    sheet_of,
+    tokenize,
+)
+from topographic.recording.responses import Responses
+from topographic.recording.sites import find_sites
+from topographic.sheets import Layout, Sheet, grid
+from topographic.stimuli.stimulus_set import StimulusSet
+
+__all__ = ["record_tokens"]
+
+
+def record_tokens(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    stimuli: StimulusSet,
+    sites: str | Sequence[str],
+    layout: Layout | Mapping[str, Sheet] = grid,
+    *,
+    max_tokens: int = 8192,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> dict[str, Responses]:
+    """Responses of every site's units to every token of every item, nothing pooled.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any torch or Hugging Face model that takes token ids.
+    tokenizer : PreTrainedTokenizerBase
+        The tokenizer of that model; it puts a beginning-of-sequence token before an item where it has one.
+    stimuli : StimulusSet
+        What to show.
+    sites, layout
+        As in `record`.
+    max_tokens : int
+        If there are more tokens than this, keep a random sample of them.
+    batch_size : int
+        Items per forward pass. The responses do not depend on it.
+    seed : int
+        Seed of the sample.
+
+    Returns
+    -------
+    dict of str to Responses
+        For each site values of shape (tokens, units), in the order of the text. Their stimuli are the tokens,
+        with the conditions, runs and labels of their items and two more labels: ``item``, the index of the item,
+        and ``place``, that of the token among the item's own. Special tokens are left out.
+
+    Raises
+    ------
+    ValueError
+        If ``max_tokens`` is below 2, or as `record`.
+
+    Notes
+    -----
+    Tokens of one item are not independent of one another: they are samples for a covariance, not items whose labels
+    a null may permute.
+    """
+    if max_tokens < 2:
+        raise ValueError(f"max_tokens={max_tokens}; expected at least 2")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected at least 1")
+    names = find_sites(model, sites)
+    check_layout_names(layout, names)
+    texts = tokenize(tokenizer, stimuli, None)
+    check_fit(model, tokenizer, stimuli, texts)
+    call, takes_mask = caller(model)
+    pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0  # any id does: pads are masked
+
+    kept, row_of_token = _kept(texts, max_tokens, seed)
+    sheets: dict[str, Sheet] = {}
+    values: dict[str, np.ndarray] = {}
+    with evaluating(model), torch.no_grad(), tqdm(total=len(texts), desc="record tokens", disable=None) as bar:
+        for indices in batches(texts, batch_size, may_pad=takes_mask):
+            ids, shown, own = padded([texts[index] for index in indices], pad_id)
+            rows = np.concatenate([row_of_token[index] for index in indices])
+            with tap(model, names) as heard:
+                call(ids, shown)
+            for site in names:
+                tokens = per_token(site, heard.get(site), own)
+                is_own = own.to(tokens.device).unsqueeze(-1)
+                check_finite(site, tokens.masked_fill(~is_own, 0.0).flatten(1), stimuli, indices)
+                if site not in sheets:
+                    sheets[site] = sheet_of(layout, site, tokens.shape[-1])
+                    values[site] = np.empty((len(kept), tokens.shape[-1]), np.float32)
+                values[site][rows[rows >= 0]] = tokens[is_own.squeeze(-1)].cpu().numpy()[rows >= 0]
+            bar.update(len(indices))
+
+    shown_tokens = _as_stimuli(tokenizer, stimuli, texts, kept)
+    provenance = provenance_of(model, tokenizer, "none", bos=texts[0].has_bos)
+    return {site: Responses(site, values[site], sheets[site], shown_tokens, provenance=provenance) for site in names}
+
+
+def _kept(texts: Sequence[Text], max_tokens: int, seed: int) -> tuple[list[tuple[int, int]], list[np.ndarray]]:
+    """Item and place of the tokens that are kept; and for every own token of an item its row among these, or -1."""
+    lengths = [sum(text.is_own) for text in texts]
+    n_tokens = sum(lengths)
+    chosen = np.arange(n_tokens)
+    if n_tokens > max_tokens:
+        generator = np.random.default_rng(seed)
+        chosen = np.sort(generator.choice(n_tokens, max_tokens, replace=False))
+    rows = np.full(n_tokens, -1)
+    rows[chosen] = np.arange(len(chosen))
+    places = [(item, place) for item, length in enumerate(lengths) for place in range(length)]
+    return [places[index] for index in chosen], np.split(rows, np.cumsum(lengths)[:-1])
+
+
+def _as_stimuli(
+    tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, texts: Sequence[Text], kept: Sequence[tuple[int, int]]
+) -> StimulusSet:
+    own = [[index for index, own in zip(text.ids, text.is_own, strict=True) if own] for text in texts]
+    words = tokenizer.convert_ids_to_tokens([own[item][place] for item, place in kept])
+    items = [item for item, _ in kept]
+    labels = {key: tuple(column[item] for item in items) for key, column in stimuli.labels.items()}
+    return StimulusSet(
+        name=f"tokens of {stimuli.name}",
+        items=tuple(word if word.strip() else repr(word) for word in words),
+        conditions=tuple(stimuli.conditions[item] for item in items),
+        runs=tuple(stimuli.runs[item] for item in items),
+        labels={**labels, "item": tuple(map(str, items)), "place": tuple(str(place) for _, place in kept)},
+        source=stimuli.source,
+        licence=stimuli.licence,
+    )
