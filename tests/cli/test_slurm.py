@@ -100,7 +100,11 @@ def test_a_second_call_waits_for_the_jobs_of_the_first(cluster, tmp_path, capsys
     assert run_on_slurm([slow], SlurmConfig(), folder=tmp_path / "submitit", every_s=0.2) == {}
     assert "0 jobs submitted, 1 found" in capsys.readouterr().err
     assert (tmp_path / "a" / "log.txt").read_text() == "once\n"
-    # and a job that is over is submitted anew
+    # and a job that is over is submitted anew; its result is there a moment before its process is gone
+    process = Path("/proc") / (cluster / "100.pid").read_text() / "stat"
+    while process.exists() and process.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        time.sleep(0.1)
+    submitit.SlurmJob.watcher.clear()  # in use every call is a process of its own
     (tmp_path / "a" / "job.json").write_text(json.dumps({"job_id": "100"}))
     assert (
         run_on_slurm([work(tmp_path, "a", "print('twice')")], SlurmConfig(), folder=tmp_path / "s", every_s=0.2) == {}

@@ -3,6 +3,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -177,15 +178,18 @@ def test_an_interruption_ends_the_client(tmp_path, programs):
     def interrupt():
         while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
             time.sleep(0.01)
-        import signal
-
         signal.pthread_kill(main, signal.SIGINT)
 
+    # tests that a shell runs in the background were told to ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        fetch_package(of("npm"), instead=INSTEAD, progress=False)
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fetch_package(of("npm"), instead=INSTEAD, progress=False)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 

@@ -169,9 +169,15 @@ def test_a_finished_run_is_refused_unless_it_is_overwritten(start, tmp_path):
             start(resume=resume)
     before = (folder / "metrics.jsonl").read_text()
     (folder / "maps").mkdir()
+    for name in ("evaluation", "evaluation_toponets", "evaluation_notes"):
+        (folder / name).mkdir()
+        (folder / name / "index.html").touch()
+    for name in ("evaluation", "evaluation_toponets"):
+        (folder / name / "evaluation.json").touch()
     start(overwrite=True)
     assert (folder / "metrics.jsonl").read_text() == before
-    assert not (folder / "maps").exists()
+    left = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert left == {"checkpoints", "model", "evaluation_notes"}, "maps and evaluations were those of another model"
     assert (folder / "notes.txt").read_text() == "of the user"
 
 

@@ -26,7 +26,7 @@ COMMANDS = {
         "topographic.cli.convert",
         "ConvertCommand",
         "convert",
-        "Read a checkpoint of the authors of TopoLM or TopoNets and write it in our format.",
+        "Read a checkpoint of TopoLM's or TopoNets' authors, write it in our format.",
     ),
     "evaluate": (
         "topographic.cli.evaluate",

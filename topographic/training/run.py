@@ -25,7 +25,7 @@ from topographic.training.terms import configured_objective
 __all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_on", "training_arguments"]
 
 EXAMPLE_TOKENS = {"input_ids": torch.zeros(2, 2, dtype=torch.int64)}  # the smallest inputs of any language model
-# what a run folder holds; nothing else is ever deleted
+# what a run folder holds, besides evaluations of its model; nothing else is ever deleted
 _OURS = ("config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "maps", "report.html")
 
 
@@ -283,7 +283,7 @@ def _require_processes(config: TrainingConfig) -> None:
 def _open_run_folder(folder: Path, config: HasTrainingConfigs, *, resume: str, overwrite: bool) -> None:
     """Refuse a folder that is taken, or write the configuration into it."""
     if overwrite:
-        for name in _OURS:
+        for name in (*_OURS, *(file.parent.name for file in folder.glob("evaluation*/evaluation.json"))):
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)
             else:
