@@ -70,7 +70,7 @@ def test_a_model_without_sheets_needs_sites(tmp_path, demo_folder, capsys):
     [
         (["no_such_folder"], 1, "is no run folder"),
         (["x", "contrasts=[poetry]"], 2, r"contrasts=['poetry']; expected one or more of"),
-        (["x", "pooling=max"], 2, "pooling"),
+        (["x", "pooling=most"], 2, "pooling"),
     ],
 )
 def test_wrong_words_are_one_line(words, status, message, capsys):

@@ -63,7 +63,7 @@ def test_headline_equals_the_summary_and_has_a_column_per_run(measured):
             expected = f"z = {number(null.z, 1, signed=True)}, p {p_value(null.p, sign=True)}"
             assert rows[name][place].replace("\N{NO-BREAK SPACE}", " ") == expected
     assert {row[2] for row in rows.values()} == {"\N{EN DASH}"}
-    assert rows["last validation loss (nats per token)"][:2] == ["5.432", "\N{EN DASH}"]
+    assert rows["last validation loss (nats)"][:2] == ["5.432", "\N{EN DASH}"]
 
 
 def test_maps_without_nulls_have_dashes_in_place_of_references(measured):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from topographic.maps import MapSummary, summarize
-from topographic.recording import record
+from topographic.recording import POOLINGS, record
 from topographic.sheets import LAYOUTS, Layout, Sheet
-from topographic.stimuli import load_localizer
+from topographic.stimuli import CATEGORY_CONTRASTS, load_localizer
 
 __all__ = ["CONTRASTS", "Contrast", "MapCommand", "load_model", "load_tokenizer", "map_model", "sites_and_layout"]
 
@@ -27,6 +27,7 @@ CONTRASTS = {
     "syntax": Contrast("language", "sentences", "words"),
     "nouns_verbs": Contrast("nouns_verbs", "noun", "verb"),
 }
+DEFAULT_CONTRASTS = ("language", "nouns_verbs")
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,15 @@ class MapCommand:
     """Record a model's responses to contrasts and test their maps."""
 
     run: str
-    """A run folder, or the name, folder or .gguf file of any Hugging Face causal model."""
-    contrasts: list[str] = field(default_factory=lambda: ["language", "nouns_verbs"])
-    """Which contrasts: language (sentences - nonword strings), syntax (sentences - word lists), nouns_verbs."""
+    """A run folder, or the name, folder or .gguf file of any Hugging Face causal model; or a vision model's."""
+    contrasts: list[str] | None = None
+    """Which contrasts: language (sentences - nonword strings), syntax (sentences - word lists), nouns_verbs; by default
+    language and nouns_verbs. Of a vision model: faces, objects, characters, animals, vehicles (each against the rest),
+    faces-objects, animate-inanimate, and "scrambled faces" and so on; by default faces, animate-inanimate and these two
+    of scrambled images."""
     sites: list[str] | str | None = None
-    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries."""
+    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, or the
+    layers of a vision model that TopoNets lays on sheets."""
     layout: Literal["grid", "permuted_grid"] = "grid"
     """Layout of sites for which the model carries no sheet."""
     fwhm_mm: float = 0.0
@@ -47,8 +52,8 @@ class MapCommand:
     """Draws of each of the three nulls."""
     exchangeable: list[str] = field(default_factory=lambda: ["run"])
     """Labels are permuted only among items that agree in these: run, length, or a label column."""
-    pooling: Literal["mean", "last", "sum"] = "mean"
-    """How an item's tokens become one response."""
+    pooling: Literal["mean", "last", "sum", "max", "class"] = "mean"
+    """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
     batch_size: int = 32
     """Items per forward pass."""
     seed: int = 0
@@ -57,14 +62,21 @@ class MapCommand:
     """Keep the null maps beside the maps, so that anything else can be tested on them later."""
     tokenizer: str | None = None
     """Name or folder of a tokenizer, for a model that has none beside it."""
+    n_images: int = 80
+    """Images of each category, for a vision model."""
+    image_folders: dict[str, str] | None = None
+    """For mnist, fashion_mnist, cifar10 and orl_faces, folders of their files in place of the packages."""
     out: str | None = None
     """Folder for the maps; RUN/maps by default, needed for a model that is no run."""
 
     def __post_init__(self) -> None:
         """Refuse contrasts that do not exist."""
-        unknown = [name for name in self.contrasts if name not in CONTRASTS]
-        if unknown or not self.contrasts:
-            raise ValueError(f"contrasts={self.contrasts}; expected one or more of {sorted(CONTRASTS)}")
+        unknown = [name for name in self.contrasts or () if name not in (*CONTRASTS, *CATEGORY_CONTRASTS)]
+        if unknown or self.contrasts == []:
+            raise ValueError(
+                f"contrasts={self.contrasts}; expected one or more of {sorted(CONTRASTS)}, or of images, "
+                f"{sorted(CATEGORY_CONTRASTS)}"
+            )
 
 
 def map_model(command: MapCommand) -> list[MapSummary]:
@@ -84,10 +96,16 @@ def map_model(command: MapCommand) -> list[MapSummary]:
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the maps go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / "maps"
+    if _shows_images(command):
+        from topographic.cli.image_maps import map_images
+
+        return map_images(command, folder)
+    if command.pooling not in POOLINGS:
+        raise ValueError(f"pooling={command.pooling!r} is for images; a language model takes {', '.join(POOLINGS)}")
     model, tokenizer = load_model(command.run, command.tokenizer)
     sites, layout = sites_and_layout(model, command)
     summaries = []
-    for name in command.contrasts:
+    for name in command.contrasts or DEFAULT_CONTRASTS:
         contrast = CONTRASTS[name]
         stimuli = load_localizer(contrast.stimuli)
         responses = record(
@@ -107,6 +125,13 @@ def map_model(command: MapCommand) -> list[MapSummary]:
         print(f"{summary.contrast}: {kept}")
         summaries.append(summary)
     return summaries
+
+
+def _shows_images(command: MapCommand) -> bool:
+    """Whether it is a vision model: by its folder, or by the contrasts of one that is on the hub."""
+    from topographic.cli.image_maps import is_vision_model
+
+    return is_vision_model(command.run) or bool(command.contrasts and set(command.contrasts) & set(CATEGORY_CONTRASTS))
 
 
 def load_model(run: str | Path, tokenizer: str | None = None) -> tuple[Any, Any]:

@@ -34,7 +34,8 @@ def what_was_run(runs: Sequence[RunFolder]) -> Html:
     """
     facts = {run.name: _facts(run) for run in runs}
     names = list(dict.fromkeys(name for column in facts.values() for name in column))
-    rows = [(name, *(facts[run.name][name] or NOTHING for run in runs)) for name in names]
+    said = [name for name in names if any(facts[run.name][name] for run in runs)]
+    rows = [(name, *(facts[run.name][name] or NOTHING for run in runs)) for name in said]
     differing = settings_table(
         {run.name: _comparable(run) for run in runs}, caption="Settings in which the runs differ", differing=True
     )
@@ -54,7 +55,8 @@ def what_was_run(runs: Sequence[RunFolder]) -> Html:
 def _facts(run: RunFolder) -> dict[str, str]:
     """Names and values of one column; empty where the run does not say."""
     record, config = run.record, run.config
-    model, spatial, training = (config.get(part) or {} for part in ("model", "spatial", "training"))
+    parts = ("model", "spatial", "smoothness", "training")
+    model, spatial, smoothness, training = (config.get(part) or {} for part in parts)
     corpus = record.get("corpus") or {}
     tokens, documents = corpus.get("tokens") or {}, corpus.get("documents") or {}
     preset = model.get("pretrained") or (f"preset {model['preset']}" if model.get("preset") else "")
@@ -65,14 +67,17 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "model": name,
         "parameters": count(record.get("n_parameters")),
         "weight of the spatial loss": f"{spatial['weight']:g}" if "weight" in spatial else "",
-        "text": ", ".join(part for part in (corpus.get("text"), corpus.get("source")) if part),
-        "licence of the text": corpus.get("licence", ""),
+        "weight of the smoothness": f"{smoothness['weight']:g}" if smoothness.get("weight") else "",
+        "text": ", ".join(part for part in (corpus["text"], corpus.get("source")) if part) if "text" in corpus else "",
+        "images": f"{corpus['images']}, {corpus.get('source', '')}" if "images" in corpus else "",
+        "licence": corpus.get("licence", ""),
         "training text": f"{count(tokens['train'])} tokens in {count(documents.get('train'))} documents"
         if tokens
         else "",
         "validation text": f"{count(tokens['validation'])} tokens" if tokens.get("validation") else "",
         "optimizer steps": f"{count(seen)} of {count(planned)}{early}" if seen is not None else "",
-        "tokens seen": count(record.get("tokens_seen")),
+        "tokens seen": count(record["tokens_seen"]) if "tokens_seen" in record else "",
+        "images seen": count(record["images_seen"]) if "images_seen" in record else "",
         "training time": duration(record.get("wall_time_s")),
         "finished": _moment(record["finished"]) if "finished" in record else record.get("status", ""),
         "machine": _machine(record),

@@ -230,7 +230,7 @@ def draw_training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax:
     if any_held_out:
         ax.plot([], [], color="#666666", linewidth=1.3, label="training")
         ax.plot([], [], color="#666666", label="validation", **dots)
-    return _finish(ax, "optimizer step", "task loss (nats per token)")
+    return _finish(ax, "optimizer step", "task loss (nats)")
 
 
 def draw_spatial_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":

@@ -81,13 +81,17 @@ def lead(runs: Sequence[RunFolder]) -> Html:
     """
     sentences = []
     for run in runs:
-        weight, record = (run.config.get("spatial") or {}).get("weight"), run.record
-        if weight is None or "tokens_seen" not in record:
+        weight, tau = ((run.config.get(term) or {}).get("weight") for term in ("spatial", "smoothness"))
+        seen = next((unit for unit in ("tokens", "images") if f"{unit}_seen" in run.record), None)
+        if weight is None or seen is None:
             sentences.append(f"{run.name}: a model that was not trained here, or not yet.")
             continue
-        kind = f"with the spatial loss (weight {weight:g})" if weight else "without the spatial loss"
-        model, text = model_name(run) or "a model", (record.get("corpus") or {}).get("text", "its text")
-        sentences.append(f"{run.name}: {model} trained {kind} on {record['tokens_seen']:,} tokens of {text}.")
+        kinds = [f"with the spatial loss (weight {weight:g})"] * bool(weight)
+        kinds += [f"with smooth weights (weight {tau:g})"] * bool(tau)
+        corpus = run.record.get("corpus") or {}
+        source = corpus.get("text") or corpus.get("images") or "its text"
+        model, kind = model_name(run) or "a model", " and ".join(kinds) or "without the spatial loss"
+        sentences.append(f"{run.name}: {model} trained {kind} on {run.record[f'{seen}_seen']:,} {seen} of {source}.")
     return Html("".join(tag("p", sentence, class_="lead") for sentence in sentences))
 
 
@@ -248,7 +252,7 @@ QUESTIONS = {
     "caution": "A caution.",
 }
 TASK_TEXT = (
-    "Next-token loss in training (line) and on held-out text (dots). Lower is better; what the spatial loss costs is "
+    "Task loss in training (line) and on what was held out (dots). Lower is better; what the spatial loss costs is "
     "the gap between the dots of the runs."
 )
 SPATIAL_TEXT = (

@@ -33,7 +33,9 @@ def headline_table(summaries: Mapping[str, MapSummary], metrics: Mapping[str, Se
         (name, *(cell(summaries[run]) if run in summaries else NOTHING for run in metrics))
         for name, cell in HEADLINE.items()
     ]
-    rows.append(("last validation loss (nats per token)", *(last_value(metrics[run], "eval_loss") for run in metrics)))
+    rows.append(("last validation loss (nats)", *(last_value(metrics[run], "eval_loss") for run in metrics)))
+    if any("eval_accuracy" in line for lines in metrics.values() for line in lines):
+        rows.append(("last validation accuracy", *(last_value(metrics[run], "eval_accuracy") for run in metrics)))
     return table(["mean over sheets", *metrics], rows, style="numbers")
 
 
