@@ -9,9 +9,10 @@ from topographic.cli.cells import rehearse_cells
 from topographic.cli.demo import RECIPE
 from topographic.cli.finetune import FinetuneCommand
 from topographic.cli.sweep import SweepCommand
-from topographic.cli.train import TrainCommand, shape_of
+from topographic.cli.train import TrainCommand, build_vision_model, shape_of
 from topographic.models import register
-from topographic.recording import find_sites, first_mlp_layers
+from topographic.recording import find_sites, first_mlp_layers, vision_layers
+from topographic.training import configured_objective
 from topographic.training.glue import TASKS
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
@@ -55,6 +56,26 @@ def test_the_recipes_of_toponets_are_the_paper(name):
     assert (smoothness.factor, smoothness.blur, smoothness.reduction) == (3, "toponets", "mean")
     assert len(find_sites(model, smoothness.sites)) == 12
     assert smoothness.sites == [first_mlp_layers(model)]
+
+
+@pytest.mark.parametrize(("name", "sites", "weight"), [("mnist", 1, 3.0), ("cifar10", 6, 1.0), ("resnet18", 16, 10.0)])
+def test_the_vision_recipes_of_toponets_smooth_what_the_paper_smooths(name, sites, weight):
+    (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml"]
+    command = parse_command("train", TrainCommand, "", [str(recipe)])
+    assert (command.images.name, command.spatial.weight) == ("mnist" if name == "mnist" else "cifar10", 0)
+    channels, side = (1, 28) if name == "mnist" else (3, command.images.size or 32)
+    model = build_vision_model(
+        command.model, [str(number) for number in range(10)], image_size=side, num_channels=channels
+    )
+    found = find_sites(model, command.smoothness.sites)
+    assert found == find_sites(model, vision_layers(model))
+    assert len(found) == sites
+    assert (command.smoothness.weight, command.smoothness.factor) == (weight, 4 if name == "mnist" else 3)
+    objective = configured_objective(model, command)
+    with torch.no_grad(), objective.listen(model.eval()):
+        model(pixel_values=torch.zeros(1, channels, side, side))
+    _, parts = objective(torch.zeros(()), draw=0)
+    assert sum(key.startswith("smoothness/") for key in parts) == sites
 
 
 def test_the_paper_recipe_is_the_paper():

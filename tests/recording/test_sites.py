@@ -8,11 +8,12 @@ from transformers import (
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
+    ViTConfig,
 )
 
 from topographic.losses import weight_sheets
 from topographic.models import architecture, fresh_model, preset
-from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers, tap
+from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers, tap, vision_layers
 from topographic.recording.reading import per_token
 
 
@@ -145,3 +146,30 @@ def test_first_mlp_layers_of_nanogpt_and_of_wrapped_and_unknown_models(gpt2):
         first_mlp_layers(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"BertModel \(model_type 'bert'\), nor has it modules called \*\.mlp\."):
         first_mlp_layers(BertModel(BertConfig(**SIZES)))
+
+
+def test_vision_layers_of_newer_and_older_transformers():
+    """The second MLP layer of a ViT, whatever transformers calls it, and not the projection of its attention."""
+
+    class Named(nn.Module):
+        def __init__(self, *names):
+            super().__init__()
+            self.config = ViTConfig()
+            for name in names:
+                here = self
+                for part in name.split("."):
+                    if part not in here._modules:
+                        here.add_module(part, nn.Module())
+                    here = here._modules[part]
+
+    older = [f"vit.encoder.layer.{layer}.output.dense" for layer in (0, 9, 11)]
+    attention = [f"vit.encoder.layer.{layer}.attention.output.dense" for layer in (0, 9, 11)]
+    model = Named(*older, *attention)
+    assert find_sites(model, vision_layers(model)) == older
+    newer = ["vit.layers.0.mlp.fc2", "vit.layers.11.mlp.fc2"]
+    model = Wrapper(Named(*newer, "vit.layers.0.mlp.fc1"))
+    assert find_sites(model, vision_layers(model)) == newer
+    with pytest.raises(
+        ValueError, match=r"layers with sheets are known of resnet, .*, not of Linear .*; name its sites"
+    ):
+        vision_layers(nn.Linear(2, 2))

@@ -86,8 +86,8 @@ def lead(runs: Sequence[RunFolder]) -> Html:
         if weight is None or seen is None:
             sentences.append(f"{run.name}: a model that was not trained here, or not yet.")
             continue
-        kinds = [f"with the spatial loss (weight {weight:g})"] * bool(weight)
-        kinds += [f"with smooth weights (weight {tau:g})"] * bool(tau)
+        terms = (("with the spatial loss", weight), ("with smooth weights", tau))
+        kinds = [f"{term} (weight {value:g})" for term, value in terms if value]
         corpus = run.record.get("corpus") or {}
         source = corpus.get("text") or corpus.get("images") or "its text"
         model, kind = model_name(run) or "a model", " and ".join(kinds) or "without the spatial loss"
