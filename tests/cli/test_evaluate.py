@@ -237,7 +237,7 @@ def test_a_converted_checkpoint_of_the_authors(shared, text, tmp_path):
     made = Tokenizer(models.WordLevel(words, unk_token="<end>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<end>", eos_token="<end>").save_pretrained(tokenizer)
-    convert(ConvertCommand(str(folder / "ckpt.pt"), str(tmp_path / "model"), positions=str(folder / "positions")))
+    convert(ConvertCommand(str(folder / "ckpt.pt"), positions=str(folder / "positions"), out=str(tmp_path / "model")))
     page = run(tmp_path / "model", tmp_path / "out", tokenizer=str(tokenizer))
     assert "4 sheets of 64 units" in page.read_text()
     kept = load_findings(tmp_path / "out" / "network")
