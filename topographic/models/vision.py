@@ -60,13 +60,13 @@ def vision_config(
     TopoNets' ResNets also blur before they stride, which is a matter of the training recipe and left out here.
     """
     register_pixel_mlp()
-    fields = dict(VISION_PRESETS.get(name, {"model_type": name}))
-    config_class = _config_class(fields.pop("model_type"), name)
+    shape: dict[str, Any] = dict(VISION_PRESETS.get(name, {"model_type": name}))
+    config_class = _config_class(shape.pop("model_type"), name)
     declared: Any = config_class
     base: Any = PreTrainedConfig
     own = {field.name for field in dataclasses.fields(declared)} - {field.name for field in dataclasses.fields(base)}
     given = {"image_size": image_size, "num_channels": num_channels}
-    fields = {key: entry for key, entry in given.items() if key in own} | fields
+    fields: dict[str, Any] = {key: entry for key, entry in given.items() if key in own} | shape
     for key, entry in (changes or {}).items():
         if key not in own:
             nearest = difflib.get_close_matches(key, own, n=3, cutoff=0.0)
