@@ -13,12 +13,13 @@ from topographic.cli import main
 from topographic.cli.bench import Bench
 from topographic.cli.cell_run import CellMaps, maps_folder
 from topographic.cli.cells import Cell
+from topographic.cli.image_bench import ImageBench
 from topographic.cli.map import load_model
 from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import ModelConfig
 from topographic.maps import summarize
-from topographic.models import TopoLMForCausalLM, preset
-from topographic.recording import find_sites, first_mlp_layers
+from topographic.models import TopoLMForCausalLM, fresh_vision_model, preset, vision_config
+from topographic.recording import Preparation, find_sites, first_mlp_layers
 from topographic.recording.responses import Responses
 from topographic.sheets import grid
 from topographic.stimuli import load_localizer
@@ -114,6 +115,30 @@ def net_bench(tiny_bench) -> Bench:
         tiny_bench.model.transformer.h[1].mlp.c_fc.weight.copy_(weight / 4)
     sites = find_sites(tiny_bench.model, first_mlp_layers(tiny_bench.model))
     return dataclasses.replace(tiny_bench, sites=sites, layout=grid, _recorded={})
+
+
+@pytest.fixture
+def image_bench(image_folders) -> ImageBench:
+    """A network of one sheet of 12 x 12 units, smooth in its weights, with noise in place of every image set."""
+    config = vision_config(
+        "mnist_mlp", {"hidden_size": 144}, classes=[str(number) for number in range(10)], image_size=28, num_channels=1
+    )
+    model = fresh_vision_model(config, seed=0).eval()
+    generator = torch.Generator().manual_seed(0)
+    places = grid((12, 12)).positions_mm.float() / 12
+    waves = torch.cos(2 * places @ torch.randn(2, 784, generator=generator) + 6 * torch.rand(784, generator=generator))
+    with torch.no_grad():
+        model.fc1.weight.copy_(waves / 28)
+    return ImageBench(
+        model=model,
+        prepare=Preparation(channels=1, size=(28, 28)),
+        sites="fc1",
+        layout=grid,
+        n_images=8,
+        test_set="mnist",
+        folders=image_folders,
+        recording={"pooling": "mean", "batch_size": 16},
+    )
 
 
 @pytest.fixture(scope="session")

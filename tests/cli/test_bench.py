@@ -100,3 +100,13 @@ def test_sentences_are_those_of_the_localizer_or_of_the_text(tiny_bench, tmp_pat
         "Another one?",
         "3.5 is no end",
     )
+
+
+def test_samples_are_items_and_tokens(tiny_bench):
+    items, tokens = tiny_bench.samples(0).values()
+    assert items is tiny_bench.recorded("localizer")
+    passages = tiny_bench.passages(tiny_bench.minimal_pairs())
+    n_tokens = sum(len(tiny_bench.tokenizer(passage)["input_ids"]) for passage in passages)
+    for site, sheet in tiny_bench.sheets.items():
+        assert tokens[site].values.shape == (n_tokens, sheet.n_units)
+        assert tokens[site].sheet == sheet

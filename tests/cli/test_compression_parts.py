@@ -2,10 +2,11 @@ import dataclasses
 import math
 
 import pytest
+from torch import nn
 
 from topographic.behaviour import minimal_pairs, perplexity, token_log_probabilities
 from topographic.cli.bench import Choices
-from topographic.cli.compression_parts import compression
+from topographic.cli.compression_parts import compression, image_compression
 from topographic.interventions import downsample, prune
 
 CHOICES = Choices(removed=(0.5, 0.8), permuted_draws=5, lesion_pairs=2)
@@ -50,3 +51,49 @@ def test_a_smooth_layer_survives_where_it_lies_and_not_elsewhere(net_bench):
     whole = found.tables[0].rows[0]["loss"]
     assert loss["p"] == 1 / 20
     assert abs(loss["downsampled"] - whole) < 0.3 * abs(loss["units permuted"] - whole)
+
+
+def test_a_vision_model_is_compressed_the_same_way(image_bench):
+    found = image_compression(image_bench, CHOICES)
+    rows = {(row["method"], row["removed"]): row for row in found.tables[0].rows}
+    model = image_bench.model
+    for row, expected in (
+        (rows["whole model", 0.0], model),
+        (rows["downsampling", 0.8], downsample(model, "fc1", 0.2)),
+        (rows["pruning", 1 - 64 / 144], prune(model, "fc1", 1 - 64 / 144)),
+    ):
+        recognised = image_bench.recognised(expected)
+        assert (row["loss"], row["accuracy"]) == pytest.approx((recognised["loss"], recognised["accuracy"]))
+    loss = next(row for row in found.tables[1].rows if row["measure"] == "loss")
+    whole = rows["whole model", 0.0]["loss"]
+    assert abs(loss["downsampled"] - whole) < 0.3 * abs(loss["units permuted"] - whole), "its weights are smooth"
+    assert [table.name for table in found.tables] == ["curves", "permuted"]
+    assert found.notes == []
+
+
+def test_convolutions_are_pruned_only(image_bench):
+    class Convolutional(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.conv, self.rest, self.config = nn.Conv2d(1, 1, 3, padding=1), model, model.config
+
+        def forward(self, pixel_values):
+            return self.rest(self.conv(pixel_values))
+
+    model = Convolutional(image_bench.model)
+    found = image_compression(dataclasses.replace(image_bench, model=model, sites=["conv", "rest.fc1"]), CHOICES)
+    assert [(row["method"], row["removed"]) for row in found.tables[0].rows] == [
+        ("whole model", 0.0),
+        ("pruning", 0.5),
+        ("pruning", 0.8),
+    ]
+    assert found.notes[0].startswith("Downsampling: not measured. It takes linear layers")
+    assert [table.name for table in found.tables] == ["curves"]
+
+
+def test_without_test_images_nothing_is_measured(image_bench):
+    found = image_compression(dataclasses.replace(image_bench, test_set=None), CHOICES)
+    assert found.tables[0].rows == []
+    assert found.notes == [
+        "Compression: not measured, because no test images are named; say test_set=cifar10, for example."
+    ]

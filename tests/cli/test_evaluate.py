@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -23,7 +24,7 @@ from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
 from topographic.cli.evaluate import EvaluateCommand, evaluate
-from topographic.cli.suites import SUITES
+from topographic.cli.suites import IMAGE_SUITES, SUITES
 from topographic.maps import Selection, UnitMap
 from topographic.models import TopoLMForCausalLM
 from topographic.report.findings import load_findings
@@ -237,7 +238,7 @@ def test_a_converted_checkpoint_of_the_authors(shared, text, tmp_path):
     made = Tokenizer(models.WordLevel(words, unk_token="<end>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<end>", eos_token="<end>").save_pretrained(tokenizer)
-    convert(ConvertCommand(str(folder / "ckpt.pt"), str(tmp_path / "model"), positions=str(folder / "positions")))
+    convert(ConvertCommand(str(folder / "ckpt.pt"), positions=str(folder / "positions"), out=str(tmp_path / "model")))
     page = run(tmp_path / "model", tmp_path / "out", tokenizer=str(tokenizer))
     assert "4 sheets of 64 units" in page.read_text()
     kept = load_findings(tmp_path / "out" / "network")
@@ -272,6 +273,7 @@ def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
         (["removed=[]"], r"removed=\[\]; expected shares"),
         (["permuted_draws=1"], "expected at least 2 draws, 8 words"),
         (["window_words=7"], "window_words=7"),
+        (["n_images=1"], "n_images=1, n_test_images=2000; expected at least 2 images"),
         (["window_sequences=0"], "and 1 sequence"),
         (["colour=red"], "`topo evaluate --help` lists every key"),
     ],
@@ -413,3 +415,43 @@ def test_any_model_is_laid_out_and_other_names_are_asked_for(tiny_model, tmp_pat
     tokenizer.save_pretrained(tmp_path / "bert")
     with pytest.raises(ValueError, match=r"not of BertLMHeadModel .*; name its sites, for example sites='model"):
         evaluate(EvaluateCommand(str(tmp_path / "bert"), out=str(tmp_path / "other"), **options))
+
+
+def test_a_vision_run_is_evaluated_on_what_it_was_trained_on(image_folders, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    words = {
+        "model.preset": "vit_demo",
+        "model.config": "{hidden_size: 24, intermediate_size: 48, num_hidden_layers: 2, num_attention_heads: 2}",
+        "images.name": "cifar10",
+        "images.folder": image_folders["cifar10"],
+        "images.cache_folder": tmp_path / "cache",
+        "spatial.weight": 0,
+        "training.max_steps": 1,
+        "training.batch_size": 4,
+        "training.report_to": "none",
+        "run": run,
+    }
+    assert main(["train", *(f"{key}={value}" for key, value in words.items())]) == 0
+    folders = {name: str(folder) for name, folder in image_folders.items() if name != "cifar10"}
+    options = {"suite": "toponets", "quick": True, "fwhm_mm": [0.0], "removed": [0.5], "n_images": 6}
+    command = EvaluateCommand(str(run), image_folders=folders, **options)
+    page = evaluate(command)
+    assert page == run / "evaluation_toponets" / "index.html"
+    text = (page.parent / "evaluation.md").read_text()
+    assert re.findall(r"^## (.*)$", text, flags=re.M) == [
+        "Smooth weights",
+        "Smooth responses",
+        "Effective dimensionality",
+        "Compression",
+        "Selectivity",
+    ]
+    assert "2 sheets of 24 units, 6 images of each of five categories, 30 test images of cifar10" in text
+    assert "ResNet-18, ResNet-50 and ViT-B/32" in text
+    assert "not measured" not in text
+    record = json.loads((page.parent / "evaluation.json").read_text())
+    assert set(record["material"]) == {"categories", "test"}
+    with pytest.raises(ValueError, match=r"is a vision model and suite='topolm' for texts; use suite=toponets"):
+        evaluate(EvaluateCommand(str(run), image_folders=folders))
+    monkeypatch.setattr(room, "IMAGE_SUITES", {"toponets": {"compression": IMAGE_SUITES["toponets"]["compression"]}})
+    evaluate(dataclasses.replace(command, test_set="none"))
+    assert "no test images are named" in (page.parent / "evaluation.md").read_text()

@@ -6,7 +6,13 @@ import json
 import numpy as np
 import pytest
 import yaml
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+)
 
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
@@ -92,6 +98,22 @@ def test_a_run_keeps_the_spatial_loss_it_was_trained_with(call, demo_folder, tmp
         assert ("eval_spatial_loss" in logged) is (scale > 0)
     assert call(run, out=None)[0] == 0
     assert (run / "finetune" / "glue.md").is_file()
+
+
+def test_any_causal_model_can_be_laid_on_sheets(call, tiny_model, tmp_path):
+    """A GPT-2 with the tokenizer of the tiny model, its attention outputs on grids of 6 x 6."""
+    shape = {"n_positions": 64, "n_embd": 36, "n_layer": 2, "n_head": 4}
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    GPT2LMHeadModel(GPT2Config(**shape, vocab_size=len(tokenizer))).save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    words = ["spatial.weight=1", "spatial.radius=2", "spatial.sites=[transformer.h.*.attn]", "training.logging_steps=1"]
+    assert call(tmp_path / "gpt2", *words)[0] == 0
+    folder = tmp_path / "out" / "sst2"
+    logged = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    sheets = [name for name in logged if name.startswith("spatial/")]
+    assert sheets == ["spatial/transformer.h.0.attn", "spatial/transformer.h.1.attn"]
+    assert logged["loss"] == pytest.approx(logged["task_loss"] + sum(logged[name] for name in sheets), rel=1e-4)
+    assert type(AutoModelForSequenceClassification.from_pretrained(folder / "model")) is GPT2ForSequenceClassification
 
 
 def test_the_same_command_takes_what_is_there(call, tiny_model, tmp_path):

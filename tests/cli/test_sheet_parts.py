@@ -13,6 +13,7 @@ from topographic.sheets import grid, permuted_grid
 from topographic.stimuli import StimulusSet
 
 CHOICES = Choices(n_draws=39)
+SAMPLES = ("items, mean over their tokens", "tokens of the text")
 LAYERS = ["layer 0 mlp.c_fc", "layer 1 mlp.c_fc"]
 
 
@@ -101,7 +102,7 @@ def test_both_definitions_of_smoothness_stand_apart_and_find_the_planted_layer(n
 def test_dimensionality_of_items_and_of_tokens(net_bench):
     found = dimensionality(net_bench, CHOICES)
     means, layers, published = found.tables
-    items, tokens = (by_sheet(layers, samples=samples) for samples in ("items", "tokens"))
+    items, tokens = (by_sheet(layers, samples=samples) for samples in SAMPLES)
     passages = net_bench.passages(net_bench.minimal_pairs())
     shown = StimulusSet("passages", passages, ("text",) * len(passages))
     heard = record_tokens(net_bench.model, net_bench.tokenizer, shown, net_bench.sites)
@@ -112,7 +113,33 @@ def test_dimensionality_of_items_and_of_tokens(net_bench):
             assert 1 <= row["dimensionality"] < row["independent units"] < row["bound"]
     assert items[LAYERS[0]]["n samples"] == 240
     assert tokens[LAYERS[0]]["n samples"] == sum(len(net_bench.tokenizer(passage)["input_ids"]) for passage in passages)
-    assert [row["samples"] for row in means.rows] == ["items", "tokens"]
+    assert [row["samples"] for row in means.rows] == list(SAMPLES)
     assert means.rows[0]["dimensionality"] == pytest.approx(np.mean([row["dimensionality"] for row in items.values()]))
     of_tau = {(row["model"], row["tau"]): row["dimensionality"] for row in published.rows}
     assert (of_tau["NanoGPT", 0], of_tau["NanoGPT", 50], of_tau["GPT-Neo-125M", 5]) == (41.6, 11.0, 17.3)
+
+
+def test_a_vision_model_is_measured_the_same_way(image_bench):
+    (weights,) = smooth_weights(image_bench, CHOICES).tables[1].rows
+    assert weights["sheet"] == "fc1"
+    assert weights["loss"] == pytest.approx(
+        laplacian_pyramid_loss(image_bench.model.fc1.weight.detach()).item(), abs=1e-6
+    )
+    assert weights["p (unit)"] == 1 / 40
+    responses = smooth_responses(image_bench, CHOICES)
+    intact = image_bench.recorded("localizer")["fc1"]
+    assert len(intact.stimuli) == 40, "no scrambled image among them"
+    (row,), (rise,) = responses.tables[1].rows, responses.tables[2].rows
+    assert row["smoothness"] == pytest.approx(correlation_range(correlation_by_distance(intact)))
+    tuning = t_map(intact, ("faces",), ("objects", "characters", "animals", "vehicles"))
+    assert rise["smoothness"] == pytest.approx(difference_rise(difference_by_distance(tuning)))
+    assert "faces - other categories" in responses.text
+    assert list(responses.maps) == ["faces-other_categories/fc1"]
+    of_tau = {(row["model"], row["tau"]): row for row in responses.tables[3].rows}
+    assert of_tau["ResNet-18", 10] == {"model": "ResNet-18", "tau": 10, "smoothness": 0.82, "ImageNet top-1": 0.636}
+    dimensions = dimensionality(image_bench, CHOICES)
+    shown, test = dimensions.tables[1].rows
+    for row, one in ((shown, intact), (test, image_bench.recorded("test")["fc1"])):
+        eigenvalues = PCA().fit(one.values.astype(float)).explained_variance_
+        assert row["dimensionality"] == pytest.approx(eigenvalues.sum() ** 2 / np.square(eigenvalues).sum(), rel=1e-6)
+    assert {row["model"] for row in dimensions.tables[2].rows} == {"ResNet-18", "ResNet-50", "ViT-B/32", "TDANN"}

@@ -5,7 +5,7 @@ import pytest
 
 from topographic.cli.bench import PUBLISHED_SETS, Choices
 from topographic.cli.evaluate import EvaluateCommand
-from topographic.cli.suites import PAPERS, SITES, SUITES
+from topographic.cli.suites import IMAGE_PAPERS, IMAGE_SITES, IMAGE_SUITES, PAPERS, SITES, SUITES
 
 MATERIAL = {*PUBLISHED_SETS, "pairs", "text", "syntaxgym"}
 PARTS = [(suite, name, part) for suite, parts in SUITES.items() for name, part in parts.items()]
@@ -36,6 +36,17 @@ def test_every_choice_and_every_set_decides_some_part():
     assert {role for part in parts for role in part.material} == MATERIAL
 
 
+IMAGE_PARTS = [(suite, name, part) for suite, parts in IMAGE_SUITES.items() for name, part in parts.items()]
+
+
+def test_vision_models_have_the_same_suites_and_parts():
+    assert set(IMAGE_SUITES) == set(IMAGE_PAPERS) == set(IMAGE_SITES) <= set(SUITES)
+    for suite, name, part in IMAGE_PARTS:
+        assert name in SUITES[suite], "a report puts parts of one name side by side"
+        assert set(part.choices) <= {field.name for field in fields(Choices)}
+        assert set(part.material) <= {"categories", "test"}
+
+
 class Watched(Choices):
     """Choices that remember which of them were read."""
 
@@ -52,7 +63,18 @@ def test_what_a_part_reads_is_in_its_key(tiny_bench, net_bench, suite_file, suit
     bench = dataclasses.replace(net_bench if suite in SITES else tiny_bench, syntaxgym=str(suite_file))
     few = {"lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_words": 8, "window_sequences": 1}
     choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), removed=(0.5,), **few)
-    found = part.measure(bench, choices)
+    check(part, part.measure(bench, choices), choices)
+
+
+@pytest.mark.parametrize(
+    ("suite", "name", "part"), IMAGE_PARTS, ids=[f"{suite}-{name}" for suite, name, _ in IMAGE_PARTS]
+)
+def test_what_a_part_for_vision_models_reads_is_in_its_key(image_bench, suite, name, part):
+    choices = Watched(fwhm_mm=(0.0,), n_draws=19, removed=(0.5,), permuted_draws=2)
+    check(part, part.measure(image_bench, choices), choices)
+
+
+def check(part, found, choices):
     assert vars(choices)["read"] - {"batch_size"} == set(part.choices)
     assert found.tables
     # a report shows something of every part, and only columns that are there

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ import topographic
 from topographic.behaviour import Suite, load_suites
 from topographic.maps import Selection
 from topographic.maps.localizer import load_or_localize
-from topographic.recording import Responses, record
+from topographic.recording import Responses, record, record_tokens
 from topographic.recording.checksum import weights_checksum
 from topographic.sheets import Layout, Sheet
 from topographic.stimuli import StimulusSet, load_localizer
@@ -93,6 +93,9 @@ class Bench:
     syntaxgym: str | None = None
     recording: Mapping[str, Any] = field(default_factory=dict)
     _recorded: dict[str, dict[str, Responses]] = field(default_factory=dict, repr=False)
+    kind: ClassVar[str] = "language"
+    contrast: ClassVar[tuple[str, str]] = ("sentences", "nonwords")
+    contrast_name: ClassVar[str] = "sentences - nonwords"
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -148,6 +151,27 @@ class Bench:
                 self.model, self.tokenizer, stimuli, self.sites, self.layout, **self.recording
             )
         return self._recorded[stimuli.checksum]
+
+    def samples(self, seed: int) -> dict[str, dict[str, Responses]]:
+        """Responses to all samples that there are, by what they are.
+
+        Parameters
+        ----------
+        seed : int
+            Draws tokens where there are more than 8192, as many as TopoNets took.
+
+        Returns
+        -------
+        dict of str to dict of site to Responses
+            Items of the localizer, and single tokens of the passages.
+        """
+        passages = self.passages(self.minimal_pairs())
+        shown = StimulusSet("passages", passages, ("text",) * len(passages))
+        step = self.recording.get("batch_size", 32)
+        tokens = record_tokens(
+            self.model, self.tokenizer, shown, list(self.sheets), self.sheets, batch_size=step, seed=seed
+        )
+        return {"items, mean over their tokens": self.recorded("localizer"), "tokens of the text": tokens}
 
     def network(self, **rule: Any) -> dict[str, Selection]:
         """The language network over all items of the localizer, from the cache where it is there.

@@ -1,20 +1,21 @@
 """The compression part of a suite: what a model can still do with fewer weights, by pruning and by smaller sheets."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from topographic.cli.behaviour_parts import language_performance
 from topographic.cli.bench import Bench, Choices
+from topographic.cli.image_bench import AnyBench, ImageBench
 from topographic.interventions import CompressionEffect, downsampling_curve, matched_fractions, pruning_curve
+from topographic.recording.sites import modules_by_site
 from topographic.report.findings import Findings, Picture, Table
 from topographic.report.layer_figures import draw_compression
 
-__all__ = ["compression"]
-
-_MEASURES = {"loss": "loss (nats per token)", "accuracy": "accuracy on minimal pairs"}
+__all__ = ["compression", "image_compression"]
 
 # Deb et al. (ICLR 2025, arXiv:2501.16396), NanoGPT of 124.4 million parameters, read off the figure:
 # parameters in millions, then validation loss and BLiMP at tau 0, 0.5, 1 and 50
@@ -42,74 +43,123 @@ def compression(bench: Bench, choices: Choices) -> Findings:
     Findings
         Loss, perplexity and accuracy, their change from the whole model, and both curves.
     """
-    sites, performance = list(bench.sheets), language_performance(bench, choices)
+    performance = language_performance(bench, choices)
 
     def measure(model: nn.Module) -> dict[str, float]:
         found = performance(model)
         return {"loss": math.log(found["perplexity"]), "accuracy": found["accuracy"]}
 
-    whole = measure(bench.model)
-    small = downsampling_curve(
-        bench.model,
-        sites,
-        choices.removed,
-        measure,
-        layout=bench.sheets,
-        keep_bias=True,
-        n_draws=choices.permuted_draws,
-        seed=choices.seed,
-    )
-    # both leave biases alone, so that weights are compared with weights
-    pruned = pruning_curve(bench.model, sites, matched_fractions(bench.model, sites, small), measure)
-    n_parameters = sum(parameter.numel() for parameter in bench.model.parameters())
-    start = [CompressionEffect(name, "whole model", 0.0, n_parameters, value) for name, value in whole.items()]
-    effects = [*start, *small, *pruned]
     published = [
         {"tau": tau, "removed": removed, "parameters": f"{millions} M", "loss": losses[index], "BLiMP": blimp[index]}
         for index, tau in enumerate(_TAUS)
         for removed, (millions, losses, blimp) in _PUBLISHED.items()
     ]
+    note = (
+        "Read off the figure of Deb et al. (ICLR 2025): another model, loss on its own text; BLiMP's chance is 0.5. Of "
+        "pruning only curves are published. Only tau = 50 survives."
+    )
+    table = Table("published", "Downsampling, published NanoGPT by tau", published, note)
+    labels = {"loss": "loss (nats per token)", "accuracy": "accuracy on minimal pairs"}
+    return _compressed(bench, choices, measure, labels, [table])
+
+
+def image_compression(bench: ImageBench, choices: Choices) -> Findings:
+    """The same curves for a vision model, by its loss and accuracy on test images.
+
+    Parameters
+    ----------
+    bench : ImageBench
+        The model and its test images.
+    choices : Choices
+        Shares to remove, draws of the null and seed.
+
+    Returns
+    -------
+    Findings
+        As `compression`; only pruning where the layers are convolutions.
+    """
+    labels = {"loss": "loss (nats per image)", "accuracy": "accuracy on test images"}
+    if bench.test is None:
+        note = "Compression: not measured, because no test images are named; say test_set=cifar10, for example."
+        return Findings("Compression", _explained(bench, choices), [_curves_table([])], (), [note])
+    return _compressed(bench, choices, bench.recognised, labels, [])
+
+
+def _compressed(
+    bench: AnyBench,
+    choices: Choices,
+    measure: Callable[[nn.Module], dict[str, float]],
+    labels: dict[str, str],
+    published: list[Table],
+) -> Findings:
+    sites, modules, notes = list(bench.sheets), modules_by_site(bench.model), []
+    whole = dict(measure(bench.model))
+    small, fractions = [], list(choices.removed)
+    if all(isinstance(modules[site], (nn.Linear, Conv1D)) for site in sites):
+        small = downsampling_curve(
+            bench.model,
+            sites,
+            choices.removed,
+            measure,
+            layout=bench.sheets,
+            keep_bias=True,
+            n_draws=choices.permuted_draws,
+            seed=choices.seed,
+        )
+        # both leave biases alone, so that weights are compared with weights
+        fractions = matched_fractions(bench.model, sites, small)
+    else:
+        notes.append(
+            "Downsampling: not measured. It takes linear layers, and some of these are convolutions, whose accuracy "
+            "falls to chance in the paper."
+        )
+    pruned = pruning_curve(bench.model, sites, fractions, measure)
+    n_parameters = sum(parameter.numel() for parameter in bench.model.parameters())
+    start = [CompressionEffect(name, "whole model", 0.0, n_parameters, value) for name, value in whole.items()]
+    effects = [*start, *small, *pruned]
+    permuted = Table(
+        "permuted",
+        "Does it matter where units lie?",
+        _permuted_rows(small),
+        keys=("measure", "removed"),
+        headline=("downsampled", "units permuted", "sd", "p"),
+    )
     return Findings(
         "Compression",
-        f"Weights are taken from {len(sites)} layers. Downsampling: each sheet of units is made smaller by bilinear "
-        "interpolation of the incoming weights, and activations are interpolated back, so that the next layer sees all "
-        "units. Units permuted: the same with the units elsewhere on the sheet, which changes nothing in the whole "
-        f"model and undoes topography ({choices.permuted_draws} draws): does it matter where units lie? p: share of "
-        "draws that come as near to the whole model. Pruning: the smallest weights of each layer set to zero, as many "
-        "as leave the same number of parameters; zeros save no room unless they are stored as such.",
-        [
-            Table(
-                "curves",
-                "Loss and accuracy",
-                _rows(effects, whole),
-                "Δ: change from the whole model.",
-                keys=("method", "removed"),
-                headline=("parameters", "loss", "Δ loss", "accuracy", "Δ accuracy"),
-            ),
-            Table(
-                "permuted",
-                "Does it matter where units lie?",
-                _permuted_rows(small),
-                keys=("measure", "removed"),
-                headline=("downsampled", "units permuted", "sd", "p"),
-            ),
-            Table(
-                "published",
-                "Downsampling, published NanoGPT by tau",
-                published,
-                "Read off the figure of Deb et al. (ICLR 2025): another model, loss on its own text; BLiMP's chance is "
-                "0.5. Of pruning only curves are published. Only tau = 50 survives.",
-            ),
-        ],
+        _explained(bench, choices),
+        [_curves_table(_rows(effects, whole)), *([permuted] if small else []), *published],
         [
             Picture(
                 "curves",
                 "Against the parameters that are left",
-                draw_compression(effects, _MEASURES),
+                draw_compression(effects, labels),
                 "From the whole model on the left to the smallest on the right. Band: ± 2 sd over draws.",
                 headline=True,
             )
         ],
+        notes,
+    )
+
+
+def _explained(bench: AnyBench, choices: Choices) -> str:
+    return (
+        f"Weights are taken from {len(bench.sheets)} layers. Downsampling: each sheet of units is made smaller by "
+        "bilinear interpolation of the incoming weights, and activations are interpolated back, so that the next layer "
+        "sees all units. Units permuted: the same with the units elsewhere on the sheet, which changes nothing in the "
+        f"whole model and undoes topography ({choices.permuted_draws} draws): does it matter where units lie? p: share "
+        "of draws that come as near to the whole model. Pruning: the smallest weights of each layer set to zero, as "
+        "many as leave the same number of parameters; zeros save no room unless they are stored as such."
+    )
+
+
+def _curves_table(rows: list[dict[str, Any]]) -> Table:
+    return Table(
+        "curves",
+        "Loss and accuracy",
+        rows,
+        "Δ: change from the whole model.",
+        keys=("method", "removed"),
+        headline=("parameters", "loss", "Δ loss", "accuracy", "Δ accuracy"),
     )
 
 

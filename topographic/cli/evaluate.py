@@ -9,8 +9,10 @@ from typing import Any, Literal
 from tqdm.auto import tqdm
 
 from topographic.cli.bench import Bench, Choices
+from topographic.cli.image_bench import AnyBench, ImageBench, trained_on
+from topographic.cli.image_maps import is_vision_model, load_vision_model
 from topographic.cli.map import MapCommand, load_model, sites_and_layout
-from topographic.cli.suites import PAPERS, SITES, SUITES, Part
+from topographic.cli.suites import IMAGE_PAPERS, IMAGE_SITES, IMAGE_SUITES, PAPERS, SITES, SUITES, Part
 from topographic.report.findings import load_findings, save_findings, write_findings
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import save_json
@@ -26,10 +28,12 @@ class EvaluateCommand:
     """Measure a model as the papers do, without the faults of their scripts, beside the published numbers."""
 
     run: str
-    """A run folder, or the name, folder or .gguf file of any Hugging Face causal model."""
+    """A run folder, or the name, folder or .gguf file of any Hugging Face causal model; or the folder of a classifier
+    of images, for the suite toponets."""
     suite: Literal["topolm", "toponets"] = "topolm"
     """What to measure; topolm: language network, clusters, profiles, word classes, minimal pairs, lesions; toponets:
-    smooth weights and responses, dimensionality, pruning and downsampling, selectivity, integration windows."""
+    smooth weights and responses, dimensionality, pruning and downsampling, selectivity; integration windows of language
+    models."""
     quick: bool = False
     """Few draws, one lesion, few sequences: a look, not a result."""
     stimuli: str | None = None
@@ -70,8 +74,17 @@ class EvaluateCommand:
     """Words in the sequences in which words are swapped."""
     window_sequences: int = 20
     """Sequences in which words are swapped, if there is as much text."""
-    pooling: Literal["mean", "last", "sum"] = "mean"
-    """How an item's tokens become one response."""
+    pooling: Literal["mean", "last", "sum", "max", "class"] = "mean"
+    """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
+    n_images: int = 80
+    """Images of each category that a vision model is shown."""
+    test_set: str | None = None
+    """Images that a vision model should recognise after compression: mnist, fashion_mnist or cifar10, or "none"; those
+    it was trained on by default, if its run says so."""
+    n_test_images: int = 2000
+    """As many test images at most."""
+    image_folders: dict[str, str] | None = None
+    """For mnist, fashion_mnist, cifar10 and orl_faces, folders of their files in place of the packages."""
     batch_size: int = 32
     """Items per forward pass."""
     seed: int = 0
@@ -111,6 +124,11 @@ class EvaluateCommand:
                 f"permuted_draws={self.permuted_draws}, window_words={self.window_words}, window_sequences="
                 f"{self.window_sequences}; expected at least 2 draws, 8 words (a window has four lags or more) and 1 "
                 "sequence"
+            )
+        if self.n_images < 2 or self.n_test_images < 1:
+            raise ValueError(
+                f"n_images={self.n_images}, n_test_images={self.n_test_images}; expected at least 2 images of each "
+                "category and 1 to test with"
             )
         if not self.cluster_threshold > 0:
             raise ValueError(f"cluster_threshold={self.cluster_threshold}; expected a t above 0, such as 3")
@@ -165,9 +183,13 @@ def evaluate(command: EvaluateCommand) -> Path:
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)
-    bench, choices = _bench(command, folder), command.choices()
+    is_vision = is_vision_model(run)
+    suites = IMAGE_SUITES if is_vision else SUITES
+    if command.suite not in suites:
+        raise ValueError(f"{command.run} is a vision model and suite={command.suite!r} for texts; use suite=toponets")
+    bench, choices = _image_bench(command) if is_vision else _bench(command, folder), command.choices()
     material, parts = bench.material(), {}
-    wanted = {name: part for name, part in SUITES[command.suite].items() if not _is_left_out(part, command)}
+    wanted = {name: part for name, part in suites[command.suite].items() if not _is_left_out(part, command)}
     bar = tqdm(wanted.items(), desc="evaluate", unit="part", disable=None)
     for name, part in bar:
         bar.set_postfix_str(name)
@@ -177,7 +199,7 @@ def evaluate(command: EvaluateCommand) -> Path:
             save_findings(folder / name, part.measure(bench, choices), key)
             findings = load_findings(folder / name, key)
         parts[name] = findings
-    lead = _lead(command, bench)
+    lead = _image_lead(command, bench) if isinstance(bench, ImageBench) else _lead(command, bench)
     made = {"suite": command.suite, "lead": lead, "parts": list(parts), "command": asdict(command)}
     save_json(folder / "evaluation.json", {**made, **bench.identity, "material": material})
     title = f"Evaluation of {run.resolve().name if run.exists() else command.run}"
@@ -220,6 +242,25 @@ def _bench(command: EvaluateCommand, folder: Path) -> Bench:
     )
 
 
+def _image_bench(command: EvaluateCommand) -> ImageBench:
+    model, prepare = load_vision_model(command.run)
+    name, folder = trained_on(command.run)
+    test_set = command.test_set or name
+    folders = {**({name: folder} if name and folder else {}), **(command.image_folders or {})}
+    return ImageBench(
+        model=model,
+        prepare=prepare,
+        sites=command.sites or IMAGE_SITES[command.suite](model),
+        layout=LAYOUTS[command.layout],
+        n_images=command.n_images,
+        test_set=None if test_set == "none" else test_set,
+        n_test_images=command.n_test_images,
+        folders=folders,
+        recording={"pooling": command.pooling, "batch_size": command.batch_size},
+        seed=command.seed,
+    )
+
+
 def _sites_and_layout(command: EvaluateCommand, model: Any) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
     if command.sites is None and command.suite in SITES:
         return SITES[command.suite](model), LAYOUTS[command.layout]
@@ -230,7 +271,7 @@ def _is_left_out(part: Part, command: EvaluateCommand) -> bool:
     return part.option is not None and getattr(command, part.option) is None
 
 
-def _key(bench: Bench, part: Part, choices: Choices, material: dict[str, str]) -> dict[str, Any]:
+def _key(bench: AnyBench, part: Part, choices: Choices, material: dict[str, str]) -> dict[str, Any]:
     """Everything the numbers of a part depend on."""
     return {
         **bench.identity,
@@ -239,6 +280,17 @@ def _key(bench: Bench, part: Part, choices: Choices, material: dict[str, str]) -
         "choices": {name: getattr(choices, name) for name in part.choices},
         "material": {role: material[role] for role in part.material if role in material},
     }
+
+
+def _image_lead(command: EvaluateCommand, bench: ImageBench) -> str:
+    sizes = sorted({sheet.n_units for sheet in bench.sheets.values()})
+    tested = "no test images" if bench.test is None else f"{len(bench.test)} test images of {bench.test_set}"
+    quick = " A quick look: few draws, so p values are coarse." if command.quick else ""
+    return (
+        f"{type(bench.model).__name__}, weights {bench.identity['weights'][:12]}, {len(bench.sheets)} sheets of "
+        f"{' or '.join(map(str, sizes))} units, {bench.n_images} images of each of five categories, {tested}. "
+        f"Published numbers are those of {IMAGE_PAPERS[command.suite]}.{quick}"
+    )
 
 
 def _lead(command: EvaluateCommand, bench: Bench) -> str:

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from topographic.cli.bench import Bench, Choices
+from topographic.cli.bench import Choices
+from topographic.cli.image_bench import AnyBench
 from topographic.cli.language_parts import under
 from topographic.losses import random_weights_loss, weight_sheets
 from topographic.maps import (
@@ -23,44 +24,58 @@ from topographic.maps import (
     tuning_smoothness,
     weight_smoothness,
 )
-from topographic.recording import record_tokens
+from topographic.recording import Responses
 from topographic.recording.sites import modules_by_site
 from topographic.report.findings import Findings, Picture, Table
 from topographic.report.layer_figures import draw_by_layer
 from topographic.report.profile_figures import draw_by_depth
 from topographic.report.site_names import site_labels
 from topographic.sheets import grid_cells
-from topographic.stimuli import StimulusSet
 
 __all__ = ["dimensionality", "layer_weights", "smooth_responses", "smooth_weights"]
 
-_CONTRAST = ("sentences", "nonwords")
-# as many samples as in the paper
-_MAX_TOKENS = 8192
-
-# Deb et al. (ICLR 2025, arXiv:2501.16396), read off the figures: tau, BLiMP, smoothness, effective dimensionality
-_PUBLISHED = {
-    "GPT-Neo-125M": [
-        (0, 0.577, 0.08, 24.4),
-        (1, 0.602, 0.55, 23.9),
-        (5, 0.576, 0.97, 17.3),
-        (10, 0.582, 1.06, 13.6),
-        (50, 0.574, 1.11, 11.1),
-    ],
-    "NanoGPT": [(0, 0.771, 0.19, 41.6), (0.5, 0.75, 0.685, 25.6), (1, 0.734, 0.85, 19.6), (50, 0.71, 1.14, 11.0)],
+# Deb et al. (ICLR 2025, arXiv:2501.16396), read off the figures: tau, score, smoothness, effective dimensionality
+_PUBLISHED: dict[str, dict[str, list[tuple[float | None, ...]]]] = {
+    "language": {
+        "GPT-Neo-125M": [
+            (0, 0.577, 0.08, 24.4),
+            (1, 0.602, 0.55, 23.9),
+            (5, 0.576, 0.97, 17.3),
+            (10, 0.582, 1.06, 13.6),
+            (50, 0.574, 1.11, 11.1),
+        ],
+        "NanoGPT": [(0, 0.771, 0.19, 41.6), (0.5, 0.75, 0.685, 25.6), (1, 0.734, 0.85, 19.6), (50, 0.71, 1.14, 11.0)],
+    },
+    "images": {
+        "ResNet-18": [
+            (0, 0.712, 0.17, 28.9),
+            (0.5, 0.706, 0.35, 26.6),
+            (1, 0.696, 0.46, 24.8),
+            (5, 0.662, 0.72, 19.2),
+            (10, 0.636, 0.82, 16.5),
+            (20, 0.610, 0.90, 14.9),
+            (50, 0.570, 0.97, 12.3),
+        ],
+        "ResNet-50": [(0, 0.743, 0.24, 19.6), (1, 0.713, 0.825, 14.8), (30, 0.622, 1.0, 9.2)],
+        "ViT-B/32": [(0, 0.683, 0.28, 45.4), (10, 0.663, 0.84, 24.7)],
+        "TDANN": [(None, 0.439, 0.82, 18.9)],
+        "LLCNN-G": [(None, 0.531, 0.79, None)],
+    },
 }
+_SAMPLES = {"language": "8192 samples of text.", "images": "20,000 images of ImageNet, TDANN 10,000."}
+_SCORES = {"language": "BLiMP", "images": "ImageNet top-1"}
 _PUBLISHED_NOTE = (
     "Read off the figures of Deb et al. (ICLR 2025): other models, trained on other text; their bins and their items "
     "are not stated."
 )
 
 
-def smooth_weights(bench: Bench, choices: Choices) -> Findings:
+def smooth_weights(bench: AnyBench, choices: Choices) -> Findings:
     """How alike the weights of neighbouring units are: the loss that TopoNets lowers.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Bench or ImageBench
         The model and its sheets.
     choices : Choices
         Draws and seed.
@@ -122,12 +137,12 @@ def smooth_weights(bench: Bench, choices: Choices) -> Findings:
     )
 
 
-def smooth_responses(bench: Bench, choices: Choices) -> Findings:
+def smooth_responses(bench: AnyBench, choices: Choices) -> Findings:
     """How alike neighbouring units respond, by both definitions of smoothness.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Bench or ImageBench
         The model and what it is shown.
     choices : Choices
         Draws and seed.
@@ -142,13 +157,13 @@ def smooth_responses(bench: Bench, choices: Choices) -> Findings:
     ranges, rises, tunings = {}, {}, {}
     for site, one in tqdm(responses.items(), desc="smoothness", unit="site", disable=None):
         ranges[site] = response_smoothness(one, n_draws=choices.n_draws, seed=choices.seed)
-        tunings[site] = t_map(one, *_CONTRAST, n_draws=choices.n_draws, seed=choices.seed)
+        tunings[site] = t_map(one, *bench.contrast, n_draws=choices.n_draws, seed=choices.seed)
         rises[site] = tuning_smoothness(tunings[site], seed=choices.seed)
     of_range = {site: one.smoothness for site, one in ranges.items()}
     published = [
-        {"model": model, "tau": tau, "smoothness": value, "BLiMP": blimp}
-        for model, rows in _PUBLISHED.items()
-        for tau, blimp, value, _ in rows
+        {"model": model, "tau": tau, "smoothness": value, _SCORES[bench.kind]: score}
+        for model, rows in _PUBLISHED[bench.kind].items()
+        for tau, score, value, _ in rows
     ]
     curves = draw_by_layer(
         {labels[site]: _line(one.curve) for site, one in ranges.items()},
@@ -166,11 +181,10 @@ def smooth_responses(bench: Bench, choices: Choices) -> Findings:
         "Smooth responses",
         "Two definitions of smoothness are in use; their numbers cannot be compared. Range, as in TopoNets: the curve "
         "of the mean correlation of two units' responses against their distance, highest less lowest of 15 bins; 0 to "
-        "2. "
-        "Rise, as in TDANN: the curve of the mean absolute difference of two units' t (sentences - nonwords), how far "
-        "below its highest it starts, as a share of that, of 9 bins; 0 to 1. Both are above 0 for noise. Floor: white "
-        "noise in place of responses. Unit null: the same responses with the units permuted on the sheet. Label null: "
-        "labels of the items permuted. p is one-sided.",
+        f"2. Rise, as in TDANN: the curve of the mean absolute difference of two units' t ({bench.contrast_name}), how "
+        "far below its highest it starts, as a share of that, of 9 bins; 0 to 1. Both are above 0 for noise. Floor: "
+        "white noise in place of responses. Unit null: the same responses with the units permuted on the sheet. Label "
+        "null: labels of the items permuted. p is one-sided.",
         [
             Table(
                 "means",
@@ -181,7 +195,7 @@ def smooth_responses(bench: Bench, choices: Choices) -> Findings:
             ),
             Table("range", "Range of the correlation (TopoNets)", _by_sheet(labels, of_range)),
             Table("rise", "Rise of the difference in tuning (TDANN)", _by_sheet(labels, rises)),
-            Table("published", "Range, published language models", published, _PUBLISHED_NOTE),
+            Table("published", "Range, published models", published, _PUBLISHED_NOTE),
         ],
         [
             Picture(
@@ -195,70 +209,49 @@ def smooth_responses(bench: Bench, choices: Choices) -> Findings:
                 "depth", "Smoothness by depth", draw_by_depth(depth, list(labels.values()), y_label="smoothness").figure
             ),
         ],
-        maps=under("sentences-nonwords", tunings),
+        maps=under(bench.contrast_name.replace(" - ", "-").replace(" ", "_"), tunings),
     )
 
 
-def dimensionality(bench: Bench, choices: Choices) -> Findings:
+def dimensionality(bench: AnyBench, choices: Choices) -> Findings:
     """Over how many directions responses spread, with items and with tokens as samples.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Bench or ImageBench
         The model and what it is shown.
     choices : Choices
-        Texts per forward; seed of the sample of tokens.
+        Seed of the sample of tokens.
 
     Returns
     -------
     Findings
         Effective dimensionality by layer and its mean, beside what independent units would have.
     """
-    items = bench.recorded("localizer")
-    passages = bench.passages(bench.minimal_pairs())
-    tokens = record_tokens(
-        bench.model,
-        bench.tokenizer,
-        StimulusSet("passages", passages, ("text",) * len(passages)),
-        list(items),
-        bench.layout,
-        max_tokens=_MAX_TOKENS,
-        batch_size=choices.batch_size,
-        seed=choices.seed,
-    )
-    labels = site_labels(list(items))
-    rows, lines = [], {}
-    for samples, recorded in (("items", items), ("tokens", tokens)):
-        lines[f"{samples} as samples"] = []
-        for site, one in recorded.items():
-            n_samples, n_units = one.values.shape
-            value = effective_dimensionality(one)
-            lines[f"{samples} as samples"].append(value)
-            row = {"samples": samples, "sheet": labels[site], "n samples": n_samples, "units": n_units}
-            row |= {"dimensionality": value, "bound": min(n_samples - 1, n_units)}
-            rows.append(row | {"independent units": independent_units_dimensionality(n_samples, n_units)})
-    means = [
-        {
-            "samples": samples,
-            "n samples": next(row["n samples"] for row in rows if row["samples"] == samples),
-            **{
-                column: float(np.mean([row[column] for row in rows if row["samples"] == samples]))
-                for column in ("dimensionality", "independent units")
-            },
-        }
-        for samples in ("items", "tokens")
+    recorded = bench.samples(choices.seed)
+    labels = site_labels(list(bench.sheets))
+    rows = [
+        {"samples": samples, "sheet": labels[site], **_dimensions(one)}
+        for samples, responses in recorded.items()
+        for site, one in responses.items()
     ]
+    lines = {name: [row["dimensionality"] for row in rows if row["samples"] == name] for name in recorded}
+    means = []
+    for name, values in lines.items():
+        some = [row for row in rows if row["samples"] == name]
+        mean = {"samples": name, "n samples": some[0]["n samples"], "dimensionality": float(np.mean(values))}
+        means.append(mean | {"independent units": float(np.mean([row["independent units"] for row in some]))})
     published = [
-        {"model": model, "tau": tau, "dimensionality": value, "BLiMP": blimp}
-        for model, published in _PUBLISHED.items()
-        for tau, blimp, _, value in published
+        {"model": model, "tau": tau, "dimensionality": value, _SCORES[bench.kind]: score}
+        for model, published in _PUBLISHED[bench.kind].items()
+        for tau, score, _, value in published
+        if value is not None
     ]
     figure = draw_by_depth(lines, list(labels.values()), y_label="effective dimensionality").figure
     return Findings(
         "Effective dimensionality",
         "Participation ratio of the eigenvalues of the covariance between units: 1 where all vary together, never more "
-        "than the bound. Items: responses to the items of the localizer, each the mean over its tokens. Tokens: "
-        f"responses to the single tokens of {len(passages)} passages. Numbers of unequal samples cannot be compared. "
+        "than the bound, the smaller of units and samples less one. Numbers of unequal samples cannot be compared. "
         "Independent units: what noise has at this size. No permutation of units or labels changes the number.",
         [
             Table(
@@ -269,18 +262,18 @@ def dimensionality(bench: Bench, choices: Choices) -> Findings:
                 headline=("dimensionality", "independent units"),
             ),
             Table("layers", "By layer", rows),
-            Table("published", "Published language models", published, f"8192 samples of text. {_PUBLISHED_NOTE}"),
+            Table("published", "Published models", published, f"{_SAMPLES[bench.kind]} {_PUBLISHED_NOTE}"),
         ],
         [Picture("depth", "Effective dimensionality by depth", figure)],
     )
 
 
-def layer_weights(bench: Bench) -> dict[str, Float[Tensor, "units depth"]]:
+def layer_weights(bench: AnyBench) -> dict[str, Float[Tensor, "units depth"]]:
     """Incoming weights of the units of every sheet.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Bench or ImageBench
         The model and its sheets.
 
     Returns
@@ -303,6 +296,13 @@ def layer_weights(bench: Bench) -> dict[str, Float[Tensor, "units depth"]]:
                 f"example sites='transformer.h.*.mlp.c_fc' ({error})"
             ) from error
     return found
+
+
+def _dimensions(responses: Responses) -> dict[str, Any]:
+    n_samples, n_units = responses.values.shape
+    row = {"n samples": n_samples, "units": n_units, "dimensionality": effective_dimensionality(responses)}
+    row |= {"bound": min(n_samples - 1, n_units)}
+    return row | {"independent units": independent_units_dimensionality(n_samples, n_units)}
 
 
 def _size(shape: tuple[int, int]) -> str:

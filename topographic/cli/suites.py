@@ -1,30 +1,32 @@
 """Suites: which parts an evaluation has, and what each of them depends on."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from topographic.cli.behaviour_parts import grammar, lesions, syntax
-from topographic.cli.bench import Bench, Choices
-from topographic.cli.compression_parts import compression
+from topographic.cli.bench import Choices
+from topographic.cli.compression_parts import compression, image_compression
+from topographic.cli.image_parts import image_selectivity
 from topographic.cli.language_parts import language_clusters, language_network, language_profiles
 from topographic.cli.sheet_parts import dimensionality, smooth_responses, smooth_weights
 from topographic.cli.window_parts import windows
 from topographic.cli.word_parts import selectivity, word_classes
-from topographic.recording import first_mlp_layers
+from topographic.recording import first_mlp_layers, vision_layers
 from topographic.report.findings import Findings
 
-__all__ = ["PAPERS", "SITES", "SUITES", "Part"]
+__all__ = ["IMAGE_PAPERS", "IMAGE_SITES", "IMAGE_SUITES", "PAPERS", "SITES", "SUITES", "Part"]
 
 
 class Part(NamedTuple):
     """One part of a suite: what it does, and on which choices and which material its numbers depend.
 
-    A part with an ``option`` is measured only where that option of `topo evaluate` names its material.
+    It takes a `Bench`, in `IMAGE_SUITES` an `ImageBench`. A part with an ``option`` is measured only where that option
+    of `topo evaluate` names its material.
     """
 
-    measure: Callable[[Bench, Choices], Findings]
+    measure: Callable[[Any, Choices], Findings]
     choices: tuple[str, ...]
     material: tuple[str, ...]
     option: str | None = None
@@ -66,4 +68,19 @@ PAPERS = {
     "topolm": "Rathi, Mehrer et al. (ICLR 2025), for models of 24 sheets of 784 units",
     "toponets": "Deb et al. (TopoNets, ICLR 2025), for GPT-Neo-125M and NanoGPT, whose first MLP layers are sheets of "
     "48 x 64 units",
+}
+
+# the same for vision models
+IMAGE_SUITES = {
+    "toponets": {
+        "weights": Part(smooth_weights, ("n_draws", "seed"), ()),
+        "smoothness": Part(smooth_responses, ("n_draws", "seed"), ("categories",)),
+        "dimensionality": Part(dimensionality, ("seed",), ("categories", "test")),
+        "compression": Part(image_compression, ("removed", "permuted_draws", "seed"), ("test",)),
+        "selectivity": Part(image_selectivity, ("fwhm_mm", "n_draws", "cluster_threshold", "seed"), ("categories",)),
+    },
+}
+IMAGE_SITES: dict[str, Callable[[nn.Module], list[str]]] = {"toponets": vision_layers}
+IMAGE_PAPERS = {
+    "toponets": "Deb et al. (TopoNets, ICLR 2025), for ResNet-18, ResNet-50 and ViT-B/32 trained on ImageNet",
 }

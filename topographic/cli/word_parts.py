@@ -1,5 +1,6 @@
 """The contrast parts of a suite: nouns, verbs and concreteness by depth, alone or with the language contrast."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,7 +15,15 @@ from topographic.report.profile_figures import draw_by_depth
 from topographic.report.site_names import site_labels
 from topographic.stimuli import StimulusSet
 
-__all__ = ["WordContrast", "selectivity", "word_classes", "word_contrasts"]
+__all__ = [
+    "MeasuredContrasts",
+    "WordContrast",
+    "contrasts_explained",
+    "measure_contrasts",
+    "selectivity",
+    "word_classes",
+    "word_contrasts",
+]
 
 # Rathi, Mehrer et al. (ICLR 2025, arXiv:2410.11516): Moran's I, mean over 24 sheets, of TopoLM and its control.
 # What is called unsmoothed there was read out at 1 mm.
@@ -43,8 +52,8 @@ class WordContrast(NamedTuple):
     """Responses, and which of their conditions are compared."""
 
     responses: dict[str, Responses]
-    condition: str
-    baseline: str
+    condition: str | tuple[str, ...]
+    baseline: str | tuple[str, ...]
 
 
 def word_classes(bench: Bench, choices: Choices) -> Findings:
@@ -62,13 +71,13 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
     Findings
         Moran's I with its three references and the significant clusters, over all sheets and by sheet.
     """
-    measured = _measured(word_contrasts(bench), choices, beside_published=True)
+    measured = measure_contrasts(word_contrasts(bench), choices, beside_published=True)
     means = Table(
         "means", "Means over sheets", measured.means, _NOTE, keys=("contrast", "FWHM (mm)"), headline=_HEADLINE
     )
     return Findings(
         "Nouns, verbs and concreteness",
-        _explained(choices),
+        contrasts_explained(choices),
         [means, Table("depth", "By sheet", measured.by_depth)],
         measured.pictures,
         maps=measured.maps,
@@ -91,7 +100,7 @@ def selectivity(bench: Bench, choices: Choices) -> Findings:
         As `word_classes`.
     """
     language = {"sentences - nonwords": WordContrast(bench.recorded("localizer"), "sentences", "nonwords")}
-    measured = _measured({**language, **word_contrasts(bench)}, choices, beside_published=False)
+    measured = measure_contrasts({**language, **word_contrasts(bench)}, choices)
     means = Table(
         "means",
         "Means over sheets",
@@ -102,34 +111,55 @@ def selectivity(bench: Bench, choices: Choices) -> Findings:
     )
     return Findings(
         "Selectivity",
-        _explained(choices),
+        contrasts_explained(choices),
         [means, Table("depth", "By sheet", measured.by_depth)],
         measured.pictures,
         maps=measured.maps,
     )
 
 
-class _Measured(NamedTuple):
+class MeasuredContrasts(NamedTuple):
+    """Rows, pictures and maps of several contrasts, for `Findings`."""
+
     means: list[dict[str, Any]]
     by_depth: list[dict[str, Any]]
     pictures: list[Picture]
     maps: dict[str, UnitMap]
 
 
-def _measured(contrasts: dict[str, WordContrast], choices: Choices, *, beside_published: bool) -> _Measured:
-    """Every contrast at every width: means over sheets, rows by sheet, pictures and maps."""
+def measure_contrasts(
+    contrasts: Mapping[str, WordContrast], choices: Choices, *, beside_published: bool = False
+) -> MeasuredContrasts:
+    """Map every contrast at every width of the readout and measure the maps.
+
+    Parameters
+    ----------
+    contrasts : mapping of str to WordContrast
+        By name. The first five stand in the pictures by depth.
+    choices : Choices
+        Widths of the readout, draws, threshold and seed.
+    beside_published : bool
+        Whether the rows have columns for the numbers of the TopoLM paper.
+
+    Returns
+    -------
+    MeasuredContrasts
+        Means over sheets, rows by sheet, pictures and maps.
+    """
     means, by_depth, pictures, maps = [], [], [], {}
+    drawn = list(contrasts)[:5]  # and the floor: as many colours as there are
     for fwhm_mm in choices.fwhm_mm:
         curves, labels = {}, {}
         for name, (responses, condition, baseline) in contrasts.items():
             options = {"fwhm_mm": fwhm_mm, "n_draws": choices.n_draws, "seed": choices.seed}
             summary = summarize(responses, condition, baseline, **options)
             found = {
-                side: significant_clusters(summary.maps, choices.cluster_threshold, sign=sign)
-                for side, sign in ((condition, "positive"), (baseline, "negative"))
+                sign: significant_clusters(summary.maps, choices.cluster_threshold, sign=sign)
+                for sign in ("positive", "negative")
             }
             labels = site_labels(list(summary.maps))
-            curves[name] = [row.morans_i.value for row in summary.rows]
+            if name in drawn:
+                curves[name] = [row.morans_i.value for row in summary.rows]
             published = _published(name, fwhm_mm) if beside_published else {}
             means.append(_mean_row(name, fwhm_mm, summary, found, published))
             for row in summary.rows:
@@ -146,10 +176,22 @@ def _measured(contrasts: dict[str, WordContrast], choices: Choices, *, beside_pu
         note = "From the first layer to the last. Unit and label nulls of every sheet are in the table."
         title = f"Moran's I by depth, FWHM {fwhm_mm:g} mm"
         pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", title, figure, note, headline=True))
-    return _Measured(means, by_depth, pictures, maps)
+    return MeasuredContrasts(means, by_depth, pictures, maps)
 
 
-def _explained(choices: Choices) -> str:
+def contrasts_explained(choices: Choices) -> str:
+    """What the columns of `measure_contrasts` mean.
+
+    Parameters
+    ----------
+    choices : Choices
+        With the threshold of clusters.
+
+    Returns
+    -------
+    str
+        A paragraph.
+    """
     return (
         "Moran's I of each map beside three references: the floor (white noise through the same readout), the unit "
         "null (units permuted before the readout: is there any organisation?) and the label null (labels of the items "

@@ -20,7 +20,7 @@ from topographic.training.classifiers import longest_input
 from topographic.training.config import HasTrainingConfigs, TrainingConfig, plain
 from topographic.training.glue import Task, task_named
 from topographic.training.labelled import TRAIN, LabelledDataConfig, LabelledItems, load_labelled
-from topographic.training.run import _difference, _sections, train_on
+from topographic.training.run import EXAMPLE_TOKENS, _difference, _sections, train_on
 from topographic.training.scores import check_defined, decide, majority, measure, score
 
 __all__ = ["HasLabelledConfigs", "LabelledSplits", "fine_tune", "open_task", "whole_epochs"]
@@ -68,7 +68,7 @@ class LabelledSplits:
     def about(self) -> dict[str, Any]:
         """Sources, numbers of items and checksums, for ``run.json``."""
         sets = {TRAIN: self.train, "watched": self.watched, **self.validation}
-        return {
+        return {"text": f"task {self.name}", "source": self.train.source} | {
             name: {"source": items.source, "items": len(items), "sha256": items.checksum}
             for name, items in sets.items()
         }
@@ -205,7 +205,7 @@ def fine_tune(
             config,
             folder,
             prepare=lambda: material,
-            example={"input_ids": torch.zeros(2, 2, dtype=torch.int64), "attention_mask": torch.ones(2, 2)},
+            example=EXAMPLE_TOKENS,
             processor=tokenizer,
             overwrite=overwrite,
         )
