@@ -37,7 +37,8 @@ class PixelMLPForImageClassification(PreTrainedModel):
         super().__init__(config)
         self.fc1 = nn.Linear(config.num_channels * config.image_size**2, config.hidden_size, bias=False)
         self.relu = nn.ReLU()
-        self.fc2 = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        n_classes: Any = config.num_labels  # annotated as if it could be absent
+        self.fc2 = nn.Linear(config.hidden_size, n_classes, bias=False)
         self.post_init()
 
     @can_return_tuple
