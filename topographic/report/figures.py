@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from topographic.maps import DistanceCurve, MoransI, Referenced, UnitMap
-from topographic.report.site_names import arrange_sites
+from topographic.report.site_names import arrange_sites, site_labels
 from topographic.sheets import grid_shape, to_grid
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ def draw_maps(
     """
     row_names, column_names, places = arrange_sites(list(unit_maps))
     in_rows = len(column_names) == 1 and len(unit_maps) > 4  # one kind of module: a strip of all layers is too long
-    titles = dict(zip(unit_maps, row_names if in_rows else unit_maps, strict=False))
+    titles = dict(zip(unit_maps, row_names, strict=True)) if in_rows else site_labels(list(unit_maps))
+    each_named = in_rows or not row_names or max(map(len, column_names)) > 14  # a longer name is wider than its column
     places = {site: divmod(index, 6) for index, site in enumerate(unit_maps)} if in_rows else places
     rows = 1 + max(row for row, _ in places.values())
     columns = 1 + max(column for _, column in places.values())
@@ -184,11 +185,11 @@ def draw_maps(
         panel = panels[row, column]
         panel.set_axis_on()
         draw_map(unit_map, panel, limit=limit, is_signed=is_signed)
-        if not row_names or in_rows:
-            panel.set_title(titles[site], fontsize=9 if in_rows else 7, color=INK)
+        if each_named:
+            panel.set_title(titles[site], fontsize=9 if row_names else 7, color=INK)
         elif row == 0:
             panel.set_title(column_names[column], fontsize=10, color=INK)
-        if row_names and not in_rows and column == min(place[1] for place in places.values() if place[0] == row):
+        if not each_named and column == min(place[1] for place in places.values() if place[0] == row):
             panel.set_ylabel(row_names[row], fontsize=9.5, color=INK)
     if in_rows:
         figure.suptitle(column_names[0], fontsize=10, color=INK)
