@@ -140,6 +140,25 @@ def test_names_wider_than_their_columns_give_way_to_labels_of_every_panel():
     assert {panel.get_ylabel() for panel in panels} == {""}
 
 
+def test_many_layers_of_two_kinds_lie_in_blocks_side_by_side():
+    sites = [f"h.{layer}.{kind}" for layer in range(14) for kind in ("attn", "mlp")]
+    maps = {site: a_map(np.full((2, 2), index), site=site) for index, site in enumerate(sites)}
+    figure = draw_maps(maps, limit=28.0)
+    panels = {ax.images[0].get_array()[0, 0]: ax for ax in figure.axes if ax.images}
+    assert [panels[index].get_title() for index in (0, 1, 14, 15)] == ["attn", "mlp", "attn", "mlp"]
+    assert [panels[index].get_ylabel() for index in (0, 1, 12, 14, 26)] == [
+        "layer 0",
+        "",
+        "layer 6",
+        "layer 7",
+        "layer 13",
+    ]
+    figure.draw_without_rendering()
+    places = {index: panel.get_position() for index, panel in panels.items()}
+    assert places[1].x0 < places[14].x0 < places[15].x0
+    assert places[0].y1 == pytest.approx(places[14].y1)
+
+
 def test_maps_without_layers_carry_their_names():
     figure = draw_maps({name: a_map(np.eye(2), site=name) for name in ("stem", "head")}, limit=1.0)
     assert [ax.get_title() for ax in figure.axes if ax.images] == ["stem", "head"]

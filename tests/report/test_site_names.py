@@ -1,6 +1,6 @@
 import pytest
 
-from topographic.report.site_names import arrange_sites, site_labels
+from topographic.report.site_names import arrange_sites, fold_layers, site_labels
 
 
 def test_sites_are_arranged_by_layer_and_kind():
@@ -33,3 +33,13 @@ def test_where_numbers_alone_differ_they_are_the_label():
     sites = [f"resnet.encoder.stages.{stage}.layers.{layer}.convolution" for stage in (0, 10) for layer in (0, 1)]
     assert list(site_labels(sites).values()) == ["layer 0.0", "layer 0.1", "layer 10.0", "layer 10.1"]
     assert site_labels([*sites, "resnet.stem.1.x"])[sites[3]] == "layer 10 layers.1.convolution"
+
+
+def test_long_tables_are_folded_into_blocks():
+    few = {f"h.{layer}.{kind}": (layer, column) for layer in range(12) for column, kind in enumerate(("attn", "mlp"))}
+    assert fold_layers(few) == few
+    many = {f"h.{layer}.{kind}": (layer, column) for layer in range(30) for column, kind in enumerate(("attn", "mlp"))}
+    folded = fold_layers(many)
+    assert len(set(folded.values())) == 60
+    assert (folded["h.9.mlp"], folded["h.10.attn"], folded["h.29.mlp"]) == ((9, 1), (0, 2), (9, 5))
+    assert {row for row, _ in fold_layers({str(row): (row, 0) for row in range(13)}).values()} == set(range(7))

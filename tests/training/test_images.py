@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, EvalPrediction
 
 from topographic.models import fresh_vision_model, vision_config
-from topographic.recording import Preparation
+from topographic.recording import Preparation, vision_layers
 from topographic.storage import load_json
 from topographic.training.callbacks import ProgressBar
 from topographic.training.config import ImageConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
@@ -130,6 +130,32 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(config, tmp_path, mo
     without = dataclasses.replace(config, images=dataclasses.replace(config.images, flip=False))
     plain = train_on_images(tiny_resnet(images), images, without, tmp_path / "plain")
     assert (plain / "metrics.jsonl").read_text() != (whole / "metrics.jsonl").read_text()
+
+
+def test_the_spatial_loss_is_for_units_on_the_last_axis(config, tmp_path):
+    """A ViT's tokens have their units there; the feature maps of a ResNet have columns of pixels there."""
+    images = open_images(config.images, progress=False)
+    config.spatial = SpatialConfig(weight=1.0, sites=[CONVOLUTIONS], radius=1)
+    with pytest.raises(
+        ValueError, match=r"gives feature maps of shape \(2, 8, 8, 8\); the spatial loss needs units on"
+    ):
+        train_on_images(tiny_resnet(images), images, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    shape = {
+        "hidden_size": 24,
+        "intermediate_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+    }
+    vit = fresh_vision_model(
+        vision_config("vit_demo", shape, classes=images.classes, image_size=32, num_channels=3), seed=0
+    )
+    config.spatial = SpatialConfig(weight=1.0, sites=vision_layers(vit), radius=2)
+    config.smoothness = SmoothnessConfig()
+    config.training = dataclasses.replace(config.training, max_steps=2, eval_steps=2)
+    folder = train_on_images(vit, images, config, tmp_path / "run")
+    assert any(name.startswith("spatial/") for name in lines(folder)[0])
 
 
 def test_items(config):

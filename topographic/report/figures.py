@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from topographic.maps import DistanceCurve, MoransI, Referenced, UnitMap
-from topographic.report.site_names import arrange_sites, site_labels
+from topographic.report.site_names import arrange_sites, fold_layers, site_labels
 from topographic.sheets import grid_shape, to_grid
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def draw_map(
 def draw_maps(
     unit_maps: Mapping[str, UnitMap], *, limit: float, colour_label: str = "t", is_signed: bool = True
 ) -> "Figure":
-    """Draw the maps of one model sheet by sheet, layers downwards, with a colour bar.
+    """Draw the maps of one model sheet by sheet, layers downwards (many in blocks side by side), with a colour bar.
 
     Parameters
     ----------
@@ -167,10 +167,11 @@ def draw_maps(
     matplotlib Figure
         One picture per site.
     """
-    row_names, column_names, places = arrange_sites(list(unit_maps))
+    row_names, column_names, layers = arrange_sites(list(unit_maps))
     in_rows = len(column_names) == 1 and len(unit_maps) > 4  # one kind of module: a strip of all layers is too long
     titles = dict(zip(unit_maps, row_names, strict=True)) if in_rows else site_labels(list(unit_maps))
     each_named = in_rows or not row_names or max(map(len, column_names)) > 14  # a longer name is wider than its column
+    places = fold_layers(layers) if row_names else layers
     places = {site: divmod(index, 6) for index, site in enumerate(unit_maps)} if in_rows else places
     rows = 1 + max(row for row, _ in places.values())
     columns = 1 + max(column for _, column in places.values())
@@ -181,16 +182,16 @@ def draw_maps(
     for panel in panels.flat:
         panel.set_axis_off()
     for site, unit_map in unit_maps.items():
-        row, column = places[site]
-        panel = panels[row, column]
+        layer, kind = layers[site]
+        panel = panels[places[site]]
         panel.set_axis_on()
         draw_map(unit_map, panel, limit=limit, is_signed=is_signed)
         if each_named:
             panel.set_title(titles[site], fontsize=9 if row_names else 7, color=INK)
-        elif row == 0:
-            panel.set_title(column_names[column], fontsize=10, color=INK)
-        if not each_named and column == min(place[1] for place in places.values() if place[0] == row):
-            panel.set_ylabel(row_names[row], fontsize=9.5, color=INK)
+        elif places[site][0] == 0:
+            panel.set_title(column_names[kind], fontsize=10, color=INK)
+        if not each_named and kind == min(place[1] for place in layers.values() if place[0] == layer):
+            panel.set_ylabel(row_names[layer], fontsize=9.5, color=INK)
     if in_rows:
         figure.suptitle(column_names[0], fontsize=10, color=INK)
     shown = panels[next(iter(places.values()))]

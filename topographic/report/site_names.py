@@ -1,9 +1,9 @@
 """What the names of sites say about their place in a model."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["arrange_sites", "site_labels"]
+__all__ = ["arrange_sites", "fold_layers", "site_labels"]
 
 
 def arrange_sites(sites: Sequence[str]) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
@@ -34,6 +34,26 @@ def arrange_sites(sites: Sequence[str]) -> tuple[list[str], list[str], dict[str,
     kinds = list(dict.fromkeys(kind for _, kind in pairs))
     places = {site: (layers.index(int(match[1])), kinds.index(match[2])) for site, match in found.items() if match}
     return [f"layer {layer}" for layer in layers], [kind.removesuffix("_sheet") for kind in kinds], places
+
+
+def fold_layers(places: Mapping[str, tuple[int, int]], at_most: int = 12) -> dict[str, tuple[int, int]]:
+    """The same table cut into blocks side by side where it is too long.
+
+    Parameters
+    ----------
+    places : mapping of str to (int, int)
+        Row and column of each site.
+    at_most : int
+        Rows of a block.
+
+    Returns
+    -------
+    dict of str to (int, int)
+        Row and column of each site; blocks are as equal as they can be, each to the right of the one before.
+    """
+    rows, columns = (1 + max(place[axis] for place in places.values()) for axis in (0, 1))
+    height = -(-rows // -(-rows // at_most))
+    return {site: (row % height, column + columns * (row // height)) for site, (row, column) in places.items()}
 
 
 def site_labels(sites: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Training on images: batches that are prepared, shifted and mirrored, and how many are recognised."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState
 
+from topographic.recording.hooks import tap
 from topographic.recording.preparation import Preparation
+from topographic.recording.reading import evaluating
 from topographic.stimuli.download import user_cache
 from topographic.stimuli.image_sets import IMAGE_SETS, load_images
 from topographic.stimuli.image_stimuli import ImageStimuli
@@ -121,7 +123,7 @@ def train_on_images(
     Raises
     ------
     FileExistsError, ValueError, FloatingPointError, ImportError
-        As in `train_on`.
+        As in `train_on`; also if the spatial loss is asked for at feature maps, whose units it would not find.
     """
     drawn = {"flip": config.images.flip, "shift": config.images.shift, "seed": config.training.seed}
     augmentation = Augmentation(len(images.train), **drawn)
@@ -144,6 +146,8 @@ def train_on_images(
         )
 
     example = {"pixel_values": images.prepare(images.train.pixels[:2])}
+    if config.spatial.weight > 0 and config.spatial.sites:
+        _refuse_feature_maps(model, config.spatial.sites, example)
     return train_on(
         model,
         config,
@@ -259,6 +263,19 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     scores: Any = prediction.predictions
     scores = scores[0] if isinstance(scores, tuple) else scores
     return {"accuracy": float((scores.argmax(axis=1) == prediction.label_ids).mean())}
+
+
+def _refuse_feature_maps(model: nn.Module, sites: Sequence[str], example: Mapping[str, Tensor]) -> None:
+    """The spatial loss takes the last axis for units, which in feature maps is a column of the image."""
+    device = next(model.parameters()).device
+    with evaluating(model), torch.no_grad(), tap(model, sites) as heard:
+        model(**{name: entry.to(device) for name, entry in example.items()})
+    for site, activations in heard.items():
+        if activations.ndim > 3:
+            raise ValueError(
+                f"site {site!r} gives feature maps of shape {tuple(activations.shape)}; the spatial loss needs units "
+                "on the last axis, as in a ViT: set spatial.weight to 0 and use smoothness, or name other sites"
+            )
 
 
 @dataclass(frozen=True)
