@@ -3,7 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForImageClassification, ConvNextImageProcessorPil, ResNetConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    ConvNextImageProcessorPil,
+    GPT2Config,
+    ResNetConfig,
+)
 from transformers import ResNetForImageClassification as ResNet
 
 from topographic.cli import main
@@ -174,3 +180,19 @@ def test_what_cannot_be_trained_is_one_line(image_folders, tmp_path, capsys):
     assert main(["train", *words]) == 1
     assert "holds a run that is finished" in capsys.readouterr().err
     assert AutoModelForImageClassification.from_pretrained(run / "model").config.num_labels == 10
+
+
+def test_a_model_on_the_hub_is_told_by_its_configuration(monkeypatch):
+    found = {
+        "hub/resnet": ResNetConfig(architectures=["ResNetForImageClassification"]),
+        "hub/gpt2": GPT2Config(architectures=["GPT2LMHeadModel"]),
+        "hub/bare": GPT2Config(),
+    }
+
+    def look_up(name):
+        if name not in found:
+            raise OSError(f"no {name}")
+        return found[name]
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", look_up)
+    assert [is_vision_model(name) for name in (*found, "hub/nothing")] == [True, False, False, False]

@@ -132,6 +132,14 @@ def test_many_layers_of_one_kind_lie_in_rows_of_six():
     assert figure.get_suptitle() == "mlp"
 
 
+def test_names_wider_than_their_columns_give_way_to_labels_of_every_panel():
+    sites = [f"resnet.encoder.stages.{stage}.layers.{layer}.convolution" for stage in (0, 1) for layer in (0, 1)]
+    figure = draw_maps({site: a_map(np.eye(2), site=site) for site in sites}, limit=1.0)
+    panels = [ax for ax in figure.axes if ax.images]
+    assert [panel.get_title() for panel in panels] == ["layer 0.0", "layer 0.1", "layer 1.0", "layer 1.1"]
+    assert {panel.get_ylabel() for panel in panels} == {""}
+
+
 def test_many_layers_of_two_kinds_lie_in_blocks_side_by_side():
     sites = [f"h.{layer}.{kind}" for layer in range(14) for kind in ("attn", "mlp")]
     maps = {site: a_map(np.full((2, 2), index), site=site) for index, site in enumerate(sites)}

@@ -29,6 +29,12 @@ def test_a_layer_alone_is_a_place():
     assert site_labels(["encoder.layer.3"]) == {"encoder.layer.3": "layer 3"}
 
 
+def test_where_numbers_alone_differ_they_are_the_label():
+    sites = [f"resnet.encoder.stages.{stage}.layers.{layer}.convolution" for stage in (0, 10) for layer in (0, 1)]
+    assert list(site_labels(sites).values()) == ["layer 0.0", "layer 0.1", "layer 10.0", "layer 10.1"]
+    assert site_labels([*sites, "resnet.stem.1.x"])[sites[3]] == "layer 10 layers.1.convolution"
+
+
 def test_long_tables_are_folded_into_blocks():
     few = {f"h.{layer}.{kind}": (layer, column) for layer in range(12) for column, kind in enumerate(("attn", "mlp"))}
     assert fold_layers(few) == few

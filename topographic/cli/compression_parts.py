@@ -127,7 +127,7 @@ def _compressed(
     return Findings(
         "Compression",
         _explained(bench, choices),
-        [_curves_table(_rows(effects, whole)), *([permuted] if small else []), *published],
+        [_curves_table(_rows(effects, whole, bench.kind)), *([permuted] if small else []), *published],
         [
             Picture(
                 "curves",
@@ -163,7 +163,7 @@ def _curves_table(rows: list[dict[str, Any]]) -> Table:
     )
 
 
-def _rows(effects: Sequence[CompressionEffect], whole: dict[str, float]) -> list[dict[str, Any]]:
+def _rows(effects: Sequence[CompressionEffect], whole: dict[str, float], kind: str) -> list[dict[str, Any]]:
     """One row per model, with all its measures."""
     found: dict[tuple[str, float, int], dict[str, float]] = {}
     for effect in effects:
@@ -171,7 +171,9 @@ def _rows(effects: Sequence[CompressionEffect], whole: dict[str, float]) -> list
     rows = []
     for (method, fraction, n_parameters), values in found.items():
         row = {"method": method, "removed": fraction, "parameters": n_parameters, "loss": values["loss"]}
-        row |= {"Δ loss": values["loss"] - whole["loss"], "perplexity": math.exp(values["loss"])}
+        row["Δ loss"] = values["loss"] - whole["loss"]
+        if kind == "language":
+            row["perplexity"] = math.exp(values["loss"])
         rows.append(row | {"accuracy": values["accuracy"], "Δ accuracy": values["accuracy"] - whole["accuracy"]})
     return rows
 

@@ -28,8 +28,8 @@ class EvaluateCommand:
     """Measure a model as the papers do, without the faults of their scripts, beside the published numbers."""
 
     run: str
-    """A run folder, or the name, folder or .gguf file of any Hugging Face causal model; or the folder of a classifier
-    of images, for the suite toponets."""
+    """A run folder, or the name, folder or .gguf file of any Hugging Face causal model; or of a classifier of
+    images, for the suite toponets."""
     suite: Literal["topolm", "toponets"] = "topolm"
     """What to measure; topolm: language network, clusters, profiles, word classes, minimal pairs, lesions; toponets:
     smooth weights and responses, dimensionality, pruning and downsampling, selectivity; integration windows of language
@@ -183,7 +183,7 @@ def evaluate(command: EvaluateCommand) -> Path:
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)
-    is_vision = is_vision_model(run)
+    is_vision = is_vision_model(command.run)
     suites = IMAGE_SUITES if is_vision else SUITES
     if command.suite not in suites:
         raise ValueError(f"{command.run} is a vision model and suite={command.suite!r} for texts; use suite=toponets")

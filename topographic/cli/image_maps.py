@@ -76,19 +76,31 @@ def map_images(command: MapCommand, folder: Path) -> list[MapSummary]:
 
 
 def is_vision_model(run: str | Path) -> bool:
-    """Whether a run folder or model folder holds a vision model.
+    """Whether it is a vision model.
 
     Parameters
     ----------
     run : str or Path
-        Run folder or model folder.
+        Run folder, model folder or hub name.
 
     Returns
     -------
     bool
-        True where ``preprocessor_config.json`` lies beside the weights.
+        True where ``preprocessor_config.json`` lies beside the weights, and for a name on the hub where the
+        configuration there names a classifier of images.
     """
-    return (_model_folder(run) / "preprocessor_config.json").is_file()
+    folder = _model_folder(run)
+    return (folder / "preprocessor_config.json").is_file() if folder.exists() else _is_classifier_on_hub(str(run))
+
+
+def _is_classifier_on_hub(name: str) -> bool:
+    from transformers import AutoConfig
+
+    try:
+        architectures = AutoConfig.from_pretrained(name).architectures
+    except (OSError, ValueError):  # what loads the model says what is wrong with the name
+        return False
+    return any(one.endswith("ForImageClassification") for one in architectures or ())
 
 
 def load_vision_model(run: str | Path) -> tuple[Any, Callable[[np.ndarray], Any]]:

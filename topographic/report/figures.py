@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from topographic.maps import DistanceCurve, MoransI, Referenced, UnitMap
-from topographic.report.site_names import arrange_sites, fold_layers
+from topographic.report.site_names import arrange_sites, fold_layers, site_labels
 from topographic.sheets import grid_shape, to_grid
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ def draw_maps(
     """
     row_names, column_names, layers = arrange_sites(list(unit_maps))
     in_rows = len(column_names) == 1 and len(unit_maps) > 4  # one kind of module: a strip of all layers is too long
-    titles = dict(zip(unit_maps, row_names if in_rows else unit_maps, strict=False))
+    titles = dict(zip(unit_maps, row_names, strict=True)) if in_rows else site_labels(list(unit_maps))
+    each_named = in_rows or not row_names or max(map(len, column_names)) > 14  # a longer name is wider than its column
     places = fold_layers(layers) if row_names else layers
     places = {site: divmod(index, 6) for index, site in enumerate(unit_maps)} if in_rows else places
     rows = 1 + max(row for row, _ in places.values())
@@ -185,11 +186,11 @@ def draw_maps(
         panel = panels[places[site]]
         panel.set_axis_on()
         draw_map(unit_map, panel, limit=limit, is_signed=is_signed)
-        if not row_names or in_rows:
-            panel.set_title(titles[site], fontsize=9 if in_rows else 7, color=INK)
+        if each_named:
+            panel.set_title(titles[site], fontsize=9 if row_names else 7, color=INK)
         elif places[site][0] == 0:
             panel.set_title(column_names[kind], fontsize=10, color=INK)
-        if row_names and not in_rows and kind == min(place[1] for place in layers.values() if place[0] == layer):
+        if not each_named and kind == min(place[1] for place in layers.values() if place[0] == layer):
             panel.set_ylabel(row_names[layer], fontsize=9.5, color=INK)
     if in_rows:
         figure.suptitle(column_names[0], fontsize=10, color=INK)

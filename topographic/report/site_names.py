@@ -67,8 +67,13 @@ def site_labels(sites: Sequence[str]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        "layer 3 attn" for "transformer.h.3.attn"; the whole name where it does not say.
+        "layer 3 attn" for "transformer.h.3.attn"; numbers alone, "layer 0.1.0", where they are all that differs and
+        there are several; the whole name where it does not say.
     """
+    numbers = {site: re.findall(r"(?<=\.)\d+(?=\.|$)", site) for site in sites}
+    skeletons = {re.sub(r"(?<=\.)\d+(?=\.|$)", "*", site) for site in sites}
+    if len(skeletons) == 1 and all(len(some) > 1 for some in numbers.values()):
+        return {site: f"layer {'.'.join(some)}" for site, some in numbers.items()}
     row_names, column_names, places = arrange_sites(sites)
     if not row_names:
         return {site: site for site in sites}
