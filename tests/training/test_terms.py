@@ -206,5 +206,5 @@ def test_units_without_a_sheet_are_told_which_words_give_them_one(n_units, words
 def test_where_no_shape_would_do_the_reason_is_told():
     """Three units in a corner of 3 x 3 cells, of which the blur reads the middle one."""
     config = SmoothnessConfig(weight=1.0, sites=["head"])
-    with pytest.raises(ValueError, match="3 units fill no sheet but 1 x 3"):
+    with pytest.raises(ValueError, match="site 'head': 3 units fill no sheet but 1 x 3"):
         parts_of(nn.ModuleDict({"head": nn.Linear(5, 3)}), config)

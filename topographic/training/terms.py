@@ -188,7 +188,7 @@ def _check_room(model: nn.Module, sheet: WeightSheet) -> None:
         except ValueError as error:
             shape = _roomy_shape(sheet, n_units)
             if shape is None:
-                raise
+                raise ValueError(f"site {site!r}: {error}") from error
             scale = "" if sheet.scale is not None else ", scale: null"
             raise ValueError(
                 f"site {site!r}: {n_units} units fill no sheet that a blur of factor {_said(sheet.factor)} fits on; "
