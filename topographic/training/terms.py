@@ -120,8 +120,9 @@ def smoothness_term(config: SmoothnessConfig, model: nn.Module | None = None) ->
         If a layer has no weights.
     """
     sheets = [one for one in configured_weight_sheets(config, model) if config.is_on or one.scale is None]
-    for one in sheets if model is not None else ():
-        _check_room(model, one)
+    if model is not None:
+        for one in sheets:
+            _check_room(model, one)
     # a term of weight 0 would be left out, and with it what is only watched
     weight = config.weight if config.is_on else 1.0
     if config.is_on and config.schedule != "constant":
