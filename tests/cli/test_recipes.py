@@ -5,9 +5,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from topographic.cli.arguments import parse_command
-from topographic.cli.cells import rehearse_cells
 from topographic.cli.demo import RECIPE
 from topographic.cli.finetune import FinetuneCommand
+from topographic.cli.rehearsal import rehearse_cells
 from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import TrainCommand, build_vision_model, shape_of
 from topographic.models import register
