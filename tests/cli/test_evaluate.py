@@ -468,7 +468,7 @@ def test_named_sites_lie_where_the_words_say_and_are_blurred_as_the_run_was(tiny
     command = EvaluateCommand(str(own), **NETS, sites="transformer.h.*.mlp.c_fc", layout="permuted_grid")
     evaluate(command)
     first, second = rows_of(own)
-    assert [(row["factor"], row["as"]) for row in (first, second)] == [("4", "trained"), ("3", "published")]
+    assert [(row["factor"], row["as"]) for row in (first, second)] == [("4", "the run's own"), ("3", "published")]
     text = (own / "evaluation_toponets" / "evaluation.md").read_text()
     assert "The layers are the run's own" not in text
     weight = TopoLMForCausalLM.from_pretrained(tiny_model).transformer.h[0].mlp.c_fc.weight

@@ -60,7 +60,12 @@ def test_the_blur_is_the_one_the_run_was_trained_with(net_bench):
         assert row["loss"] == pytest.approx(laplacian_pyramid_loss(weight, **options).item(), abs=1e-6)
         assert row["random weights"] == pytest.approx(random_weights_loss(144, **options))
         assert row["random weights"] != pytest.approx(random_weights_loss(144), abs=0.01)
-        assert (row["of"], row["factor"], row["blur"], row["as"]) == ("output units", "2 x 4", "gaussian", "trained")
+        assert (row["of"], row["factor"], row["blur"], row["as"]) == (
+            "output units",
+            "2 x 4",
+            "gaussian",
+            "the run's own",
+        )
     assert "factor 2 x 4 (gaussian), as the run itself was told (section smoothness of its config.yaml)" in found.text
     assert "as published" not in found.text
 
@@ -89,7 +94,7 @@ def test_input_units_lie_on_sheets_of_their_own_beside_the_layers_that_are_recor
         expected = laplacian_pyramid_loss(weight, 2.0, "input", order=order)
         row = rows[f"layer {layer} mlp.c_proj.inputs"]
         assert row["loss"] == pytest.approx(expected.item(), abs=1e-6)
-        assert (row["of"], row["as"], row["weights per unit"]) == ("input units", "trained", 36)
+        assert (row["of"], row["as"], row["weights per unit"]) == ("input units", "the run's own", 36)
         assert rows[LAYERS[layer]]["as"] == "published"
     inputs, outputs = found.tables[0].rows
     assert (inputs["of"], inputs["factor"], inputs["layers"]) == ("input units", "2", 2)

@@ -29,7 +29,7 @@ class LayerWeights(NamedTuple):
     """The site; of recurrent layers also the parameter."""
     chosen: WeightSheet
     is_own: bool
-    """Whether the run was trained with it; otherwise it is as published."""
+    """Whether the run's configuration says so; otherwise it is as published."""
     weights: Float[Tensor, "units depth"] | Float[Tensor, " units"]
     sheet: Sheet
 
@@ -160,14 +160,14 @@ def _said(layer: LayerWeights) -> dict[str, str]:
         "of": f"{layer.chosen.kind} units",
         "factor": " x ".join(f"{number:g}" for number in axes),
         "blur": layer.chosen.blur,
-        "as": "trained" if layer.is_own else "published",
+        "as": "the run's own" if layer.is_own else "published",
     }
 
 
 def _chosen(layers: Sequence[LayerWeights]) -> str:
     """Which blur, and why."""
     why = {
-        "trained": "as the run itself was told (section smoothness of its config.yaml)",
+        "the run's own": "as the run itself was told (section smoothness of its config.yaml)",
         "published": "as published, since no configuration of the run says otherwise",
     }
     said = dict.fromkeys(tuple(_said(layer).values()) for layer in layers if layer.chosen.kind != "bias")
