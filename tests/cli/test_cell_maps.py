@@ -10,14 +10,13 @@ from topographic.cli.cell_maps import (
     map_cell,
     maps_folder,
     missing_maps,
-    where_mapped,
 )
 from topographic.cli.cells import plan_cells
 from topographic.cli.train import ModelConfig, TrainCommand
 from topographic.maps import UnitMap
 from topographic.models import fresh_vision_model, vision_config
 from topographic.recording import Preparation
-from topographic.training.config import ImageConfig, SmoothnessConfig, SpatialConfig
+from topographic.training.config import ImageConfig, SmoothnessConfig, SpatialConfig, save_config
 
 TEXT = TrainCommand(model=ModelConfig("nanogpt_demo"), spatial=SpatialConfig(weight=0.0))
 IMAGES = TrainCommand(
@@ -54,17 +53,6 @@ def test_maps_of_the_other_kind_of_model_are_refused(recipe, words, message):
         check_maps(cell, CellMaps(**words))
 
 
-def test_models_are_mapped_where_they_are_trained_to_be_topographic():
-    smoothness = SmoothnessConfig(sites=["a.*"])
-    for recipe in (TEXT, IMAGES):
-        assert where_mapped(recipe) == {}
-        smooth = dataclasses.replace(recipe, smoothness=smoothness)
-        assert where_mapped(smooth) == {"sites": ["a.*"]}
-        both = dataclasses.replace(smooth, spatial=SpatialConfig(sites=["b"], layout="grid"))
-        assert where_mapped(both) == {"sites": ["b"], "layout": "grid"}
-    assert where_mapped(dataclasses.replace(TEXT, model=ModelConfig("tiny"), smoothness=smoothness)) == {}
-
-
 def test_maps_made_otherwise_do_not_count(swept):
     (cell, *_) = swept.cells()
     (contrast,) = contrasts_of(cell.recipe, swept.maps)
@@ -89,6 +77,7 @@ def test_maps_of_a_vision_model(image_folders, tmp_path):
     config = vision_config("resnet_demo", shape, classes=list("0123456789"), image_size=32, num_channels=3)
     fresh_vision_model(config, seed=0).save_pretrained(cell.folder / "model")
     Preparation(channels=3, size=(32, 32)).save_pretrained(cell.folder / "model")
+    save_config(cell.folder / "config.yaml", cell.recipe)
     folders = {name: str(folder) for name, folder in image_folders.items()}
     maps = CellMaps(contrasts=["faces-objects", "faces"], n_draws=9, n_images=4, image_folders=folders)
     assert missing_maps(cell, maps, 2.0) == ["faces-objects", "faces"]

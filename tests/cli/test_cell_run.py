@@ -1,7 +1,6 @@
 import dataclasses
 
 import pytest
-import torch
 
 from topographic.cli.cell_maps import CellMaps, maps_folder
 from topographic.cli.cell_run import (
@@ -11,7 +10,6 @@ from topographic.cli.cell_run import (
     load_pairs,
     load_weights,
     run_cell,
-    watching_term,
 )
 from topographic.cli.cells import plan_cells
 from topographic.cli.map import load_model
@@ -19,8 +17,11 @@ from topographic.cli.train import ModelConfig, TrainCommand
 from topographic.losses.pyramid import laplacian_pyramid_loss
 from topographic.losses.weight_sheets import weight_sheets
 from topographic.maps import UnitMap
+from topographic.sheets import grid_cells
 from topographic.training.config import DataConfig, ImageConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
+from topographic.training.smoothness_config import WeightSheetConfig
 
+FIRST_LAYER = "transformer.h.1.mlp.c_fc"
 MAPS = CellMaps(contrasts=["nouns_verbs"], fwhm_mm=[0.0, 1.5], n_draws=19)
 
 
@@ -58,37 +59,38 @@ def test_a_cell_is_finished_when_nothing_is_missing(cell):
     assert load_pairs(cell, "own") is None
 
 
-@pytest.mark.parametrize("preset", ["nanogpt_demo", "gpt_neo_demo"])
-def test_a_model_without_sheets_is_mapped_where_its_weights_are_smooth(cell, preset):
+@pytest.mark.parametrize(
+    ("preset", "smoothness"),
+    [
+        ("nanogpt_demo", SmoothnessConfig(weight=1.0, sites=[FIRST_LAYER])),
+        ("gpt_neo_demo", SmoothnessConfig(weight=1.0, sheets=[WeightSheetConfig(FIRST_LAYER, layout="permuted_grid")])),
+    ],
+)
+def test_a_model_without_sheets_is_mapped_where_its_weights_are_smooth(cell, preset, smoothness):
     recipe = dataclasses.replace(
         cell.recipe,
         run=str(cell.folder.parent),
         model=ModelConfig(preset, n_layer=2, n_embd=48),
         spatial=SpatialConfig(weight=0.0),
-        smoothness=SmoothnessConfig(weight=1.0, sites=["transformer.h.1.mlp.c_fc"]),
+        smoothness=smoothness,
     )
     for topographic in plan_cells(recipe, [{"smoothness.weight": [1, 0], "seed": [0]}]):
         run_cell(topographic, dataclasses.replace(MAPS, fwhm_mm=[0.0]), None)
         (made,) = maps_folder(topographic.folder, 0.0).rglob("*.safetensors")
-        assert UnitMap.load(made).sheet.n_units == 192
-        assert made.stem == "transformer.h.1.mlp.c_fc"
+        sheet = UnitMap.load(made).sheet
+        assert sheet.n_units == 192
+        assert made.stem == FIRST_LAYER
+        _, cells = grid_cells(sheet)
+        assert (cells.tolist() == list(range(192))) == bool(smoothness.sites)
         # after the last step, in the control as well
         model, _ = load_model(topographic.folder)
-        loss = laplacian_pyramid_loss(weight_sheets(model.transformer.h[1].mlp.c_fc)["weight"], 3.0)
-        assert load_weights(topographic) == pytest.approx(loss.item(), rel=1e-5)
+        weights = weight_sheets(model.transformer.h[1].mlp.c_fc)["weight"]
+        assert load_weights(topographic) == pytest.approx(
+            laplacian_pyramid_loss(weights, 3.0, order=cells.tolist()).item(), rel=1e-5
+        )
         assert is_finished(topographic, dataclasses.replace(MAPS, fwhm_mm=[0.0]), None)
         (topographic.folder / "weights.json").unlink()
         assert not is_finished(topographic, dataclasses.replace(MAPS, fwhm_mm=[0.0]), None)
-
-
-def test_every_layer_is_watched_and_none_trained():
-    assert watching_term(SmoothnessConfig(watched=["a"])) is None
-    for weight in (0.0, 2.0):
-        config = SmoothnessConfig(weight=weight, sites=["0"], factor=2.0, schedule="linear", start_weight=1.0)
-        term = watching_term(config)
-        losses = term.losses(torch.nn.Sequential(torch.nn.Linear(4, 16)))
-        assert list(losses) == ["0"]
-        assert term.total(losses) == 0
 
 
 def test_vision_models_read_no_minimal_pairs(cell):

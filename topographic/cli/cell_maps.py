@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from topographic.cli import image_maps
 from topographic.cli import map as text_maps
 from topographic.cli.cells import Cell
 from topographic.cli.map import MapCommand, map_model
-from topographic.cli.train import TrainCommand, carries_sheets
+from topographic.cli.train import TrainCommand
 from topographic.maps import MapSummary, contrast_name
 from topographic.stimuli import CATEGORY_CONTRASTS
 from topographic.storage import load_json
@@ -24,7 +24,6 @@ __all__ = [
     "map_cell",
     "maps_folder",
     "missing_maps",
-    "where_mapped",
 ]
 
 
@@ -148,27 +147,6 @@ def check_maps(cell: Cell, maps: CellMaps) -> None:
     _CHECKS[cell.recipe.counted](maps.command(cell.folder, 0.0))
 
 
-def where_mapped(recipe: TrainCommand) -> dict[str, Any]:
-    """Where a model that carries no sheets is mapped: where it is trained to be topographic.
-
-    Parameters
-    ----------
-    recipe : TrainCommand
-        What trains it.
-
-    Returns
-    -------
-    dict
-        ``sites`` and perhaps ``layout`` as words of `topo map`; empty for the sites that it takes by itself.
-    """
-    spatial, smoothness = recipe.spatial, recipe.smoothness
-    if carries_sheets(recipe):
-        return {}
-    if spatial.sites is not None:
-        return {"sites": spatial.sites, "layout": spatial.layout}
-    return {} if smoothness.sites is None else {"sites": smoothness.sites}
-
-
 def maps_folder(run: str | Path, fwhm_mm: float) -> Path:
     """Where the maps of one readout are kept.
 
@@ -261,7 +239,7 @@ def map_cell(cell: Cell, maps: CellMaps, fwhm_mm: float, contrasts: Sequence[str
         Words of the contrasts.
     """
     command = maps.command(cell.folder, fwhm_mm)
-    map_model(dataclasses.replace(command, contrasts=list(contrasts), **where_mapped(cell.recipe)))
+    map_model(dataclasses.replace(command, contrasts=list(contrasts)))
 
 
 _CHECKS = {"tokens": text_maps.check_text_words, "images": image_maps.check_image_words}

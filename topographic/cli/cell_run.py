@@ -1,22 +1,23 @@
 """One cell of a sweep: train it, map it, measure weights and grammar; whatever is there already is left as it is."""
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from topographic.cli.cell_maps import CellMaps, check_maps, map_cell, missing_maps
 from topographic.cli.cells import Cell
 from topographic.cli.image_maps import load_vision_model
 from topographic.cli.map import load_model
+from topographic.cli.own_sheets import own_weight_sheets
 from topographic.cli.train import train_model
 from topographic.storage import load_json, save_json
 from topographic.training.config import SmoothnessConfig
 from topographic.training.folders import one_process_at_a_time
-from topographic.training.terms import smoothness_term
 from topographic.training.weight_terms import WeightSmoothness
 
-__all__ = ["check_measures", "is_finished", "is_trained", "load_pairs", "load_weights", "run_cell", "watching_term"]
+__all__ = ["check_measures", "is_finished", "is_trained", "load_pairs", "load_weights", "run_cell"]
 
 
 def check_measures(cell: Cell, maps: CellMaps, pairs: str | None) -> None:
@@ -96,25 +97,6 @@ def is_trained(cell: Cell) -> bool:
     return record.is_file() and load_json(record).get("status") == "finished"
 
 
-def watching_term(config: SmoothnessConfig) -> WeightSmoothness | None:
-    """The smoothness of the weights of a cell, whether it is trained for or, as in a control, is not.
-
-    Parameters
-    ----------
-    config : SmoothnessConfig
-        Layers and blur.
-
-    Returns
-    -------
-    WeightSmoothness or None
-        Every layer of ``sites`` is watched; None if there are none.
-    """
-    if config.sites is None:
-        return None
-    off = {"weight": 0.0, "start_weight": 0.0, "sites": None}
-    return smoothness_term(dataclasses.replace(config, **off, watched=config.sites))
-
-
 def load_weights(cell: Cell) -> float | None:
     """How rough the trained weights are, if that was measured.
 
@@ -186,17 +168,24 @@ def is_finished(cell: Cell, maps: CellMaps, pairs: str | None) -> bool:
         True if it is trained, mapped and measured.
     """
     mapped = is_trained(cell) and not any(missing_maps(cell, maps, fwhm_mm) for fwhm_mm in maps.fwhm_mm)
-    weighed = cell.recipe.smoothness.sites is None or load_weights(cell) is not None
+    weighed = not _names_weights(cell.recipe.smoothness) or load_weights(cell) is not None
     return mapped and weighed and (pairs is None or load_pairs(cell, pairs) is not None)
 
 
 def _measure_weights(cell: Cell) -> None:
-    term = watching_term(cell.recipe.smoothness)
-    if term is None:
+    """The loss of the sheets that the recipe names, of a control too, which is not trained for it."""
+    smoothness = cell.recipe.smoothness
+    if not _names_weights(smoothness):
         return
     model = load_vision_model(cell.folder)[0] if cell.recipe.counted == "images" else load_model(cell.folder)[0]
-    sheets = {site: loss.item() for site, loss in term.losses(model).items()}
+    with torch.no_grad():
+        losses = WeightSmoothness(own_weight_sheets(model, smoothness)).losses(model)
+    sheets = {site: loss.item() for site, loss in losses.items()}
     save_json(cell.folder / "weights.json", {"mean": sum(sheets.values()) / len(sheets), "sheets": sheets})
+
+
+def _names_weights(smoothness: SmoothnessConfig) -> bool:
+    return bool(smoothness.sites or smoothness.sheets or smoothness.watched)
 
 
 def _measure_pairs(cell: Cell, pairs: str, batch_size: int) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from topographic.cli.cell_maps import where_mapped
-from topographic.cli.cell_run import watching_term
 from topographic.cli.cells import Cell
+from topographic.cli.own_sheets import OwnSections, own_weight_sheets, trained_sites
 from topographic.cli.train import TrainCommand, build_vision_model, carries_sheets, shape_of
 from topographic.recording import find_sites, vision_layers
+from topographic.training.weight_terms import WeightSmoothness
 
 __all__ = ["rehearse_cells"]
 
@@ -82,12 +82,15 @@ def _vision_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
 
 def _check_measured(model: Any, recipe: TrainCommand) -> None:
     """What is mapped and whose weights are measured must be there in a control too, which is trained for neither."""
-    sites = where_mapped(recipe).get("sites") or (vision_layers(model) if recipe.counted == "images" else None)
-    if sites:
-        find_sites(model, sites)
-    term = watching_term(recipe.smoothness)
-    if term is not None:
-        term.taps(model)
+    if not (hasattr(model, "sheets") and model.sheets()):
+        named = trained_sites(model, OwnSections(recipe.spatial, recipe.smoothness))
+        if named is not None:
+            find_sites(model, named[0])
+        elif recipe.counted == "images":
+            find_sites(model, vision_layers(model))
+    sheets = own_weight_sheets(model, recipe.smoothness)
+    if sheets:
+        WeightSmoothness(sheets).taps(model)
 
 
 _MODELS = {"tokens": _language_model, "images": _vision_model}
