@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from topographic.losses.pyramid import Blur, Kind, laplacian_pyramid_loss
+from topographic.losses.blurs import Blur
+from topographic.losses.pyramid import Kind, laplacian_pyramid_loss
 from topographic.losses.weight_sheets import weight_sheets
 from topographic.recording.sites import find_sites, modules_by_site
 from topographic.training.objective import Draw
