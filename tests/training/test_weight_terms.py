@@ -108,8 +108,7 @@ def test_weights_that_cannot_be_trained_may_be_watched_and_nothing_else(model):
         Objective(model, [WeightSmoothness(["rnn", "fc1"])])
     assert "\n" not in str(several.value)
     watched = [WeightSheet("fc1", scale=None), "fc2"]
-    with torch.no_grad():  # whether a weight can be trained is not a matter of where the objective is made
-        objective = Objective(model, [WeightSmoothness(watched)])
+    objective = Objective(model, [WeightSmoothness(watched)])
     _, parts = objective(torch.tensor(1.0))
     assert set(parts) == {"task_loss", "weights/fc1", "weights/fc2", "weights_loss"}
     model["fc2"].requires_grad_(False)
@@ -122,7 +121,9 @@ def test_weights_that_cannot_be_trained_may_be_watched_and_nothing_else(model):
 def test_half_of_a_parametrisation_may_be_frozen():
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(12, 36))
     layer.parametrizations.weight.original0.requires_grad_(False)
-    loss, _ = Objective(nn.Sequential(layer), [WeightSmoothness("0")])(torch.tensor(0.0))
+    with torch.no_grad():  # whether a weight can be trained is not a matter of where the objective is made
+        objective = Objective(nn.Sequential(layer), [WeightSmoothness("0")])
+    loss, _ = objective(torch.tensor(0.0))
     loss.backward()
     assert layer.parametrizations.weight.original1.grad.any()
 
