@@ -147,13 +147,16 @@ def linear_layers(
     """
     modules, names = modules_by_site(model), find_sites(model, sites)
     check_layout_names(layout, names)
+    found = {}
     for site in names:
-        if not isinstance(modules[site], (nn.Linear, Conv1D)):
+        layer = modules[site]
+        if not isinstance(layer, (nn.Linear, Conv1D)):
             raise TypeError(
-                f"site {site!r} is a {type(modules[site]).__name__}; only Linear layers and the Conv1D of transformers "
-                "can be downsampled: name such a layer, for example the first of each MLP"
+                f"site {site!r} is a {type(layer).__name__}; only Linear layers and the Conv1D of transformers can be "
+                "downsampled: name such a layer, for example the first of each MLP"
             )
-    return {site: modules[site] for site in names}
+        found[site] = layer
+    return found
 
 
 class DownsampledLinear(nn.Module):

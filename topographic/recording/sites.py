@@ -20,8 +20,8 @@ __all__ = [
 # names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # classes that hold a model and pass it through, and the name they hold it under
-_HOLDERS = dict.fromkeys(("DataParallel", "DistributedDataParallel", "AveragedModel", "DeepSpeedEngine"), "module")
-_HOLDERS |= {"OptimizedModule": "_orig_mod"}
+_HOLDERS: dict[str, str] = {"OptimizedModule": "_orig_mod"}
+_HOLDERS |= dict.fromkeys(("DataParallel", "DistributedDataParallel", "AveragedModel", "DeepSpeedEngine"), "module")
 _FRAMEWORKS = ("torch.", "deepspeed.")
 # these hold modules and are never called themselves
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
