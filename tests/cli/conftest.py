@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from topographic.cli import main
 from topographic.cli.bench import Bench
-from topographic.cli.cell_run import CellMaps, maps_folder
+from topographic.cli.cell_maps import CellMaps, maps_folder
 from topographic.cli.cells import Cell
 from topographic.cli.image_bench import ImageBench
 from topographic.cli.map import load_model

@@ -1,12 +1,25 @@
 import dataclasses
 
 import pytest
+import torch
 
-from topographic.cli.cell_run import CellMaps, is_finished, is_trained, load_pairs, load_summary, maps_folder, run_cell
+from topographic.cli.cell_maps import CellMaps, maps_folder
+from topographic.cli.cell_run import (
+    check_measures,
+    is_finished,
+    is_trained,
+    load_pairs,
+    load_weights,
+    run_cell,
+    watching_term,
+)
 from topographic.cli.cells import plan_cells
+from topographic.cli.map import load_model
 from topographic.cli.train import ModelConfig, TrainCommand
+from topographic.losses.pyramid import laplacian_pyramid_loss
+from topographic.losses.weight_sheets import weight_sheets
 from topographic.maps import UnitMap
-from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
+from topographic.training.config import DataConfig, ImageConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
 
 MAPS = CellMaps(contrasts=["nouns_verbs"], fwhm_mm=[0.0, 1.5], n_draws=19)
 
@@ -59,14 +72,27 @@ def test_a_model_without_sheets_is_mapped_where_its_weights_are_smooth(cell, pre
         (made,) = maps_folder(topographic.folder, 0.0).rglob("*.safetensors")
         assert UnitMap.load(made).sheet.n_units == 192
         assert made.stem == "transformer.h.1.mlp.c_fc"
+        # after the last step, in the control as well
+        model, _ = load_model(topographic.folder)
+        loss = laplacian_pyramid_loss(weight_sheets(model.transformer.h[1].mlp.c_fc)["weight"], 3.0)
+        assert load_weights(topographic) == pytest.approx(loss.item(), rel=1e-5)
+        assert is_finished(topographic, dataclasses.replace(MAPS, fwhm_mm=[0.0]), None)
+        (topographic.folder / "weights.json").unlink()
+        assert not is_finished(topographic, dataclasses.replace(MAPS, fwhm_mm=[0.0]), None)
 
 
-def test_maps_made_otherwise_do_not_count(cell):
-    run_cell(cell, MAPS, None)
-    summary = load_summary(cell, MAPS, "nouns_verbs", 1.5)
-    assert summary is not None
-    assert summary.provenance["fwhm_mm"] == 1.5
-    for change in ({"n_draws": 20}, {"seed": 1}, {"pooling": "last"}, {"exchangeable": []}):
-        assert load_summary(cell, dataclasses.replace(MAPS, **change), "nouns_verbs", 1.5) is None, change
-    assert summary.maps == {}, "numbers only"
-    assert len(list(maps_folder(cell.folder, 1.5).rglob("*.safetensors"))) == 2
+def test_every_layer_is_watched_and_none_trained():
+    assert watching_term(SmoothnessConfig(watched=["a"])) is None
+    for weight in (0.0, 2.0):
+        config = SmoothnessConfig(weight=weight, sites=["0"], factor=2.0, schedule="linear", start_weight=1.0)
+        term = watching_term(config)
+        losses = term.losses(torch.nn.Sequential(torch.nn.Linear(4, 16)))
+        assert list(losses) == ["0"]
+        assert term.total(losses) == 0
+
+
+def test_vision_models_read_no_minimal_pairs(cell):
+    check_measures(cell, MAPS, "own")
+    images = dataclasses.replace(cell.recipe, images=ImageConfig("mnist"))
+    with pytest.raises(ValueError, match=r"pairs='own' and images.name='mnist'; vision models read no pairs: leave"):
+        check_measures(dataclasses.replace(cell, recipe=images), CellMaps(), "own")

@@ -2,9 +2,17 @@ import dataclasses
 
 import pytest
 
-from topographic.cli.cells import check_folder, level_of, plan_cells, planned_tokens, rehearse_cells, short_name
+from topographic.cli.cells import check_folder, find_reference, level_of, plan_cells, planned_exposure, short_name
+from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import ModelConfig, TrainCommand
-from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig, save_config
+from topographic.training.config import (
+    DataConfig,
+    ImageConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    TrainingConfig,
+    save_config,
+)
 
 BASE = TrainCommand(
     run="runs/x",
@@ -68,6 +76,42 @@ def test_a_pretrained_model_keeps_its_weights():
     assert (cell.recipe.model, cell.recipe.training.seed) == (base.model, 3)
 
 
+VISION = dataclasses.replace(
+    BASE,
+    model=ModelConfig("resnet_demo"),
+    images=ImageConfig("cifar10"),
+    spatial=SpatialConfig(weight=0.0),
+    smoothness=SmoothnessConfig(weight=1.0, sites=["resnet.encoder.stages.*.convolution"]),
+)
+
+
+def test_cells_of_vision_models():
+    cells = plan_cells(VISION, [{"smoothness.weight": [0, 1, 10], "seed": [0, 3]}])
+    assert [cell.name for cell in cells] == [
+        f"{setting}-seed_{seed}" for setting in ("tau_0", "base", "tau_10") for seed in (0, 3)
+    ]
+    for cell in cells:
+        # weights and order of images; there is no sheet whose units could be permuted, and no text
+        seeds = cell.recipe.model.seed, cell.recipe.model.layout_seed, cell.recipe.training.seed, cell.recipe.data
+        assert seeds == (cell.seed, None, cell.seed, VISION.data)
+        assert cell.recipe.images == VISION.images
+        assert planned_exposure(cell.recipe) == 3 * 4
+        reference = find_reference(cell, VISION, SweepCommand().reference, cells)
+        assert reference == f"tau_0-seed_{cell.seed}"
+    pretrained = dataclasses.replace(VISION, model=ModelConfig(pretrained="microsoft/resnet-18"))
+    (cell,) = plan_cells(pretrained, [{"seed": [3]}])
+    assert (cell.recipe.model.seed, cell.recipe.training.seed) == (3, 3), "its last layer is fresh"
+
+
+def test_vision_models_see_equal_numbers_of_images():
+    batches = {"training.max_steps": [6], "training.batch_size": [2]}
+    assert len(plan_cells(VISION, [batches, {"seed": [0]}])) == 2
+    with pytest.raises(ValueError, match=r"cell base sees 12 images and cell training.max_steps_6 24; expected equal"):
+        plan_cells(VISION, [{"training.max_steps": [3, 6]}])
+    with pytest.raises(ValueError, match="different steps have seen different numbers of images"):
+        plan_cells(VISION, [{"training.early_stopping_patience": [3]}])
+
+
 def test_presets_may_vary():
     one, two = plan_cells(BASE, [{"model.preset": ["tiny", "demo"]}])
     assert (one.recipe.model.n_embd, two.recipe.model.n_embd) == (36, 196)
@@ -81,9 +125,6 @@ def test_models_without_sheets_have_no_layout_to_permute():
         cells = plan_cells(base, [{"smoothness.weight": [0, 1, 50], "seed": [4]}])
         assert [cell.name for cell in cells] == ["tau_0-seed_4", "base-seed_4", "tau_50-seed_4"]
         assert {(cell.recipe.model.seed, cell.recipe.model.layout_seed) for cell in cells} == {(4, None)}
-        rehearse_cells(cells)
-    with pytest.raises(ValueError, match=r"cell smoothness.factor_49: .*mlp\.c_fc"):
-        rehearse_cells(plan_cells(base, [{"smoothness.factor": [49]}]))
     with pytest.raises(ValueError, match=r"block 1, cell model.config=\['x'\], seed=1: "):
         plan_cells(base, [{"model.config": [["x"]], "seed": [1]}])
     (cell,) = plan_cells(base, [{"model.preset": ["nanogpt_demo"], "model.model_type": [None], "model.config": [None]}])
@@ -103,6 +144,7 @@ def test_models_without_sheets_have_no_layout_to_permute():
         ([{"spatial.wight": [1]}], r"block 1 varies spatial.wight \(unknown\)"),
         ([{"spatial": [{"weight": 1}]}], r"block 1 varies spatial \(unknown\)"),
         ([{"data.vocab_size": [300]}], "the text and its tokens are the same in all cells"),
+        ([{"images.flip": [True]}], "the images are the same in all cells"),
         ([{"run": ["a"]}], r"varies run \(unknown\)"),
         ([{"seed": [0], "training.seed": [1]}], "varies seed and training.seed, which seed sets as well"),
         ([{"seed": ["a"]}], "seed 'a'; expected whole numbers"),
@@ -126,14 +168,7 @@ def test_what_makes_no_sweep_is_one_line(blocks, message):
 
 def test_batches_may_vary_where_tokens_do_not():
     cells = plan_cells(BASE, [{"training.max_steps": [6], "training.batch_size": [2]}, {"seed": [0]}])
-    assert {planned_tokens(cell.recipe) for cell in cells} == {3 * 4 * 16}
-
-
-def test_a_neighbourhood_that_does_not_fit_is_named_before_anything_is_trained():
-    rehearse_cells(plan_cells(BASE, [{"spatial.radius": [2], "seed": [0, 1]}]))
-    with pytest.raises(ValueError, match=r"cell radius_3: n=5 neighbourhoods of 4"):
-        rehearse_cells(plan_cells(BASE, [{"spatial.radius": [2, 3]}]))
-    rehearse_cells(plan_cells(BASE, [{"spatial.weight": [0], "spatial.radius": [9]}]))
+    assert {planned_exposure(cell.recipe) for cell in cells} == {3 * 4 * 16}
 
 
 def test_a_folder_with_another_configuration_is_refused(tmp_path):

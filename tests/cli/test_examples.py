@@ -17,6 +17,17 @@ def test_two_models_side_by_side(demo_folder, tmp_path, monkeypatch):
     assert picture[..., :3].std() > 0.05
 
 
+def test_rows_of_maps(demo_folder, tmp_path, monkeypatch):
+    out = tmp_path / "rows.png"
+    folders = [f"{run}={demo_folder / run / 'maps' / 'sentences-nonwords'}" for run in ("topographic", "control")]
+    monkeypatch.setattr(sys, "argv", ["plot_map_rows.py", str(out), "t", *folders])
+    runpy.run_path(str(EXAMPLES / "plot_map_rows.py"), run_name="__main__")
+    picture = imread(out)
+    n_sheets = len(list((demo_folder / "control" / "maps" / "sentences-nonwords").glob("*.safetensors")))
+    assert picture.shape[1] > picture.shape[0] * min(n_sheets, 6) / 3
+    assert picture[..., :3].std() > 0.05
+
+
 def test_two_lines_make_a_plain_loop_topographic(tmp_path, monkeypatch, capsys):
     out = tmp_path / "two_lines.png"
     monkeypatch.setattr(sys, "argv", ["toponet_in_two_lines.py", str(out)])

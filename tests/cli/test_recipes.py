@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from topographic.cli.arguments import parse_command
-from topographic.cli.cells import rehearse_cells
 from topographic.cli.demo import RECIPE
 from topographic.cli.finetune import FinetuneCommand
+from topographic.cli.rehearsal import rehearse_cells
 from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import TrainCommand, build_vision_model, shape_of
 from topographic.models import register
@@ -21,13 +22,18 @@ FINETUNING = [path for path in FILES if path.name == "glue.yaml"]
 RECIPES = [RECIPE, *(path for path in FILES if path not in [*SWEEPS, *FINETUNING])]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def label(path):
+    """Several folders have a sweep.yaml."""
+    return f"{path.parent.name}/{path.name}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=label)
 def test_every_shipped_recipe_fits_its_dataclass(recipe):
     command = parse_command("train", TrainCommand, "", [str(recipe)])
     assert isinstance(command, TrainCommand)
 
 
-@pytest.mark.parametrize("recipe", SWEEPS, ids=lambda path: path.name)
+@pytest.mark.parametrize("recipe", SWEEPS, ids=label)
 def test_every_shipped_sweep_can_be_trained_and_has_three_seeds_of_each_model(recipe):
     cells = parse_command("sweep", SweepCommand, "", [str(recipe)]).cells()
     rehearse_cells(cells)
@@ -35,7 +41,19 @@ def test_every_shipped_sweep_can_be_trained_and_has_three_seeds_of_each_model(re
     for cell in cells:
         seeds.setdefault(str(cell.levels), set()).add(cell.seed)
     assert all(len(found) >= 3 for found in seeds.values())
-    assert any(cell.recipe.spatial.weight == 0 for cell in cells), "without a control there is no trade-off"
+    controls = [cell for cell in cells if cell.recipe.spatial.weight == 0 and not cell.recipe.smoothness.is_on]
+    assert controls, "without a control there is no trade-off"
+
+
+@pytest.mark.parametrize(("folder", "name"), [("vision", "cifar10"), ("language", "small")])
+def test_the_sweeps_of_toponets_vary_what_the_recipe_beside_them_trains(folder, name):
+    (sweep,) = [path for path in SWEEPS if path.parent.name == folder]
+    recipe = parse_command("train", TrainCommand, "", [str(sweep.with_name(f"{name}.yaml"))])
+    base = parse_command("sweep", SweepCommand, "", [str(sweep)]).base()
+    for section in ("model", "data", "images", "spatial", "smoothness"):
+        assert getattr(base, section) == getattr(recipe, section), section
+    kept = {"keep_checkpoints": recipe.training.keep_checkpoints, "seed": recipe.training.seed}
+    assert dataclasses.replace(base.training, **kept) == recipe.training
 
 
 @pytest.mark.parametrize("name", ["nanogpt", "gpt_neo"])

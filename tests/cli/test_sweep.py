@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 
@@ -128,10 +129,92 @@ def test_cells_of_one_seed_start_alike_and_read_the_same_windows(recipe, tmp_pat
     assert 0 <= scores["overall"]["accuracy"] <= 1
 
 
+IMAGE_SWEEP = {
+    **SWEEP,
+    "model": {"preset": "resnet_demo", "config": {"hidden_sizes": [8, 16], "depths": [1, 1], "embedding_size": 8}},
+    "spatial": {"weight": 0},
+    "smoothness": {"weight": 1, "sites": ["resnet.encoder.stages.*.layer.*.convolution"], "factor": 2},
+    "blocks": [{"smoothness.weight": [0, 1], "seed": [0]}],
+}
+
+
+@pytest.fixture
+def image_recipe(tmp_path, image_folders):
+    """A sweep of two tiny vision models."""
+    folders = {name: str(folder) for name, folder in image_folders.items()}
+    content = {key: value for key, value in IMAGE_SWEEP.items() if key != "data"}
+    content |= {
+        "run": str(tmp_path / "sweep"),
+        "images": {"name": "cifar10", "folder": folders["cifar10"], "cache_folder": str(tmp_path / "cache")},
+        "maps": {"contrasts": ["faces", "scrambled faces"], "fwhm_mm": [0], "n_draws": 5, "n_images": 4},
+    }
+    content["maps"]["image_folders"] = folders
+    (tmp_path / "images.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "images.yaml"
+
+
+def test_vision_models_are_swept(image_recipe, tmp_path, capsys):
+    folder, names = tmp_path / "sweep", ["tau_0-seed_0", "base-seed_0"]
+    for name in names:
+        assert main(["sweep", str(image_recipe), f"cell={name}"]) == 0  # in this process, as a worker does
+    assert main(["sweep", str(image_recipe), "--dry_run"]) == 0
+    assert "2 cells, 2 finished" in capsys.readouterr().out
+    assert main(["sweep", str(image_recipe)]) == 0
+    with open(folder / "table.csv", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    contrasts = ["faces", "scrambled faces"]
+    assert [(row["cell"], row["contrast"]) for row in rows] == [(name, one) for name in names for one in contrasts]
+    for name, row in zip(names, rows[::2], strict=True):
+        metrics = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        assert float(row["test accuracy"]) == metrics[-1]["eval_accuracy"]
+        assert float(row["validation loss"]) == metrics[-1]["eval_loss"]
+        assert float(row["loss of weights"]) == json.loads((folder / name / "weights.json").read_text())["mean"]
+        assert row["images"] == "16"
+    assert not {"tokens", "spatial loss", "accuracy"} & set(rows[0])
+    # before the first step both have the same weights, so only other images could change the loss
+    first = [json.loads((folder / name / "metrics.jsonl").read_text().splitlines()[0])["task_loss"] for name in names]
+    assert first[0] == first[1]
+    with open(folder / "grouped.csv", newline="") as opened:
+        grouped = {(row["setting"], row["measure"]): row for row in csv.DictReader(opened)}
+    for measure in ("test accuracy", "validation loss", "loss of weights"):
+        assert grouped["base", measure]["reference"] == "tau_0"
+    page = (folder / "index.html").read_text()
+    assert "2 models of 2 settings, each trained on equally many of the same images" in page
+    assert "Loss of weights is what smoothness.weight multiplies" in page
+    assert "Test accuracy against autocorrelation: scrambled faces" in page
+    assert not [word for word in ("token", "text", "nats per") if word in page.split("<header>")[1]]
+    pictures = {path.stem for path in (folder / "collected" / "trade_off").glob("*.png")}
+    assert pictures == {
+        f"{name}_{contrast.replace(' ', '_')}" for name in ("trade_off", "cost") for contrast in contrasts
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pairs=own"], "pairs='own' and images.name='cifar10'; vision models read no pairs: leave pairs out"),
+        (["maps.contrasts=[language]"], "is a vision model and 'language' a contrast of texts"),
+        (["maps.pooling=last"], "pooling='last' is for texts; a vision model takes mean, max, class"),
+        (["blocks=[{images.size: [16, 32]}]"], "block 1 varies images.size (the images are the same in all cells)"),
+        (["smoothness.sites=[nothing]"], "cell base-seed_0: site pattern 'nothing' matches no module"),
+        (["spatial.weight=1"], "carries no sheets and spatial.sites names none"),
+        (["model.preset=small"], "no classifier of images 'small'"),
+    ],
+)
+def test_what_vision_models_cannot_be_swept_with_is_one_line(words, message, image_recipe, tmp_path, capsys):
+    blocks = [] if any("blocks" in word for word in words) else ["blocks=[{seed: [0]}]"]
+    assert main(["sweep", str(image_recipe), *words, *blocks]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("topo sweep: ")
+    assert message in lines[-1]
+    assert not (tmp_path / "sweep").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
         (["blocks=[]"], 1, "blocks is empty"),
+        (["maps.contrasts=[faces]"], 1, "is a language model and 'faces' a contrast of images; expected some of"),
         (["maps.contrasts=[nothing]"], 2, "contrasts=['nothing']; expected one or more of"),
         (["maps.fwhm_mm=[2,2]"], 2, "maps.fwhm_mm=[2.0, 2.0]; expected different widths"),
         (["maps.n_draws=1"], 2, "maps.n_draws=1; expected at least 2"),

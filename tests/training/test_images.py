@@ -13,7 +13,14 @@ from topographic.recording import Preparation, vision_layers
 from topographic.storage import load_json
 from topographic.training.callbacks import ProgressBar
 from topographic.training.config import ImageConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
-from topographic.training.images import Augmentation, ImageItems, accuracy, open_images, train_on_images
+from topographic.training.images import (
+    Augmentation,
+    ImageItems,
+    accuracy,
+    blank_images,
+    open_images,
+    train_on_images,
+)
 
 CONVOLUTIONS = "resnet.encoder.stages.*.layers.*.layer.*.convolution"
 
@@ -73,6 +80,16 @@ def test_gray_images_in_three_channels(image_folders, tmp_path):
     where = {"folder": str(image_folders["mnist"]), "cache_folder": str(tmp_path / "cache")}
     assert open_images(ImageConfig("mnist", **where), progress=False).shape == (1, 28, 28)
     assert open_images(ImageConfig("mnist", **where, channels=3), progress=False).shape == (3, 28, 28)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("change", [{}, {"size": 16}, {"channels": 3, "mean": [0.1, 0.2, 0.3]}])
+def test_blank_images_are_like_those_of_the_set(name, change, image_folders, tmp_path):
+    config = ImageConfig(name, folder=str(image_folders[name]), cache_folder=str(tmp_path / "cache"), **change)
+    classes, blank = blank_images(dataclasses.replace(config, folder="nowhere"))
+    images = open_images(config, progress=False)
+    assert (classes, tuple(blank.shape[1:])) == (images.classes, images.shape)
+    assert torch.equal(blank, images.prepare(np.zeros_like(images.train.pixels[:2])))
 
 
 def test_a_run_is_whole(config, tmp_path):

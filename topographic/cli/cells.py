@@ -21,14 +21,15 @@ __all__ = [
     "find_reference",
     "level_of",
     "plan_cells",
-    "planned_tokens",
-    "rehearse_cells",
+    "planned_exposure",
     "short_name",
 ]
 
-# one "seed" stands for the seeds of a replicate: initial weights, permutations, and order of windows and neighbourhoods
+# one "seed" stands for the seeds of a replicate: initial weights, permutations, and order of windows, images and
+# neighbourhoods
 _SEEDS = ("model.seed", "model.layout_seed", "training.seed")
 _SECTIONS = ("model", "spatial", "smoothness", "training")
+_SHOWN = {"data": "the text and its tokens are the same in all cells", "images": "the images are the same in all cells"}
 _NAMES = {
     "spatial.weight": "alpha",
     "smoothness.weight": "tau",
@@ -48,8 +49,6 @@ _IDLE = {
     "global": ("radius", "k", "n_neighborhoods"),
 }
 _LONGEST_NAME = 120
-# for rehearsals, which have no tokenizer; those of published models lie beyond a small vocabulary
-_NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def plan_cells(base: TrainCommand, blocks: Sequence[Mapping[str, Any]]) -> list[
     ------
     ValueError
         If a block is empty, a key is unknown or cannot be varied, keys contradict one another, a value does not fit,
-        or cells would see different numbers of tokens.
+        or cells would see different numbers of tokens or images.
     """
     if not blocks:
         raise ValueError(
@@ -123,7 +122,7 @@ def plan_cells(base: TrainCommand, blocks: Sequence[Mapping[str, Any]]) -> list[
     found = [
         dataclasses.replace(cell, levels={key: _leaves(cell.recipe)[key] for key in varied}) for cell in cells.values()
     ]
-    _check_equal_tokens(found)
+    _check_equal_exposure(found)
     return found
 
 
@@ -156,45 +155,6 @@ def check_folder(cell: Cell) -> None:
             f"{cell.folder} holds a run with another configuration ({differing[0]}); go on with the same one, choose "
             "another run= for the sweep, or remove the folder"
         )
-
-
-def rehearse_cells(cells: Sequence[Cell]) -> None:
-    """Refuse cells whose sheets do not hold the neighbourhoods they ask for, before any cell is trained.
-
-    Parameters
-    ----------
-    cells : sequence of Cell
-        The cells; pretrained models are left out, since they would have to be loaded.
-
-    Raises
-    ------
-    ValueError
-        Naming the cell.
-    """
-    from topographic.models import fresh_model
-    from topographic.training.run import EXAMPLE_TOKENS, rehearse
-    from topographic.training.terms import configured_objective
-
-    # neither seeds nor vocabulary decide whether a neighbourhood fits
-    different = {
-        str((
-            cell.recipe.spatial,
-            cell.recipe.smoothness,
-            dataclasses.replace(cell.recipe.model, seed=0, layout_seed=0),
-        )): cell
-        for cell in cells
-    }
-    for cell in different.values():
-        wanted = cell.recipe.model
-        if wanted.pretrained is not None:
-            continue
-        if carries_sheets(wanted) and cell.recipe.spatial.sites is None and cell.recipe.smoothness.sites is None:
-            wanted = dataclasses.replace(wanted, n_layer=1)  # all blocks are alike, and one is sooner built
-        try:
-            model = fresh_model(shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0)
-            rehearse(model, configured_objective(model, cell.recipe), EXAMPLE_TOKENS)
-        except ValueError as error:
-            raise ValueError(f"cell {cell.name}: {error}") from None
 
 
 def short_name(key: str) -> str:
@@ -274,7 +234,8 @@ def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:
     try:
         if seed is not None:
             changed = {key.split(".")[1]: value for key, value in given.items() if key.startswith("model.")}
-            given |= dict.fromkeys(_seeds_of(dataclasses.replace(base.model, **changed)), seed)
+            changed_base = dataclasses.replace(base, model=dataclasses.replace(base.model, **changed))
+            given |= dict.fromkeys(_seeds_of(changed_base), seed)
         for key, value in given.items():
             section, name = key.split(".")
             content[section][name] = value
@@ -285,11 +246,11 @@ def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:
     return Cell(name, {}, seed, dataclasses.replace(recipe, run=str(Path(base.run) / name), overwrite=False))
 
 
-def _seeds_of(model: ModelConfig) -> tuple[str, ...]:
-    """Seeds that matter: a pretrained model has its weights already, and only sheets of our own are permuted."""
-    if model.pretrained is not None:
-        return _SEEDS[-1:]
-    return _SEEDS if carries_sheets(model) else (_SEEDS[0], _SEEDS[-1])
+def _seeds_of(recipe: TrainCommand) -> tuple[str, ...]:
+    """Seeds that matter: a pretrained language model has its weights already, and only sheets of ours are permuted."""
+    if recipe.model.pretrained is not None and recipe.counted == "tokens":
+        return _SEEDS[-1:]  # of a vision model the last layer may be fresh
+    return _SEEDS if carries_sheets(recipe) else (_SEEDS[0], _SEEDS[-1])
 
 
 def _check_block(where: str, block: Any, known: Mapping[str, Any]) -> None:
@@ -297,7 +258,7 @@ def _check_block(where: str, block: Any, known: Mapping[str, Any]) -> None:
         raise ValueError(f"{where} is {block!r}; expected keys with lists, such as spatial.weight: [0, 0.25]")
     for key, values in block.items():
         if key != "seed" and (key not in known or key.split(".")[0] not in _SECTIONS):
-            reason = "the text and its tokens are the same in all cells" if str(key).startswith("data") else "unknown"
+            reason = _SHOWN.get(str(key).split(".")[0], "unknown")
             raise ValueError(
                 f"{where} varies {key} ({reason}); expected seed or a key of {', '.join(_SECTIONS)}, such as "
                 "spatial.weight: see topo train --help"
@@ -315,29 +276,30 @@ def _check_block(where: str, block: Any, known: Mapping[str, Any]) -> None:
             raise ValueError(f"{where} varies seed and {also[0]}, which seed sets as well; vary either")
 
 
-def _check_equal_tokens(cells: Sequence[Cell]) -> None:
-    """Models are compared at equal numbers of tokens or not at all."""
+def _check_equal_exposure(cells: Sequence[Cell]) -> None:
+    """Models are compared at equal numbers of tokens or images, or not at all."""
     seen: dict[int, Cell] = {}
     for cell in cells:
         if cell.recipe.training.early_stopping_patience is not None:
             raise ValueError(
                 f"training.early_stopping_patience={cell.recipe.training.early_stopping_patience}; expected null in a "
-                "sweep, because cells that stop at different steps have seen different numbers of tokens"
+                "sweep, because cells that stop at different steps have seen different numbers of "
+                f"{cell.recipe.counted}"
             )
-        seen.setdefault(planned_tokens(cell.recipe), cell)
+        seen.setdefault(planned_exposure(cell.recipe), cell)
     if len(seen) > 1:
         (fewer, first), (more, second) = sorted(seen.items(), key=lambda entry: entry[0])[:2]
         raise ValueError(
-            f"cell {first.name} sees {fewer} tokens and cell {second.name} {more}; expected equal numbers: vary "
-            "neither max_steps nor batches alone"
+            f"cell {first.name} sees {fewer} {first.recipe.counted} and cell {second.name} {more}; expected equal "
+            "numbers: vary neither max_steps nor batches alone"
         )
 
 
-def planned_tokens(recipe: TrainCommand) -> int:
-    """Tokens that a process sees until its training ends."""
+def planned_exposure(recipe: TrainCommand) -> int:
+    """Tokens or images that a process sees until its training ends."""
     training = recipe.training
-    per_step = training.batch_size * training.gradient_accumulation_steps * recipe.data.sequence_length
-    return training.max_steps * per_step
+    items = training.max_steps * training.batch_size * training.gradient_accumulation_steps
+    return items * recipe.data.sequence_length if recipe.counted == "tokens" else items
 
 
 def _explicit(recipe: TrainCommand) -> TrainCommand:
@@ -347,6 +309,8 @@ def _explicit(recipe: TrainCommand) -> TrainCommand:
             raise ValueError(
                 f"model.pretrained={recipe.model.pretrained!r} with {sorted(recipe.model.changes())}; give either"
             )
+        return recipe
+    if recipe.counted == "images":
         return recipe
     config = shape_of(recipe.model)
     if config.model_type != "topolm" or recipe.model.config:

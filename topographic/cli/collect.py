@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from topographic.cli.cell_run import CellMaps, is_trained, load_pairs, load_summary
+from topographic.cli.cell_maps import CellMaps, contrasts_of, load_summary
+from topographic.cli.cell_run import is_trained, load_pairs, load_weights
 from topographic.cli.cells import Cell, short_name
-from topographic.cli.map import CONTRASTS
 from topographic.cli.train import TrainCommand
-from topographic.maps import MapSummary, contrast_name
+from topographic.maps import MapSummary
 from topographic.report.replicates import over_replicates, paired_difference
 from topographic.report.run_folder import read_metrics
 from topographic.storage import load_json
@@ -35,7 +35,7 @@ class CellNumbers:
     record : mapping
         Its ``run.json``.
     about : mapping of str to object
-        Numbers of the cell as a whole, by column.
+        Numbers of the cell as a whole, by column; None where there is none.
     maps : mapping of (contrast, FWHM) to mapping
         Numbers of its maps, by column.
     """
@@ -127,32 +127,36 @@ def read_cell(cell: Cell, maps: CellMaps, pairs: str | None) -> CellNumbers | No
         return None
     record = load_json(cell.folder / "run.json")
     found = {}
-    for name in maps.contrasts:
+    for contrast in contrasts_of(cell.recipe, maps):
         for fwhm_mm in maps.fwhm_mm:
-            summary = load_summary(cell, maps, name, fwhm_mm)
+            summary = load_summary(cell, maps, contrast, fwhm_mm)
             if summary is not None:
-                _, condition, baseline = CONTRASTS[name]
-                found[contrast_name(condition, baseline), fwhm_mm] = _map_numbers(summary)
+                found[contrast.name, fwhm_mm] = _map_numbers(summary)
+    lines = read_metrics(cell.folder / "metrics.jsonl")
+    scores = load_pairs(cell, pairs) if pairs is not None else None
+    counted = cell.recipe.counted
     about = {
-        "tokens": record["tokens_seen"],
+        counted: record[f"{counted}_seen"],
         "parameters": record["n_parameters"],
         "validation loss": record.get("eval_loss"),
-        "spatial loss": _spatial_loss(cell),
+        "test accuracy": _last(lines, "eval_accuracy"),
+        "spatial loss": _spatial_loss(lines, cell.recipe.spatial.weight),
+        "loss of weights": load_weights(cell),
+        "accuracy": None if scores is None else scores["overall"]["accuracy"],
+        "time (s)": record["wall_time_s"],
     }
-    scores = load_pairs(cell, pairs) if pairs is not None else None
-    if scores is not None:
-        about["accuracy"] = scores["overall"]["accuracy"]
-    about["time (s)"] = record["wall_time_s"]
     return CellNumbers(cell, record, about, found)
 
 
-def _spatial_loss(cell: Cell) -> float | None:
+def _spatial_loss(lines: Sequence[Mapping[str, Any]], weight: float) -> float | None:
     """Mean over sheets of the unweighted loss at the last validation; None for a control, where none is computed."""
-    lines = read_metrics(cell.folder / "metrics.jsonl")
     sheets = {name for line in lines for name in line if name.startswith("spatial/")}
-    logged = [line["eval_spatial_loss"] for line in lines if line.get("eval_spatial_loss") is not None]
-    weight = cell.recipe.spatial.weight
-    return logged[-1] / (weight * len(sheets)) if logged and sheets and weight else None
+    logged = _last(lines, "eval_spatial_loss")
+    return logged / (weight * len(sheets)) if logged is not None and sheets and weight else None
+
+
+def _last(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    return next((line[name] for line in reversed(lines) if line.get(name) is not None), None)
 
 
 def _map_numbers(summary: MapSummary) -> dict[str, Any]:
@@ -180,11 +184,13 @@ def long_rows(found: Sequence[CellNumbers]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        By column. A cell without maps has one row.
+        By column. A cell without maps has one row. What was measured on no cell has no column.
     """
     rows = []
+    known = {key for one in found for key, value in one.about.items() if value is not None}
     for one in found:
-        cell = {"cell": one.cell.name, "seed": one.cell.seed, **_level_columns(one.cell.levels), **one.about}
+        about = {key: value for key, value in one.about.items() if key in known}
+        cell = {"cell": one.cell.name, "seed": one.cell.seed, **_level_columns(one.cell.levels), **about}
         maps = [
             {"contrast": contrast, "FWHM (mm)": fwhm_mm, **numbers} for (contrast, fwhm_mm), numbers in one.maps.items()
         ]

@@ -13,7 +13,7 @@ from topographic.sheets import LAYOUTS
 from topographic.stimuli import CATEGORY_CONTRASTS, category_images
 from topographic.storage import save_json
 
-__all__ = ["DEFAULT_CONTRASTS", "is_vision_model", "load_vision_model", "map_images"]
+__all__ = ["DEFAULT_CONTRASTS", "check_image_words", "is_vision_model", "load_vision_model", "map_images"]
 
 DEFAULT_CONTRASTS = ("faces", "animate-inanimate", "scrambled faces", "scrambled animate-inanimate")
 _POOLINGS = ("mean", "max", "class")
@@ -39,17 +39,9 @@ def map_images(command: MapCommand, folder: Path) -> list[MapSummary]:
     Raises
     ------
     ValueError
-        If a contrast or the pooling is one of texts, or as `category_images`, `record_images` and `summarize` say.
+        As `check_image_words`, `category_images`, `record_images` and `summarize` say.
     """
-    contrasts = command.contrasts or DEFAULT_CONTRASTS
-    for name in contrasts:
-        if name not in CATEGORY_CONTRASTS:
-            raise ValueError(
-                f"{command.run} is a vision model and {name!r} a contrast of texts; expected some of "
-                f"{', '.join(CATEGORY_CONTRASTS)}"
-            )
-    if command.pooling not in _POOLINGS:
-        raise ValueError(f"pooling={command.pooling!r} is for texts; a vision model takes {', '.join(_POOLINGS)}")
+    check_image_words(command)
     images = category_images(command.n_images, folders=command.image_folders, seed=command.seed)
     model, prepare = load_vision_model(command.run)
     sites, layout = command.sites or vision_layers(model), LAYOUTS[command.layout]
@@ -57,7 +49,7 @@ def map_images(command: MapCommand, folder: Path) -> list[MapSummary]:
     responses, low_level = record_images(model, images, sites, layout, **shown), low_level_responses(images)
     options = {"n_draws": command.n_draws, "exchangeable": command.exchangeable, "seed": command.seed}
     summaries = []
-    for name in contrasts:
+    for name in command.contrasts or DEFAULT_CONTRASTS:
         sides = CATEGORY_CONTRASTS[name]
         summary = summarize(responses, *sides, fwhm_mm=command.fwhm_mm, **options)
         before_any_model = summarize(low_level, *sides, **options)
@@ -73,6 +65,29 @@ def map_images(command: MapCommand, folder: Path) -> list[MapSummary]:
         )
         summaries.append(summary)
     return summaries
+
+
+def check_image_words(command: MapCommand) -> None:
+    """Refuse what a vision model cannot be asked for.
+
+    Parameters
+    ----------
+    command : MapCommand
+        What to map.
+
+    Raises
+    ------
+    ValueError
+        If a contrast or the pooling is one of texts.
+    """
+    for name in command.contrasts or ():
+        if name not in CATEGORY_CONTRASTS:
+            raise ValueError(
+                f"{command.run} is a vision model and {name!r} a contrast of texts; expected some of "
+                f"{', '.join(CATEGORY_CONTRASTS)}"
+            )
+    if command.pooling not in _POOLINGS:
+        raise ValueError(f"pooling={command.pooling!r} is for texts; a vision model takes {', '.join(_POOLINGS)}")
 
 
 def is_vision_model(run: str | Path) -> bool:

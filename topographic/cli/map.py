@@ -11,7 +11,17 @@ from topographic.recording import POOLINGS, record
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.stimuli import CATEGORY_CONTRASTS, load_localizer
 
-__all__ = ["CONTRASTS", "Contrast", "MapCommand", "load_model", "load_tokenizer", "map_model", "sites_and_layout"]
+__all__ = [
+    "CONTRASTS",
+    "DEFAULT_CONTRASTS",
+    "Contrast",
+    "MapCommand",
+    "check_text_words",
+    "load_model",
+    "load_tokenizer",
+    "map_model",
+    "sites_and_layout",
+]
 
 
 class Contrast(NamedTuple):
@@ -100,8 +110,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
         from topographic.cli.image_maps import map_images
 
         return map_images(command, folder)
-    if command.pooling not in POOLINGS:
-        raise ValueError(f"pooling={command.pooling!r} is for images; a language model takes {', '.join(POOLINGS)}")
+    check_text_words(command)
     model, tokenizer = load_model(command.run, command.tokenizer)
     sites, layout = sites_and_layout(model, command)
     summaries = []
@@ -125,6 +134,29 @@ def map_model(command: MapCommand) -> list[MapSummary]:
         print(f"{summary.contrast}: {kept}")
         summaries.append(summary)
     return summaries
+
+
+def check_text_words(command: MapCommand) -> None:
+    """Refuse what a language model cannot be asked for.
+
+    Parameters
+    ----------
+    command : MapCommand
+        What to map.
+
+    Raises
+    ------
+    ValueError
+        If a contrast or the pooling is one of images.
+    """
+    for name in command.contrasts or ():
+        if name not in CONTRASTS:
+            raise ValueError(
+                f"{command.run} is a language model and {name!r} a contrast of images; expected some of "
+                f"{', '.join(CONTRASTS)}"
+            )
+    if command.pooling not in POOLINGS:
+        raise ValueError(f"pooling={command.pooling!r} is for images; a language model takes {', '.join(POOLINGS)}")
 
 
 def _shows_images(command: MapCommand) -> bool:

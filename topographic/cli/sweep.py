@@ -6,14 +6,23 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from topographic.cli.cell_run import CellMaps, is_finished, is_trained, run_cell
-from topographic.cli.cells import Cell, check_folder, find_reference, level_of, plan_cells, rehearse_cells, short_name
+from topographic.cli.cell_maps import CellMaps
+from topographic.cli.cell_run import check_measures, is_finished, is_trained, run_cell
+from topographic.cli.cells import Cell, check_folder, find_reference, level_of, plan_cells, short_name
 from topographic.cli.collect import read_cell, settings_of
+from topographic.cli.rehearsal import rehearse_cells
 from topographic.cli.slurm import SlurmConfig, run_on_slurm
 from topographic.cli.sweep_parts import write_sweep
 from topographic.cli.train import ModelConfig, TrainCommand
 from topographic.cli.workers import Work, run_in_processes
-from topographic.training.config import DataConfig, SmoothnessConfig, SpatialConfig, TrainingConfig, save_config
+from topographic.training.config import (
+    DataConfig,
+    ImageConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    TrainingConfig,
+    save_config,
+)
 
 __all__ = ["SweepCommand", "sweep"]
 
@@ -28,9 +37,11 @@ class SweepCommand:
     """What varies: each block maps keys to lists of values and stands for all their combinations, for example
     - {spatial.weight: [0, 0.25], seed: [0, 1, 2]}. "seed" sets the seeds of weights, permutations and data order."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The model, as for topo train; so are data, spatial and training: what the cells have in common."""
+    """The model, as for topo train; so are the sections below down to training: what the cells have in common."""
     data: DataConfig = field(default_factory=DataConfig)
     """The text and its tokens, equal in all cells."""
+    images: ImageConfig = field(default_factory=ImageConfig)
+    """The images, for vision models, equal in all cells; with images.name there is no text."""
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     """The spatial loss."""
     smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
@@ -40,7 +51,8 @@ class SweepCommand:
     maps: CellMaps = field(default_factory=CellMaps)
     """The maps that are made of every cell."""
     pairs: str | None = None
-    """Minimal pairs: "own", or a .jsonl file or a folder of them in BLiMP's layout; none by default."""
+    """Minimal pairs for language models: "own", or a .jsonl file or a folder of them in BLiMP's layout; none by
+    default."""
     workers: int = 1
     """Cells that run at the same time on this machine."""
     threads: int | None = None
@@ -104,20 +116,22 @@ def sweep(command: SweepCommand) -> Path:
     -------
     Path
         The sweep's folder, with what `write_sweep` leaves there. A cell is a run folder in it, with ``log.txt`` beside
-        what `topo train` writes, ``maps/<contrast>/`` without readout, ``maps/fwhm_<width>/<contrast>/`` and
-        ``minimal_pairs.json``.
+        what `topo train` writes, ``maps/<contrast>/`` without readout, ``maps/fwhm_<width>/<contrast>/``,
+        ``weights.json`` and ``minimal_pairs.json``.
 
     Raises
     ------
     FileExistsError
         If a cell's folder holds a run with another configuration.
     ValueError
-        If blocks or reference make no sense, or cells failed; the others are run and collected in any case.
+        If blocks, reference, maps or pairs make no sense, or cells failed; the others are run and collected in any
+        case.
     """
     cells = command.cells()
     folder = Path(command.run)
     for cell in cells:
         check_folder(cell)
+    check_measures(cells[0], command.maps, command.pairs)
     if command.cell is not None:
         run_cell(_named(cells, command.cell), command.maps, command.pairs)
         return folder

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from topographic.cli.cells import level_of, short_name
 from topographic.cli.collect import CellNumbers, Measure, Setting, grouped_rows, level_word, long_rows
@@ -12,8 +12,9 @@ from topographic.report.sweep_figures import MARKERS, TradeOff, draw_factor, dra
 
 __all__ = ["anchor_levels", "factor_levels", "write_sweep"]
 
-_LOSS, _Z = Measure("validation loss"), "z (unit)"
-_COSTS = (_LOSS, Measure("spatial loss"), Measure("accuracy"))
+_LOSS, _RECOGNISED, _Z = Measure("validation loss"), Measure("test accuracy"), "z (unit)"
+_WEIGHTS = Measure("loss of weights")
+_COSTS = (_LOSS, _RECOGNISED, Measure("spatial loss"), _WEIGHTS, Measure("accuracy"))
 _ON_MAPS = {
     "I": "Moran's I",
     "z (unit)": "Moran's I against the unit null (z)",
@@ -62,17 +63,18 @@ def write_sweep(
     parts = {"trade_off": _trade_off(settings, maps, anchor, [*notes, *_caveats(found, settings)])}
     for contrast in dict.fromkeys(contrast for contrast, _ in maps):
         widths = [fwhm_mm for name, fwhm_mm in maps if name == contrast]
-        parts[f"maps_{contrast}"] = _map_part(settings, contrast, widths)
+        parts[f"maps_{_file_word(contrast)}"] = _map_part(settings, contrast, widths)
     factors = _factors(settings, maps, anchor)
     parts |= {"factors": factors} if factors.pictures else {}
     parts["cells"] = _cells(found)
     for name, findings in parts.items():
         save_findings(folder / "collected" / name, findings, {})
     recipe = ", ".join(f"{short_name(key)} {level_word(level)}" for key, level in base.items())
+    words = _words(settings)
     lead = (
-        f"{len(found)} models of {len(settings)} settings, each trained on the same text for the same number of tokens "
-        f"and mapped with the same nulls. A setting is called by what differs from the recipe ({recipe}), which is "
-        "called base. Everything in full: table.csv (by cell) and grouped.csv (over seeds)."
+        f"{len(found)} models of {len(settings)} settings, each trained on {words.training} and mapped with the same "
+        f"nulls. A setting is called by what differs from the recipe ({recipe}), which is called base. Everything in "
+        "full: table.csv (by cell) and grouped.csv (over seeds)."
     )
     shown = {f"collected/{name}": findings for name, findings in parts.items()}
     return write_findings(folder, f"Sweep {folder.resolve().name}", lead, shown, name="sweep")[1]
@@ -131,7 +133,7 @@ def factor_levels(settings: Sequence[Setting], key: str, anchor: Mapping[str, An
 def _trade_off(
     settings: Sequence[Setting], maps: Sequence[tuple[str, float]], anchor: Mapping[str, Any], notes: Sequence[str]
 ) -> Findings:
-    weight = _weight_key(settings)
+    weight, words = _weight_key(settings), _words(settings)
     drawn = _drawable(settings, {key: level for key, level in anchor.items() if key != weight})
     if len(drawn) < len(settings):
         left_out = len(settings) - len(drawn)
@@ -139,17 +141,20 @@ def _trade_off(
     pictures = []
     for contrast in dict.fromkeys(contrast for contrast, _ in maps):
         widths = [fwhm_mm for name, fwhm_mm in maps if name == contrast]
-        for name, heading, x_label, relative in _TRADE_OFFS:
-            measures = {_readout(width): Measure(_Z, contrast, width) for width in widths}
-            panels = {readout: _points(drawn, one, weight, relative) for readout, one in measures.items()}
+        for name, heading, x_label, relative in words.trade_offs:
+            measures = {_readout(width): (words.task, Measure(_Z, contrast, width)) for width in widths}
+            panels = {readout: _points(drawn, both, weight, relative) for readout, both in measures.items()}
             if all(panels.values()):
                 labels = {"x_label": x_label, "y_label": "Moran's I against the unit null (z)"}
                 figure = draw_trade_offs(panels, **labels, level_name=short_name(weight))
-                pictures.append(Picture(f"{name}_{contrast}", f"{heading}: {contrast}", figure, _HOW_TO_READ))
+                file = f"{name}_{_file_word(contrast)}"
+                pictures.append(Picture(file, f"{heading}: {contrast}", figure, _HOW_TO_READ))
     tables = [_over_seeds(one.name.replace(" ", "_"), one.name.capitalize(), settings, [one]) for one in _COSTS]
+    weights = "Loss of weights is what smoothness.weight multiplies, mean over sheets, after the last step. "
+    weighed = any(one.numbers(_WEIGHTS) for one in settings)
     return Findings(
         "What topography costs",
-        "Task loss is the mean cross-entropy on held-out text. Autocorrelation is Moran's I of the map of Welch's t, "
+        f"{words.what_is_measured} {weights * weighed}Autocorrelation is Moran's I of the map of Welch's t, "
         "mean over sheets, in standard deviations of the unit null (units permuted before the readout), so that the "
         "smoothness of the readout does not count. It says how smooth maps are, not what they are about: for that, "
         "see the label null and mean |t|.",
@@ -181,13 +186,13 @@ def _factors(settings: Sequence[Setting], maps: Sequence[tuple[str, float]], anc
             continue
         levels, name = [level_word(one.levels[key]) for one in chosen], short_name(key)
         for contrast, fwhm_mm in maps:
-            measures = {"validation loss (nats)": _LOSS}
+            measures = {"validation loss (nats)": _LOSS, "test accuracy": _RECOGNISED}
             measures |= {_PANELS[one]: Measure(one, contrast, fwhm_mm) for one in _PANELS}
             panels = {label: [one.numbers(measure) for one in chosen] for label, measure in measures.items()}
             panels = {label: values for label, values in panels.items() if any(values)}
             title = f"{name}: {contrast}, {_readout(fwhm_mm)}"
             figure = draw_factor(levels, panels, name=name)
-            pictures.append(Picture(f"{name}_{contrast}_fwhm_{fwhm_mm:g}", title, figure))
+            pictures.append(Picture(f"{name}_{_file_word(contrast)}_fwhm_{fwhm_mm:g}", title, figure))
     others = ", ".join(f"{short_name(key)} {level_word(value)}" for key, value in anchor.items())
     return Findings(
         "One factor at a time",
@@ -217,7 +222,7 @@ def _caveats(found: Sequence[CellNumbers], settings: Sequence[Setting]) -> list[
             f"With {pairs} seeds no p of the sign-flip test is below {2 / 2**pairs:.3g}; the t test supposes that "
             "differences are normal. Neither is corrected for the number of settings and measures."
         )
-    for column in ("tokens", "parameters"):
+    for column in (found[0].cell.recipe.counted, "parameters"):
         values = sorted({one.about[column] for one in found})
         if len(values) > 1:
             notes.append(f"The models differ in {column}: {values[0]:,} to {values[-1]:,}.")
@@ -250,14 +255,16 @@ def _drawable(settings: Sequence[Setting], others: Mapping[str, Any]) -> list[tu
     return chosen
 
 
-def _points(drawn: Sequence[tuple[Setting, str]], measure: Measure, weight: str, relative: bool) -> list[TradeOff]:
+def _points(
+    drawn: Sequence[tuple[Setting, str]], both: tuple[Measure, Measure], weight: str, relative: bool
+) -> list[TradeOff]:
     references = {one.reference.name for one, _ in drawn if one.reference is not None}
     points = []
     for one, kind in drawn:
-        x, y = one.numbers(_LOSS), one.numbers(measure)
+        x, y = (one.numbers(measure) for measure in both)
         if relative:
             reference = one if one.name in references else one.reference
-            beside = reference.numbers(_LOSS) if reference is not None else {}
+            beside = reference.numbers(both[0]) if reference is not None else {}
             x = {seed: x[seed] - beside[seed] for seed in x if seed in beside}
         shared = [seed for seed in x if seed in y]
         if shared:
@@ -270,6 +277,24 @@ def _weight_key(settings: Sequence[Setting]) -> str:
     """What makes the models topographic: the spatial loss or, where no model has one, the smoothness of weights."""
     spatial = any(one.recipe.spatial.weight for one in settings)
     return "spatial.weight" if spatial else "smoothness.weight"
+
+
+class _Words(NamedTuple):
+    """What a page calls the task, by what models are shown."""
+
+    training: str
+    task: Measure
+    what_is_measured: str
+    trade_offs: tuple[tuple[str, str, str, bool], ...]  # file, heading, label of the task, relative to the reference
+
+
+def _words(settings: Sequence[Setting]) -> _Words:
+    return _WORDS[settings[0].recipe.counted]
+
+
+def _file_word(contrast: str) -> str:
+    """A contrast as part of a file name, which a link can hold."""
+    return contrast.replace(" ", "_")
 
 
 def _readout(fwhm_mm: float) -> str:
@@ -287,10 +312,32 @@ _HOW_TO_READ = (
     "Small dots are seeds, large ones their means, bars one standard deviation over seeds. A line joins the settings "
     "that differ in the weight alone."
 )
-_TRADE_OFFS = (
-    ("trade_off", "Task loss against autocorrelation", "validation task loss (nats per token)", False),
-    ("cost", "The same, loss above the reference of the same seed", "task loss above the reference (nats)", True),
-)
+_WORDS = {
+    "tokens": _Words(
+        "the same text for the same number of tokens",
+        _LOSS,
+        "Task loss is the mean cross-entropy on held-out text.",
+        (
+            ("trade_off", "Task loss against autocorrelation", "validation task loss (nats per token)", False),
+            (
+                "cost",
+                "The same, loss above the reference of the same seed",
+                "task loss above the reference (nats)",
+                True,
+            ),
+        ),
+    ),
+    "images": _Words(
+        "equally many of the same images",
+        _RECOGNISED,
+        "Test accuracy is the share of test images that are recognised, validation loss the mean cross-entropy of "
+        "their classes.",
+        (
+            ("trade_off", "Test accuracy against autocorrelation", "test accuracy", False),
+            ("cost", "The same, less the reference of the same seed", "test accuracy less the reference's", True),
+        ),
+    ),
+}
 _PANELS = {
     "z (unit)": "I against unit null (z)",
     "z (label)": "I against label null (z)",

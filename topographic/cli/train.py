@@ -104,6 +104,11 @@ class TrainCommand:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The optimisation."""
 
+    @property
+    def counted(self) -> Literal["tokens", "images"]:
+        """What the model is shown, and what is counted as seen."""
+        return "tokens" if self.images.name is None else "images"
+
 
 def train_model(command: TrainCommand) -> Path:
     """Train, or go on where an interrupted run stopped.
@@ -120,7 +125,7 @@ def train_model(command: TrainCommand) -> Path:
     """
     from topographic.training import load_tokenizer, train
 
-    if command.images.name is not None:
+    if command.counted == "images":
         return train_vision(command)
     tokenizer = load_tokenizer(command.data)
     model = build_model(command.model, tokenizer)
@@ -287,17 +292,19 @@ def shape_of(
     return preset(config.preset, **{**(special_tokens or {}), **changes})
 
 
-def carries_sheets(config: ModelConfig) -> bool:
-    """Whether it is our decoder with sheets of its own, whose layout has a seed.
+def carries_sheets(command: TrainCommand) -> bool:
+    """Whether the model is our decoder with sheets of its own, whose layout has a seed.
 
     Parameters
     ----------
-    config : ModelConfig
-        Which model.
+    command : TrainCommand
+        What is trained.
 
     Returns
     -------
     bool
-        False for pretrained models, whose weights and sheets are what they are.
+        False for pretrained models, whose weights and sheets are what they are, and for vision models.
     """
-    return config.pretrained is None and getattr(shape_of(config), "sheet_point", "none") != "none"
+    if command.counted == "images" or command.model.pretrained is not None:
+        return False
+    return getattr(shape_of(command.model), "sheet_point", "none") != "none"

@@ -93,6 +93,7 @@ class _ImageSet(NamedTuple):
     reader: str
     files: tuple[str, ...]  # wildcards over the names of files in a folder
     splits: tuple[str, ...]
+    shape: tuple[int, int, int]  # height, width and channels of an image
     classes: tuple[str, ...]
     source: str
     licence: str
@@ -164,6 +165,7 @@ IMAGE_SETS: dict[str, _ImageSet] = {
         reader="idx",
         files=_IDX_FILES,
         splits=_DIVIDED,
+        shape=(28, 28, 1),
         classes=tuple("0123456789"),
         source="MNIST: LeCun, Bottou, Bengio and Haffner (1998), Proc IEEE 86:2278",
         licence="CC BY-SA 3.0",
@@ -179,6 +181,7 @@ IMAGE_SETS: dict[str, _ImageSet] = {
         reader="idx",
         files=_IDX_FILES,
         splits=_DIVIDED,
+        shape=(28, 28, 1),
         classes=(
             "T-shirt",
             "trouser",
@@ -205,6 +208,7 @@ IMAGE_SETS: dict[str, _ImageSet] = {
         reader="cifar10",
         files=("*_batch*.png", "*_lables.json", "*_batch*.bin"),
         splits=_DIVIDED,
+        shape=(32, 32, 3),
         classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         source="CIFAR-10: Krizhevsky (2009), Learning multiple layers of features from tiny images",
         licence="none stated; research use",
@@ -220,6 +224,7 @@ IMAGE_SETS: dict[str, _ImageSet] = {
         reader="faces",
         files=("*.pgm",),
         splits=("all",),
+        shape=(112, 92, 1),
         classes=tuple(f"person {number}" for number in range(1, 41)),
         source="ORL faces, AT&T Laboratories Cambridge: Samaria and Harter (1994), IEEE Workshop on Applications of "
         "Computer Vision",
@@ -236,6 +241,7 @@ IMAGE_SETS: dict[str, _ImageSet] = {
         reader="patches",
         files=("lfw_subset.npy",),
         splits=("all",),
+        shape=(25, 25, 1),
         classes=("face", "other"),
         source="Labeled Faces in the Wild: Huang, Ramesh, Berg and Learned-Miller (2007), as cut for scikit-image",
         licence="none stated; research use",

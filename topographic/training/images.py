@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState
@@ -15,15 +15,25 @@ from transformers import EvalPrediction, TrainerCallback, TrainerControl, Traine
 from topographic.recording.hooks import tap
 from topographic.recording.preparation import Preparation
 from topographic.recording.reading import evaluating
+from topographic.recording.unit_axis import units_are_last
 from topographic.stimuli.download import user_cache
 from topographic.stimuli.image_sets import IMAGE_SETS, load_images
 from topographic.stimuli.image_stimuli import ImageStimuli
-from topographic.training.config import HasImageConfigs, ImageConfig
+from topographic.training.config import HasImageConfigs, ImageConfig, SpatialConfig
 from topographic.training.folders import one_process_at_a_time
 from topographic.training.material import Material
 from topographic.training.run import train_on
 
-__all__ = ["Augmentation", "ImageItems", "LabelledImages", "accuracy", "open_images", "train_on_images"]
+__all__ = [
+    "Augmentation",
+    "ImageItems",
+    "LabelledImages",
+    "accuracy",
+    "blank_images",
+    "open_images",
+    "refuse_feature_maps",
+    "train_on_images",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +87,54 @@ def open_images(config: ImageConfig, *, progress: bool = True) -> LabelledImages
     FileNotFoundError, OSError
         As `load_images`.
     """
-    divided = [name for name, one in IMAGE_SETS.items() if "test" in one.splits]
-    if config.name not in divided:
-        raise ValueError(f"images.name={config.name!r}; expected one of {', '.join(divided)}: choose a set to train on")
+    name = _divided(config.name)
     cache = user_cache() if config.cache_folder is None else Path(config.cache_folder).expanduser()
     where = {"folder": config.folder, "cache_folder": cache, "progress": progress}
     with one_process_at_a_time(cache / "images.lock"):
-        train = load_images(config.name, "train", n_images=config.train_images, **where)
-        validation = load_images(config.name, "test", n_images=config.validation_images, **where)
-    height, width, channels = train.pixels.shape[1:]
+        train = load_images(name, "train", n_images=config.train_images, **where)
+        validation = load_images(name, "test", n_images=config.validation_images, **where)
+    return LabelledImages(name, train, validation, IMAGE_SETS[name].classes, _preparation(config, train.pixels.shape))
+
+
+def blank_images(config: ImageConfig) -> tuple[tuple[str, ...], Float[Tensor, "2 channels height width"]]:
+    """What is known of the images of a configuration before they are fetched.
+
+    Parameters
+    ----------
+    config : ImageConfig
+        Set and scale.
+
+    Returns
+    -------
+    classes : tuple of str
+        Names of the classes, by number.
+    pixel_values : Tensor of float32, shape (2, channels, height, width)
+        Two black images as a model takes them.
+
+    Raises
+    ------
+    ValueError
+        If no set is named, it has no test images, or as `Preparation` says.
+    """
+    one = IMAGE_SETS[_divided(config.name)]
+    black = np.zeros((2, *one.shape), np.uint8)
+    return one.classes, _preparation(config, black.shape)(black)
+
+
+def _divided(name: str | None) -> str:
+    """Name of a set that has test images."""
+    divided = [one for one, found in IMAGE_SETS.items() if "test" in found.splits]
+    if name not in divided:
+        raise ValueError(f"images.name={name!r}; expected one of {', '.join(divided)}: choose a set to train on")
+    return name
+
+
+def _preparation(config: ImageConfig, shape: tuple[int, ...]) -> Preparation:
+    """How images of shape (images, height, width, channels) become what a model takes."""
+    height, width, channels = shape[1:]
     # spelt out, so that images of another kind are brought to the same
     size = (height, width) if config.size is None else (config.size, config.size)
-    prepare = Preparation(tuple(config.mean), tuple(config.sd), config.channels or channels, size)
-    return LabelledImages(config.name, train, validation, IMAGE_SETS[config.name].classes, prepare)
+    return Preparation(tuple(config.mean), tuple(config.sd), config.channels or channels, size)
 
 
 def train_on_images(
@@ -146,8 +191,7 @@ def train_on_images(
         )
 
     example = {"pixel_values": images.prepare(images.train.pixels[:2])}
-    if config.spatial.weight > 0 and config.spatial.sites:
-        _refuse_feature_maps(model, config.spatial.sites, example)
+    refuse_feature_maps(model, config.spatial, example)
     return train_on(
         model,
         config,
@@ -265,13 +309,30 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float((scores.argmax(axis=1) == prediction.label_ids).mean())}
 
 
-def _refuse_feature_maps(model: nn.Module, sites: Sequence[str], example: Mapping[str, Tensor]) -> None:
-    """The spatial loss takes the last axis for units, which in feature maps is a column of the image."""
+def refuse_feature_maps(model: nn.Module, config: SpatialConfig, example: Mapping[str, Tensor]) -> None:
+    """Refuse the spatial loss where the last axis, which it takes for units, is a row of pixels.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model, left as it was.
+    config : SpatialConfig
+        Weight and sites; with a weight of 0 or without sites there is nothing to refuse.
+    example : mapping of str to Tensor
+        Inputs of a small forward pass.
+
+    Raises
+    ------
+    ValueError
+        If a site gives feature maps.
+    """
+    if not (config.weight > 0 and config.sites):
+        return
     device = next(model.parameters()).device
-    with evaluating(model), torch.no_grad(), tap(model, sites) as heard:
+    with evaluating(model), torch.no_grad(), tap(model, config.sites) as heard:
         model(**{name: entry.to(device) for name, entry in example.items()})
     for site, activations in heard.items():
-        if activations.ndim > 3:
+        if not units_are_last(model, site, activations):
             raise ValueError(
                 f"site {site!r} gives feature maps of shape {tuple(activations.shape)}; the spatial loss needs units "
                 "on the last axis, as in a ViT: set spatial.weight to 0 and use smoothness, or name other sites"

@@ -1,0 +1,267 @@
+"""The maps of a cell: which are made, where they are kept, and whether they are those that the sweep asks for."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from topographic.cli import image_maps
+from topographic.cli import map as text_maps
+from topographic.cli.cells import Cell
+from topographic.cli.map import MapCommand, map_model
+from topographic.cli.train import TrainCommand, carries_sheets
+from topographic.maps import MapSummary, contrast_name
+from topographic.stimuli import CATEGORY_CONTRASTS
+from topographic.storage import load_json
+
+__all__ = [
+    "CellContrast",
+    "CellMaps",
+    "check_maps",
+    "contrasts_of",
+    "load_summary",
+    "map_cell",
+    "maps_folder",
+    "missing_maps",
+    "where_mapped",
+]
+
+
+@dataclass(frozen=True)
+class CellMaps:
+    """Which maps are made of every cell."""
+
+    contrasts: list[str] | None = None
+    """Which contrasts, as for topo map; by default language and nouns_verbs, or of vision models faces,
+    animate-inanimate, and these two of scrambled images."""
+    fwhm_mm: list[float] = field(default_factory=lambda: [0.0, 2.0])
+    """Gaussian readouts before the contrasts, full widths at half maximum; 0 for none, 2 in the TopoLM paper."""
+    n_draws: int = 200
+    """Draws of each of the three nulls."""
+    exchangeable: list[str] = field(default_factory=lambda: ["run"])
+    """Labels are permuted only among items that agree in these: run, length, or a label column."""
+    pooling: Literal["mean", "last", "sum", "max", "class"] = "mean"
+    """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
+    batch_size: int = 32
+    """Items per forward pass."""
+    seed: int = 0
+    """Seed of the nulls, equal in all cells."""
+    nulls: bool = False
+    """Keep the null maps too: 3 x n_draws maps per site, contrast and readout."""
+    n_images: int = 80
+    """Images of each category, for vision models."""
+    image_folders: dict[str, str] | None = None
+    """For mnist, fashion_mnist, cifar10 and orl_faces, folders of their files in place of the packages."""
+
+    def __post_init__(self) -> None:
+        """Refuse what says nothing."""
+        if not self.fwhm_mm or len(set(self.fwhm_mm)) < len(self.fwhm_mm) or not all(w >= 0 for w in self.fwhm_mm):
+            raise ValueError(
+                f"maps.fwhm_mm={self.fwhm_mm}; expected different widths in mm from 0 (no readout) on, such as [0, 2]"
+            )
+        if self.n_draws < 2:
+            raise ValueError(
+                f"maps.n_draws={self.n_draws}; expected at least 2 draws of each null (200 give p to .005)"
+            )
+        if self.n_images < 2:
+            raise ValueError(f"maps.n_images={self.n_images}; expected at least 2 images of each category")
+        self.command("", 0.0)
+
+    def command(self, run: str | Path, fwhm_mm: float) -> MapCommand:
+        """The same as words of `topo map`.
+
+        Parameters
+        ----------
+        run : str or Path
+            Run folder.
+        fwhm_mm : float
+            One of the readouts.
+
+        Returns
+        -------
+        MapCommand
+            With all contrasts.
+        """
+        return MapCommand(
+            run=str(run),
+            contrasts=self.contrasts,
+            fwhm_mm=fwhm_mm,
+            n_draws=self.n_draws,
+            exchangeable=self.exchangeable,
+            pooling=self.pooling,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            nulls=self.nulls,
+            n_images=self.n_images,
+            image_folders=self.image_folders,
+            out=str(maps_folder(run, fwhm_mm)),
+        )
+
+
+class CellContrast(NamedTuple):
+    """A contrast of a sweep: its word on the command line, its name in tables, and what is compared."""
+
+    word: str
+    name: str
+    condition: str | tuple[str, ...]
+    baseline: str | tuple[str, ...]
+
+
+def contrasts_of(recipe: TrainCommand, maps: CellMaps) -> list[CellContrast]:
+    """Contrasts of which maps are made, those of `topo map` by default.
+
+    Parameters
+    ----------
+    recipe : TrainCommand
+        What trains the model.
+    maps : CellMaps
+        Which maps.
+
+    Returns
+    -------
+    list of CellContrast
+        Contrasts of images keep their words as names, since they compare many conditions.
+    """
+    if recipe.counted == "images":
+        words = maps.contrasts or image_maps.DEFAULT_CONTRASTS
+        return [CellContrast(word, word, *CATEGORY_CONTRASTS[word]) for word in words]
+    sides = [(word, text_maps.CONTRASTS[word][1:]) for word in maps.contrasts or text_maps.DEFAULT_CONTRASTS]
+    return [CellContrast(word, contrast_name(*both), *both) for word, both in sides]
+
+
+def check_maps(cell: Cell, maps: CellMaps) -> None:
+    """Refuse maps that the models of a sweep cannot be asked for, before any is trained.
+
+    Parameters
+    ----------
+    cell : Cell
+        One of the cells; what they are shown is equal in all.
+    maps : CellMaps
+        Which maps.
+
+    Raises
+    ------
+    ValueError
+        As `check_text_words` or `check_image_words` say.
+    """
+    _CHECKS[cell.recipe.counted](maps.command(cell.folder, 0.0))
+
+
+def where_mapped(recipe: TrainCommand) -> dict[str, Any]:
+    """Where a model that carries no sheets is mapped: where it is trained to be topographic.
+
+    Parameters
+    ----------
+    recipe : TrainCommand
+        What trains it.
+
+    Returns
+    -------
+    dict
+        ``sites`` and perhaps ``layout`` as words of `topo map`; empty for the sites that it takes by itself.
+    """
+    spatial, smoothness = recipe.spatial, recipe.smoothness
+    if carries_sheets(recipe):
+        return {}
+    if spatial.sites is not None:
+        return {"sites": spatial.sites, "layout": spatial.layout}
+    return {} if smoothness.sites is None else {"sites": smoothness.sites}
+
+
+def maps_folder(run: str | Path, fwhm_mm: float) -> Path:
+    """Where the maps of one readout are kept.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    fwhm_mm : float
+        Width of the readout.
+
+    Returns
+    -------
+    Path
+        ``maps`` without readout, as `topo map` and `topo report` have it; else ``maps/fwhm_<width>``.
+    """
+    folder = Path(run) / "maps"
+    return folder / f"fwhm_{fwhm_mm:g}" if fwhm_mm else folder
+
+
+def load_summary(cell: Cell, maps: CellMaps, contrast: CellContrast, fwhm_mm: float) -> MapSummary | None:
+    """Numbers of one contrast, if they were measured as the sweep asks.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    maps : CellMaps
+        How maps are to be made.
+    contrast : CellContrast
+        One of its contrasts.
+    fwhm_mm : float
+        One of the readouts.
+
+    Returns
+    -------
+    MapSummary or None
+        Without maps; None if it is not there or was made with other draws, seed, pooling or numbers of images.
+    """
+    folder = maps_folder(cell.folder, fwhm_mm)
+    path = folder / contrast_name(contrast.condition, contrast.baseline) / "summary.json"
+    if not path.is_file():
+        return None
+    summary = MapSummary.from_json(load_json(path))
+    made = summary.provenance
+    as_asked = {
+        "fwhm_mm": fwhm_mm,
+        "n_draws": maps.n_draws,
+        "seed": maps.seed,
+        "exchangeable": list(maps.exchangeable),
+    }
+    if cell.recipe.counted == "images":
+        as_asked["n_condition"] = maps.n_images * len(contrast.condition)
+    same = all(made.get(key) == value for key, value in as_asked.items())
+    return summary if same and made["recording"].get("pooling") == maps.pooling else None
+
+
+def missing_maps(cell: Cell, maps: CellMaps, fwhm_mm: float) -> list[str]:
+    """Contrasts that have still to be mapped.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    maps : CellMaps
+        Which maps.
+    fwhm_mm : float
+        One of the readouts.
+
+    Returns
+    -------
+    list of str
+        Their words on the command line.
+    """
+    contrasts = contrasts_of(cell.recipe, maps)
+    return [one.word for one in contrasts if load_summary(cell, maps, one, fwhm_mm) is None]
+
+
+def map_cell(cell: Cell, maps: CellMaps, fwhm_mm: float, contrasts: Sequence[str]) -> None:
+    """Make maps of a trained cell.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    maps : CellMaps
+        How.
+    fwhm_mm : float
+        One of the readouts.
+    contrasts : sequence of str
+        Words of the contrasts.
+    """
+    command = maps.command(cell.folder, fwhm_mm)
+    map_model(dataclasses.replace(command, contrasts=list(contrasts), **where_mapped(cell.recipe)))
+
+
+_CHECKS = {"tokens": text_maps.check_text_words, "images": image_maps.check_image_words}

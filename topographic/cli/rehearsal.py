@@ -1,0 +1,93 @@
+"""A rehearsal of a sweep: every kind of model is built and its objective tried, before any is trained."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from topographic.cli.cell_maps import where_mapped
+from topographic.cli.cell_run import watching_term
+from topographic.cli.cells import Cell
+from topographic.cli.train import TrainCommand, build_vision_model, carries_sheets, shape_of
+from topographic.recording import find_sites, vision_layers
+
+__all__ = ["rehearse_cells"]
+
+# there is no tokenizer here; the tokens of published models lie beyond a small vocabulary
+_NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+
+
+def rehearse_cells(cells: Sequence[Cell]) -> None:
+    """Refuse cells whose models cannot be built, or have no place for what they are trained for or mapped at.
+
+    Neither texts nor images are opened.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        The cells; pretrained models are left out, since they would have to be loaded.
+
+    Raises
+    ------
+    ValueError
+        Naming the cell: a site matches nothing, a sheet does not hold its neighbourhoods or its blur, or as
+        `fresh_model`, `build_vision_model` and `blank_images` say.
+    """
+    from topographic.training.run import rehearse
+    from topographic.training.terms import configured_objective
+
+    # neither seeds nor vocabulary decide whether a neighbourhood fits
+    different = {
+        str((
+            cell.recipe.spatial,
+            cell.recipe.smoothness,
+            dataclasses.replace(cell.recipe.model, seed=0, layout_seed=0),
+        )): cell
+        for cell in cells
+    }
+    for cell in different.values():
+        if cell.recipe.model.pretrained is not None:
+            continue
+        try:
+            model, example = _MODELS[cell.recipe.counted](cell.recipe)
+            rehearse(model, configured_objective(model, cell.recipe), example)
+            _check_measured(model, cell.recipe)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"cell {cell.name}: {error}") from None
+
+
+def _language_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
+    """The model with a small vocabulary, and the smallest text."""
+    from topographic.models import fresh_model
+    from topographic.training.run import EXAMPLE_TOKENS
+
+    wanted = recipe.model
+    if carries_sheets(recipe) and recipe.spatial.sites is None and recipe.smoothness.sites is None:
+        wanted = dataclasses.replace(wanted, n_layer=1)  # all blocks are alike, and one is sooner built
+    return fresh_model(shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0), EXAMPLE_TOKENS
+
+
+def _vision_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
+    """The model, and blank images of the set's size."""
+    from topographic.training.images import blank_images, refuse_feature_maps
+
+    classes, blank = blank_images(recipe.images)
+    channels, side, _ = blank.shape[1:]
+    model = build_vision_model(recipe.model, classes, image_size=side, num_channels=channels)
+    example = {"pixel_values": blank}
+    refuse_feature_maps(model, recipe.spatial, example)
+    return model, example
+
+
+def _check_measured(model: Any, recipe: TrainCommand) -> None:
+    """What is mapped and whose weights are measured must be there in a control too, which is trained for neither."""
+    sites = where_mapped(recipe).get("sites") or (vision_layers(model) if recipe.counted == "images" else None)
+    if sites:
+        find_sites(model, sites)
+    term = watching_term(recipe.smoothness)
+    if term is not None:
+        term.taps(model)
+
+
+_MODELS = {"tokens": _language_model, "images": _vision_model}
