@@ -8,6 +8,7 @@ from topographic.behaviour import minimal_pairs, perplexity, token_log_probabili
 from topographic.cli.bench import Choices
 from topographic.cli.compression_parts import compression, image_compression
 from topographic.interventions import downsample, prune
+from topographic.sheets import Sheet, grid
 
 CHOICES = Choices(removed=(0.5, 0.8), permuted_draws=5, lesion_pairs=2)
 
@@ -89,6 +90,17 @@ def test_convolutions_are_pruned_only(image_bench):
     ]
     assert found.notes[0].startswith("Downsampling: not measured. It takes linear layers")
     assert [table.name for table in found.tables] == ["curves"]
+
+
+def test_sheets_with_empty_cells_are_pruned_only(image_bench):
+    def layout(n_units, name):
+        return Sheet(name, grid((12, 13)).positions_mm[:n_units])
+
+    found = image_compression(dataclasses.replace(image_bench, layout=layout), CHOICES)
+    assert {row["method"] for row in found.tables[0].rows} == {"whole model", "pruning"}
+    assert found.notes == [
+        "Downsampling: not measured. It reads between the units of a sheet, and some of these sheets have empty cells."
+    ]
 
 
 def test_without_test_images_nothing_is_measured(image_bench):

@@ -25,10 +25,13 @@ from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
 from topographic.cli.evaluate import EvaluateCommand, evaluate
 from topographic.cli.suites import IMAGE_SUITES, SUITES
+from topographic.losses import laplacian_pyramid_loss
 from topographic.maps import Selection, UnitMap
 from topographic.models import TopoLMForCausalLM
 from topographic.report.findings import load_findings
+from topographic.sheets import grid_cells, permuted_grid
 from topographic.stimuli import load_localizer
+from topographic.training.config import RunConfig, SmoothnessConfig, WeightSheetConfig, save_config
 
 FAST = {"quick": True, "fwhm_mm": [2.0], "lesion_draws": 1, "lesion_pairs": 1, "batch_size": 64}
 PARTS = ["network", "clusters", "profiles", "word_classes", "minimal_pairs", "lesions"]
@@ -399,6 +402,85 @@ def test_only_the_windows_depend_on_their_words(nets, monkeypatch):
     assert measured == ["windows"]
 
 
+def own_run(folder, model, **smoothness):
+    """A run folder as far as an evaluation looks at it."""
+    folder.mkdir(exist_ok=True)
+    if not (folder / "model").exists():
+        (folder / "model").symlink_to(model)
+    save_config(folder / "config.yaml", RunConfig(smoothness=SmoothnessConfig(**smoothness)))
+    return folder
+
+
+def rows_of(folder, part="weights", table="layers"):
+    with open(folder / "evaluation_toponets" / part / f"{table}.csv", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_a_run_is_measured_on_its_own_sheets_and_the_page_says_so(tiny_model, tmp_path, monkeypatch):
+    """Layers, kind, factor and blur of its config.yaml; a control has them too."""
+    fewer = {name: SUITES["toponets"][name] for name in ("weights", "dimensionality")}
+    monkeypatch.setattr(room, "SUITES", {"toponets": fewer})
+    named = {"sites": ["transformer.h.*.mlp.c_proj"], "factor": (2.0, 3.0), "blur": "antialias"}
+    trained = own_run(tmp_path / "trained", tiny_model, weight=1.0, **named)
+    control = own_run(tmp_path / "control", tiny_model, **{**named, "sites": None, "watched": named["sites"]})
+    for run_folder in (trained, control):
+        evaluate(EvaluateCommand(str(run_folder), **NETS))
+        text = (run_folder / "evaluation_toponets" / "evaluation.md").read_text()
+        assert "2 sheets of 36 units" in text
+        assert "The layers are the run's own: those its config.yaml names in the section smoothness." in text
+        assert "output units with a blur of factor 2 x 3 (antialias), as the run itself was told" in text
+        assert len(rows_of(run_folder, "dimensionality")) == 4, "two layers, items and tokens"
+    rows = rows_of(trained)
+    assert rows == rows_of(control)
+    model = TopoLMForCausalLM.from_pretrained(tiny_model)
+    for layer, row in enumerate(rows):
+        weight = model.transformer.h[layer].mlp.c_proj.weight
+        expected = laplacian_pyramid_loss(weight, (2.0, 3.0), blur="antialias").item()
+        assert float(row["loss"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_other_words_of_the_run_measure_the_weights_again_and_nothing_else(tiny_model, tmp_path, monkeypatch):
+    few = {name: SUITES["toponets"][name] for name in ("weights", "dimensionality")}
+    monkeypatch.setitem(SUITES, "toponets", few)
+    sites, own = ["transformer.h.*.mlp.c_fc"], tmp_path / "run"
+    measured = watch(monkeypatch, "toponets")
+    seen = []
+    for smoothness in (
+        {},
+        {"sites": sites},
+        {"sites": sites, "weight": 1.0},
+        {"sites": sites, "factor": 4.0},
+        {"sites": sites, "factor": 4.0, "blur": "gaussian"},
+        {"sites": sites, "kind": "input", "factor": 4.0},
+        {"sheets": [WeightSheetConfig(sites[0], shape=(9, 16))]},
+    ):
+        measured.clear()
+        evaluate(EvaluateCommand(str(own_run(own, tiny_model, **smoothness)), **NETS))
+        seen.append([*measured])
+    both = ["weights", "dimensionality"]
+    assert seen == [both, ["weights"], [], ["weights"], ["weights"], ["weights"], both]
+    assert {row["units"] for row in rows_of(own)} == {"9 x 16"}
+
+
+def test_named_sites_lie_where_the_words_say_and_are_blurred_as_the_run_was(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "SUITES", {"toponets": {"weights": SUITES["toponets"]["weights"]}})
+    own = own_run(tmp_path / "run", tiny_model, weight=1.0, sites=["transformer.h.0.mlp.c_fc"], factor=4.0)
+    command = EvaluateCommand(str(own), **NETS, sites="transformer.h.*.mlp.c_fc", layout="permuted_grid")
+    evaluate(command)
+    first, second = rows_of(own)
+    assert [(row["factor"], row["as"]) for row in (first, second)] == [("4", "the run's own"), ("3", "published")]
+    text = (own / "evaluation_toponets" / "evaluation.md").read_text()
+    assert "The layers are the run's own" not in text
+    weight = TopoLMForCausalLM.from_pretrained(tiny_model).transformer.h[0].mlp.c_fc.weight
+    order = grid_cells(permuted_grid(144, "transformer.h.0.mlp.c_fc"))[1]
+    assert float(first["loss"]) == pytest.approx(laplacian_pyramid_loss(weight, 4.0, order=order).item(), abs=1e-5)
+    evaluate(dataclasses.replace(command, sites=None))
+    (row,) = rows_of(own)
+    assert float(row["loss"]) == pytest.approx(float(first["loss"]), abs=1e-6), "permuted as a control of topography"
+    evaluate(dataclasses.replace(command, sites=None, layout=None))
+    assert float(rows_of(own)[0]["loss"]) == pytest.approx(laplacian_pyramid_loss(weight, 4.0).item(), abs=1e-5)
+
+
 def test_any_model_is_laid_out_and_other_names_are_asked_for(tiny_model, tmp_path, monkeypatch):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     sizes = {"hidden_size": 36, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 3}
@@ -426,6 +508,8 @@ def test_a_vision_run_is_evaluated_on_what_it_was_trained_on(image_folders, tmp_
         "images.folder": image_folders["cifar10"],
         "images.cache_folder": tmp_path / "cache",
         "spatial.weight": 0,
+        "smoothness.sites": "[vit.layers.0.mlp.fc2]",
+        "smoothness.factor": 2,
         "training.max_steps": 1,
         "training.batch_size": 4,
         "training.report_to": "none",
@@ -445,8 +529,10 @@ def test_a_vision_run_is_evaluated_on_what_it_was_trained_on(image_folders, tmp_
         "Compression",
         "Selectivity",
     ]
-    assert "2 sheets of 24 units, 6 images of each of five categories, 30 test images of cifar10" in text
+    assert "1 sheets of 24 units, 6 images of each of five categories, 30 test images of cifar10" in text
     assert "ResNet-18, ResNet-50 and ViT-B/32" in text
+    assert "The layers are the run's own" in text
+    assert "factor 2 (toponets), as the run itself was told" in text
     assert "not measured" not in text
     record = json.loads((page.parent / "evaluation.json").read_text())
     assert set(record["material"]) == {"categories", "test"}

@@ -19,6 +19,14 @@ from topographic.cli.arguments import parse_command
 from topographic.cli.finetune import ClassifierConfig, FinetuneCommand
 from topographic.recording.checksum import weights_checksum
 from topographic.storage import load_json
+from topographic.training.config import (
+    RunConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    WeightSheetConfig,
+    plain,
+    save_config,
+)
 
 QUICK = ["epochs=1", "training.batch_size=8", "training.report_to=none", "training.cpu=true"]
 
@@ -98,6 +106,41 @@ def test_a_run_keeps_the_spatial_loss_it_was_trained_with(call, demo_folder, tmp
         assert ("eval_spatial_loss" in logged) is (scale > 0)
     assert call(run, out=None)[0] == 0
     assert (run / "finetune" / "glue.md").is_file()
+
+
+def test_a_run_keeps_its_smooth_weights(call, tiny_model, tmp_path):
+    """Sheets, blur and all, at the weight its schedule ended with, times the scale, unless another section is given."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model").symlink_to(tiny_model)
+    layers = [f"transformer.h.{block}.mlp.c_fc" for block in (0, 1)]
+    smoothness = SmoothnessConfig(
+        weight=2.0,
+        sites=layers[:1],
+        factor=(3.0, 2.0),
+        blur="gaussian",
+        sheets=[WeightSheetConfig(layers[1], scale=0.5, shape=(9, 16))],
+        schedule="cosine",
+        start_weight=5.0,
+    )
+    save_config(run / "config.yaml", RunConfig(spatial=SpatialConfig(weight=0.0), smoothness=smoothness))
+    for scale in (0.1, 0):
+        assert call(run, f"scale={scale}", "training.logging_steps=1", out=f"x{scale}")[0] == 0
+        folder = tmp_path / f"x{scale}" / "sst2"
+        ended = dataclasses.replace(smoothness, schedule="constant", start_weight=0.0, weight=2.0 * scale)
+        assert yaml.safe_load((folder / "config.yaml").read_text())["smoothness"] == plain(ended)
+        assert load_json(folder / "finetune.json")["smoothness_weight"] == 2.0 * scale
+        logged = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+        names = [name for name in logged if name.startswith("smoothness/")]
+        assert names == ([f"smoothness/{layer}" for layer in layers] if scale else [])
+        if scale:
+            assert logged["loss"] == pytest.approx(logged["task_loss"] + logged["smoothness_loss"], rel=1e-4)
+            joined = (logged[names[0]] + 0.5 * logged[names[1]]) / 2
+            assert logged["smoothness_loss"] == pytest.approx(2.0 * scale * joined, rel=1e-4)
+    words = ["smoothness.weight=4", f"smoothness.watched=[{layers[0]}]", f"smoothness.sites=[{layers[1]}]", "scale=0.5"]
+    assert call(run, *words)[0] == 0
+    kept = yaml.safe_load((tmp_path / "out" / "sst2" / "config.yaml").read_text())["smoothness"]
+    assert kept == plain(SmoothnessConfig(weight=2.0, sites=layers[1:], watched=layers[:1]))
 
 
 def test_any_causal_model_can_be_laid_on_sheets(call, tiny_model, tmp_path):

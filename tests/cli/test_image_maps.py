@@ -82,6 +82,21 @@ def test_a_vision_run_is_trained_mapped_and_reported(image_folders, folders, tmp
     assert "last validation accuracy" in page
 
 
+def test_a_vision_run_is_mapped_where_its_weights_are_smooth(image_folders, folders, tmp_path):
+    """The first stage alone, and the shortcut beside it, which would not be among the layers of the paper."""
+    sites = [
+        "resnet.encoder.stages.0.layers.0.layer.*.convolution",
+        "resnet.encoder.stages.1.layers.0.shortcut.convolution",
+    ]
+    words = {"smoothness.sites": f"[{', '.join(sites)}]", "smoothness.weight": 0, "training.max_steps": 1}
+    run = tmp_path / "run"
+    assert main(["train", *train_words(image_folders, run, **words)]) == 0
+    assert main(["map", str(run), *folders, "n_images=4", "n_draws=0", "contrasts=[faces]"]) == 0
+    (folder,) = (run / "maps").iterdir()
+    found = list(MapSummary.load(folder).maps)
+    assert found == [*(sites[0].replace("*", str(number)) for number in (0, 1)), sites[1]]
+
+
 def test_layers_contrasts_and_pooling_of_choice(image_folders, folders, tmp_path):
     model = ResNet(ResNetConfig(**SHAPE, num_labels=10))
     model.save_pretrained(tmp_path / "model")

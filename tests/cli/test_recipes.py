@@ -1,10 +1,13 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM
 
+from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.demo import RECIPE
 from topographic.cli.finetune import FinetuneCommand
@@ -13,7 +16,9 @@ from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import TrainCommand, build_vision_model, shape_of
 from topographic.models import register
 from topographic.recording import find_sites, first_mlp_layers, vision_layers
+from topographic.storage import load_json
 from topographic.training import configured_objective
+from topographic.training.config import plain
 from topographic.training.glue import TASKS
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
@@ -76,7 +81,10 @@ def test_the_recipes_of_toponets_are_the_paper(name):
     assert smoothness.sites == [first_mlp_layers(model)]
 
 
-@pytest.mark.parametrize(("name", "sites", "weight"), [("mnist", 1, 3.0), ("cifar10", 6, 1.0), ("resnet18", 16, 10.0)])
+@pytest.mark.parametrize(
+    ("name", "sites", "weight"),
+    [("mnist", 1, 3.0), ("cifar10", 6, 1.0), ("resnet18", 16, 10.0), ("resnet50", 48, 1.0), ("vit_b_32", 12, 10.0)],
+)
 def test_the_vision_recipes_of_toponets_smooth_what_the_paper_smooths(name, sites, weight):
     (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml"]
     command = parse_command("train", TrainCommand, "", [str(recipe)])
@@ -94,6 +102,46 @@ def test_the_vision_recipes_of_toponets_smooth_what_the_paper_smooths(name, site
         model(pixel_values=torch.zeros(1, channels, side, side))
     _, parts = objective(torch.zeros(()), draw=0)
     assert sum(key.startswith("smoothness/") for key in parts) == sites
+
+
+TINY_RESNET = "{hidden_sizes: [36, 36, 36, 36], depths: [1, 1, 1, 1], embedding_size: 36}"
+SIZES = {
+    "language/small": ["model.n_layer=2", "model.n_embd=48", "data.vocab_size=300", "data.sequence_length=16"],
+    "vision/mnist": [],
+    "vision/cifar10": ["model.config={hidden_sizes: [16, 16, 16], embedding_size: 16}"],
+    "vision/resnet18": [f"model.config={TINY_RESNET}"],
+    "vision/resnet50": [f"model.config={TINY_RESNET}"],
+    "vision/vit_b_32": [
+        "model.config={hidden_size: 36, intermediate_size: 72, num_hidden_layers: 2, num_attention_heads: 2}",
+        "images.size=64",
+    ],
+}
+LAYERS = {"small": 2, "mnist": 1, "cifar10": 6, "resnet18": 8, "resnet50": 12, "vit_b_32": 2}
+
+
+@pytest.mark.parametrize("recipe", SIZES)
+def test_every_recipe_of_toponets_trains_at_a_small_size(recipe, text, image_folders, tmp_path, monkeypatch):
+    """Two steps, from a file that is there; sizes and lengths are changed, and what only an accelerator does."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (file,) = [path for path in RECIPES if f"toponets/{recipe}.yaml" in str(path)]
+    name, run = recipe.split("/")[1], tmp_path / "run"
+    pictures = image_folders["mnist" if name == "mnist" else "cifar10"]
+    shown = f"data.text={text}" if name == "small" else f"images.folder={pictures}"
+    short = ["training.max_steps=2", "training.batch_size=4", "training.logging_steps=1", "training.eval_batches=1"]
+    short.append("training.bf16=false")
+    assert main(["train", str(file), shown, *short, *SIZES[recipe], f"run={run}"]) == 0
+    told = parse_command("train", TrainCommand, "", [str(file)])
+    assert yaml.safe_load((run / "config.yaml").read_text())["smoothness"] == plain(told.smoothness)
+    assert load_json(run / "run.json")["status"] == "finished"
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in logged if "loss" in line]
+    assert [line["step"] for line in steps] == [1, 2]
+    for line in steps:
+        losses = [line[key] for key in line if key.startswith("smoothness/")]
+        assert len(losses) == LAYERS[name]
+        assert line["smoothness_loss"] == pytest.approx(told.smoothness.weight * sum(losses) / len(losses), rel=1e-4)
+        assert line["loss"] == pytest.approx(line["task_loss"] + line["smoothness_loss"], rel=1e-4)
+    assert "eval_loss" in logged[-1]
 
 
 def test_the_paper_recipe_is_the_paper():

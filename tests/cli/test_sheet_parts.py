@@ -1,15 +1,11 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
 from topographic.cli.bench import Choices
-from topographic.cli.sheet_parts import dimensionality, layer_weights, smooth_responses, smooth_weights
-from topographic.losses import laplacian_pyramid_loss, random_weights_loss
+from topographic.cli.sheet_parts import dimensionality, smooth_responses
 from topographic.maps import correlation_by_distance, correlation_range, difference_by_distance, difference_rise, t_map
 from topographic.recording import record_tokens
-from topographic.sheets import grid, permuted_grid
 from topographic.stimuli import StimulusSet
 
 CHOICES = Choices(n_draws=39)
@@ -19,54 +15,6 @@ LAYERS = ["layer 0 mlp.c_fc", "layer 1 mlp.c_fc"]
 
 def by_sheet(table, **wanted):
     return {row["sheet"]: row for row in table.rows if all(row[key] == value for key, value in wanted.items())}
-
-
-def test_smooth_weights_are_told_from_random_ones(net_bench):
-    found = smooth_weights(net_bench, CHOICES)
-    means, layers = found.tables
-    rows = by_sheet(layers)
-    assert list(rows) == LAYERS
-    for layer, row in enumerate(rows.values()):
-        weight = net_bench.model.transformer.h[layer].mlp.c_fc.weight.detach()
-        assert row["loss"] == pytest.approx(laplacian_pyramid_loss(weight).item(), abs=1e-6)
-        assert row["random weights"] == pytest.approx(random_weights_loss(144))
-        assert (row["units"], row["weights per unit"]) == ("12 x 12", 36)
-    random, smooth = rows.values()
-    assert random["loss"] == pytest.approx(random["random weights"], abs=0.05), "an untrained layer"
-    assert random["p (unit)"] > 0.05
-    assert smooth["loss"] < 0.1 < smooth["unit null"] - 5 * smooth["sd (unit)"]
-    assert smooth["p (unit)"] == 1 / 40
-    (mean,) = means.rows
-    assert (mean["layers"], mean["loss"]) == (2, pytest.approx((random["loss"] + smooth["loss"]) / 2))
-    assert mean["p (unit)"] == 1 / 40
-    assert found.notes == []
-
-
-def test_weights_count_where_their_units_lie(net_bench):
-    elsewhere = dataclasses.replace(net_bench, layout=permuted_grid)
-    rows = by_sheet(smooth_weights(elsewhere, CHOICES).tables[1])
-    assert rows[LAYERS[1]]["p (unit)"] > 0.02
-    assert rows[LAYERS[1]]["loss"] > 0.2
-
-
-def test_sheets_without_room_for_the_blur_are_told(net_bench):
-    lines = {site: grid(144, site, shape=(2, 72)) for site in net_bench.sites}
-    found = smooth_weights(dataclasses.replace(net_bench, layout=lines), CHOICES)
-    assert [note[:70] for note in found.notes] == [
-        f"{layer}: not measured. factor 3 is too large for the 2 rows of a 2 x 72"[:70] for layer in LAYERS
-    ]
-    assert (found.tables[0].rows, found.tables[1].rows, found.pictures) == ([], [], [])
-
-
-def test_a_site_without_weights_is_named(tiny_bench):
-    with pytest.raises(TypeError, match=r"site 'transformer.h.0.attn_sheet' is no layer with weights .* sites='transf"):
-        smooth_weights(tiny_bench, CHOICES)
-
-
-def test_weights_are_one_row_per_unit(net_bench):
-    weights = layer_weights(net_bench)
-    assert list(weights) == net_bench.sites
-    assert {tuple(one.shape) for one in weights.values()} == {(144, 36)}
 
 
 def test_both_definitions_of_smoothness_stand_apart_and_find_the_planted_layer(net_bench):
@@ -120,12 +68,6 @@ def test_dimensionality_of_items_and_of_tokens(net_bench):
 
 
 def test_a_vision_model_is_measured_the_same_way(image_bench):
-    (weights,) = smooth_weights(image_bench, CHOICES).tables[1].rows
-    assert weights["sheet"] == "fc1"
-    assert weights["loss"] == pytest.approx(
-        laplacian_pyramid_loss(image_bench.model.fc1.weight.detach()).item(), abs=1e-6
-    )
-    assert weights["p (unit)"] == 1 / 40
     responses = smooth_responses(image_bench, CHOICES)
     intact = image_bench.recorded("localizer")["fc1"]
     assert len(intact.stimuli) == 40, "no scrambled image among them"

@@ -6,6 +6,7 @@ from topographic.cli import main
 from topographic.cli.map import load_model
 from topographic.cli.train import ModelConfig, build_model
 from topographic.maps import UnitMap
+from topographic.sheets import grid, permuted_grid
 
 
 class Tokenizer:
@@ -111,6 +112,55 @@ def test_a_run_without_sheets_is_trained_and_mapped(preset, text, tmp_path, caps
     assert unit_map.sheet.n_units == 192
     assert main(["map", str(run)]) == 1
     assert "carries no sheets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "places"),
+    [
+        (
+            ["smoothness.weight=1", "smoothness.factor=[3,2]", "smoothness.sites=[transformer.h.1.mlp.c_fc]"],
+            {"transformer.h.1.mlp.c_fc": grid(192, "transformer.h.1.mlp.c_fc")},
+        ),
+        (
+            ["smoothness.watched=[transformer.h.0.mlp.c_fc]", "smoothness.factor=2"],
+            {"transformer.h.0.mlp.c_fc": grid(192, "transformer.h.0.mlp.c_fc")},
+        ),
+        (
+            [
+                "smoothness.weight=1",
+                "smoothness.sheets=[{sites: transformer.h.*.attn.c_proj, shape: [8, 6], layout: permuted_grid}]",
+            ],
+            {
+                f"transformer.h.{block}.attn.c_proj": permuted_grid(
+                    48, f"transformer.h.{block}.attn.c_proj", shape=(8, 6)
+                )
+                for block in (0, 1)
+            },
+        ),
+        (
+            ["spatial.sites=[transformer.h.1.mlp]", "smoothness.sites=[transformer.h.*.mlp.c_fc]"],
+            {"transformer.h.1.mlp": permuted_grid(48, "transformer.h.1.mlp")},
+        ),
+    ],
+)
+def test_a_run_is_mapped_where_it_says_and_its_control_too(words, places, text, tmp_path, capsys, monkeypatch):
+    """Without a word about sites: those of config.yaml, where they were in training."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    small = ["model.preset=gpt2_demo", "model.n_layer=2", "model.n_embd=48", "data.vocab_size=300", f"data.text={text}"]
+    small += ["data.sequence_length=16", "training.max_steps=1", "training.batch_size=2", "training.report_to=none"]
+    assert main(["train", *small, "spatial.weight=0", f"run={run}", *words]) == 0
+    assert f"next: topo map {run}\n" in capsys.readouterr().out
+    assert main(["map", str(run), "contrasts=[nouns_verbs]", "n_draws=0"]) == 0
+    (folder,) = (run / "maps").iterdir()
+    made = {path.stem: UnitMap.load(path) for path in folder.glob("*.safetensors")}
+    assert {site: one.sheet for site, one in made.items()} == places
+    (site, sheet), *_ = places.items()
+    assert main(["map", str(run), "contrasts=[nouns_verbs]", "n_draws=0", f"sites={site}", f"out={tmp_path}/a"]) == 0
+    named = UnitMap.load(tmp_path / "a" / "noun-verb" / f"{site}.safetensors")
+    assert named.sheet == grid(sheet.n_units, site), "sites that are named lie on a plain grid"
+    assert main(["map", str(run), "contrasts=[nouns_verbs]", "n_draws=0", "layout=grid", f"out={tmp_path}/b"]) == 0
+    assert UnitMap.load(tmp_path / "b" / "noun-verb" / f"{site}.safetensors").sheet == grid(sheet.n_units, site)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2Fo
 
 from topographic.storage import load_json
 from topographic.training import run as module
-from topographic.training.config import DataConfig, RunConfig, SmoothnessConfig, SpatialConfig, TrainingConfig, plain
+from topographic.training.config import (
+    DataConfig,
+    RunConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    TrainingConfig,
+    WeightSheetConfig,
+    plain,
+)
 from topographic.training.data import prepare_tokens
 from topographic.training.material import Material
 from topographic.training.run import EXAMPLE_TOKENS, rehearse, train, train_on, training_arguments
@@ -121,6 +129,29 @@ def test_two_processes_train_alike_on_different_draws(tmp_path):
     )
     for name, weights in replicated.items():
         torch.testing.assert_close(sharded[name], weights, rtol=1e-3, atol=2e-4)
+
+
+def test_two_processes_smooth_weights_as_one_does(tmp_path):
+    """Two processes of two passes each see in a step what one process of four passes sees: equal losses and weights."""
+    write_short_corpus(tmp_path)
+    run_script(HERE / "smooth_processes.py", tmp_path, "one")
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", free_port()]
+    run_script(*launcher, HERE / "smooth_processes.py", tmp_path, "two")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert [load_json(folder / "run.json")["n_processes"] for folder in (one, two)] == [1, 2]
+    # validations count batches of every process, so that two processes see more
+    logged, others = ([line for line in lines(folder) if "loss" in line] for folder in (one, two))
+    for ours, theirs in zip(logged, others, strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-4, abs=1e-6)
+    first, last = logged
+    names = [name for name in first if name.startswith("smoothness/")]
+    assert names == ["smoothness/transformer.h.0.mlp.c_fc", "smoothness/transformer.h.1.mlp.c_fc"]
+    assert first["loss"] == pytest.approx(first["task_loss"] + first["smoothness_loss"], rel=1e-4)
+    assert first["smoothness_weight"] < last["smoothness_weight"] == 2.0
+    assert all(last[name] < first[name] for name in names)
+    weights, others = (load_file(folder / "model/model.safetensors") for folder in (one, two))
+    for name, ours in weights.items():
+        torch.testing.assert_close(others[name], ours, rtol=1e-3, atol=2e-4, msg=name)
 
 
 @pytest.fixture
@@ -363,7 +394,8 @@ def test_smooth_weights_beside_the_spatial_loss_resume_exactly(start, run_config
     for line in logged:
         parts = line["task_loss"] + line["spatial_loss"] + line["smoothness_loss"]
         assert line["loss"] == pytest.approx(parts, rel=1e-4)
-    # the loss of the layers falls, and its weight has risen
+    # the weight of the last of each two steps; it has risen, and the loss of the layers falls
+    assert [line["smoothness_weight"] for line in logged] == [0.5, 1.5, 2.0]
     assert logged[-1]["smoothness/transformer.h.0.mlp.c_fc"] < logged[0]["smoothness/transformer.h.0.mlp.c_fc"]
     start("killed", config=config)
     killed = folder.parent / "killed"
@@ -371,6 +403,52 @@ def test_smooth_weights_beside_the_spatial_loss_resume_exactly(start, run_config
     start("killed", config=config)
     assert (killed / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
     assert (killed / "model/model.safetensors").read_bytes() == (folder / "model/model.safetensors").read_bytes()
+
+
+def test_sheets_of_many_kinds_resume_exactly(start, run_config):
+    """From the file, where pairs are lists."""
+    sheets = [
+        WeightSheetConfig("transformer.h.0.mlp.c_fc", factor=(2.0, 3.0), shape=(9, 8), scale=0.5),
+        WeightSheetConfig("transformer.h.*.mlp.c_proj", "input", layout="permuted_grid", layout_seed=1),
+        WeightSheetConfig("transformer.h.1.mlp.c_fc", scale=None),
+    ]
+    config = replace(run_config, smoothness=SmoothnessConfig(weight=2.0, factor=(2.0, 1.5), sheets=sheets))
+    folder = start(config=config)
+    metrics, weights = (folder / "metrics.jsonl").read_text(), (folder / "model/model.safetensors").read_bytes()
+    logged = [line for line in lines(folder) if "loss" in line]
+    names = ("h.0.mlp.c_fc", "h.0.mlp.c_proj.inputs", "h.1.mlp.c_proj.inputs", "h.1.mlp.c_fc")
+    assert {name for name in logged[0] if "/" in name and name.startswith("smooth")} == {
+        f"smoothness/transformer.{name}" for name in names
+    }
+    assert "smoothness_weight" not in logged[0], "the configuration says it"
+    interrupt(folder, keep=4)
+    start(config=config)
+    assert (folder / "metrics.jsonl").read_text() == metrics
+    assert (folder / "model/model.safetensors").read_bytes() == weights
+    interrupt(folder, keep=4)
+    other = replace(config.smoothness, sheets=[replace(sheets[0], shape=(8, 9)), *sheets[1:]])
+    with pytest.raises(FileExistsError, match=r"another configuration \(smoothness.sheets was "):
+        start(config=replace(config, smoothness=other))
+
+
+def test_a_file_from_before_a_field_existed_goes_on_if_the_field_is_at_its_default(start, run_config):
+    folder = start()
+    weights = (folder / "model/model.safetensors").read_bytes()
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    for name in ("sheets", "factor"):
+        del written["smoothness"][name]
+    without = {key: entry for key, entry in written.items() if key != "smoothness"}
+    for said, changed in ((written, {}), (without, {}), (written, {"factor": 4.0})):
+        interrupt(folder, keep=4)
+        (folder / "config.yaml").write_text(yaml.safe_dump(said))
+        config = replace(run_config, smoothness=SmoothnessConfig(**changed))
+        if changed:
+            with pytest.raises(FileExistsError, match=r"\(smoothness.factor was 3.0 and is 4.0\)"):
+                start(config=config)
+        else:
+            start(config=config)
+            assert (folder / "model/model.safetensors").read_bytes() == weights
+            assert yaml.safe_load((folder / "config.yaml").read_text()) == plain(run_config), "the whole of it again"
 
 
 class Digits(torch.utils.data.Dataset):

@@ -1,13 +1,28 @@
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from topographic.cli.arguments import parse_command
+from topographic.cli.train import TrainCommand
 from topographic.losses.pyramid import laplacian_pyramid_loss
-from topographic.sheets import grid, permuted_grid
-from topographic.training.config import RunConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
-from topographic.training.terms import configured_objective, smoothness_term, spatial_term
+from topographic.sheets import grid, grid_cells, permuted_grid
+from topographic.training.config import (
+    RunConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    TrainingConfig,
+    WeightSheetConfig,
+)
+from topographic.training.terms import (
+    configured_objective,
+    configured_weight_sheets,
+    smoothness_term,
+    spatial_term,
+)
+from topographic.training.weight_terms import WeightSheet
 
 
 class WithSheets(nn.Module):
@@ -75,7 +90,7 @@ def test_schedules_go_by_the_step(schedule, halfway):
     config = SmoothnessConfig(weight=2.0, start_weight=1.0, sites=["a"], schedule=schedule, schedule_steps=4)
     weight = smoothness_term(config).weight
     assert [weight(step) for step in (0, 2, 4, 9)] == pytest.approx([1.0, halfway, 2.0, 2.0])
-    assert smoothness_term(replace(config, schedule="constant")).weight == 2.0
+    assert smoothness_term(replace(config, schedule="constant", start_weight=0.0)).weight == 2.0
 
 
 def test_a_layer_without_weights_is_refused():
@@ -83,3 +98,113 @@ def test_a_layer_without_weights_is_refused():
     config = asked(spatial=SpatialConfig(weight=0.0), smoothness=SmoothnessConfig(weight=1.0, sites=["1"]))
     with pytest.raises(TypeError, match="site '1'"):
         configured_objective(model, config)
+
+
+def net():
+    torch.manual_seed(0)
+    layers = {"fc1": nn.Linear(9, 36), "fc2": nn.Linear(36, 24), "rnn": nn.GRU(5, 12), "head": nn.Linear(24, 10)}
+    return nn.ModuleDict(layers)
+
+
+def parts_of(model, smoothness):
+    objective = configured_objective(model, asked(spatial=SpatialConfig(weight=0.0), smoothness=smoothness))
+    return objective(torch.tensor(0.0), draw=0)[1]
+
+
+def test_sheets_of_their_own_beside_those_of_the_section():
+    model = net()
+    sheets = [
+        WeightSheetConfig("head", factor=(3.0, 2.0), blur="antialias", shape=(3, 4), scale=0.5),
+        WeightSheetConfig("fc1", kind="bias", scale=None),
+        WeightSheetConfig(["fc2"], "input", factor=2.0, scale=2.0),
+        WeightSheetConfig("rnn", "input", factor=2.0, scale=2.0, parameters="weight_hh*"),
+    ]
+    config = SmoothnessConfig(weight=3.0, sites=["fc*"], factor=(2.0, 3.0), blur="gaussian", sheets=sheets)
+    parts = parts_of(model, config)
+    trained = {
+        "fc1": laplacian_pyramid_loss(model["fc1"].weight, (2.0, 3.0), blur="gaussian"),
+        "fc2": laplacian_pyramid_loss(model["fc2"].weight, (2.0, 3.0), blur="gaussian"),
+        "head": laplacian_pyramid_loss(model["head"].weight, (3.0, 2.0), blur="antialias", shape=(3, 4)),
+        "fc2.inputs": laplacian_pyramid_loss(model["fc2"].weight, 2.0, "input", blur="gaussian"),
+        "rnn.weight_hh_l0.inputs": laplacian_pyramid_loss(model["rnn"].weight_hh_l0, 2.0, "input", blur="gaussian"),
+    }
+    watched = {"fc1.bias": laplacian_pyramid_loss(model["fc1"].bias, (2.0, 3.0), "bias", blur="gaussian")}
+    assert {name: parts[f"smoothness/{name}"] for name in {**trained, **watched}} == {**trained, **watched}
+    assert len(parts) == 8
+    scales = dict.fromkeys(trained, 1.0) | {"head": 0.5, "fc2.inputs": 2.0, "rnn.weight_hh_l0.inputs": 2.0}
+    expected = 3 * sum(scales[name] * loss for name, loss in trained.items()) / 5
+    torch.testing.assert_close(parts["smoothness_loss"], expected)
+
+
+def test_a_control_watches_what_has_no_scale_and_leaves_the_rest_out():
+    sheets = [WeightSheetConfig("fc1"), WeightSheetConfig("fc2", scale=None, factor=2.0)]
+    parts = parts_of(net(), SmoothnessConfig(sites=["fc1"], sheets=sheets))
+    assert set(parts) == {"task_loss", "smoothness/fc2", "smoothness_loss"}
+    assert parts["smoothness_loss"] == 0
+    assert parts_of(net(), SmoothnessConfig(sites=["fc1"], sheets=sheets[:1])).keys() == {"task_loss"}
+
+
+def test_permuted_layouts_are_drawn_for_every_layer():
+    """The loss is that of the weights put where `permuted_grid` has the units; gates share the places of units."""
+    model = net()
+    sheets = [WeightSheetConfig(["fc*", "head"], layout="permuted_grid", layout_seed=3, factor=2.0)]
+    sheets += [WeightSheetConfig("rnn", layout="permuted_grid", layout_seed=3, parameters="weight_hh*", factor=2.0)]
+    parts = parts_of(model, SmoothnessConfig(weight=1.0, sheets=sheets))
+    for name in ("fc1", "fc2", "head"):
+        weight = model[name].weight
+        cells = grid_cells(permuted_grid(len(weight), name, seed=3))[1]
+        there = torch.empty_like(weight)
+        there[cells] = weight
+        torch.testing.assert_close(parts[f"smoothness/{name}"], laplacian_pyramid_loss(there, 2.0))
+    orders = {one.order for one in configured_weight_sheets(SmoothnessConfig(sheets=sheets[1:]), model)}
+    gates = sorted(name for name in parts if "rnn" in name)
+    assert gates == [f"smoothness/rnn.weight_hh_l0.{gate}" for gate in ("new", "reset", "update")]
+    assert orders == {tuple(grid_cells(permuted_grid(12, "rnn", seed=3))[1].tolist())}
+    other = replace(sheets[0], layout_seed=4)
+    assert parts_of(model, SmoothnessConfig(weight=1.0, sheets=[other]))["smoothness/fc1"] != parts["smoothness/fc1"]
+    with pytest.raises(ValueError, match=r"the layout of 'fc\*' is permuted, layer by layer; pass the model"):
+        smoothness_term(SmoothnessConfig(weight=1.0, sheets=sheets))
+    with pytest.raises(TypeError, match="site 'act': ReLU is no layer"):
+        parts_of(nn.ModuleDict({"act": nn.ReLU()}), SmoothnessConfig(sheets=[replace(other, sites="act", scale=None)]))
+
+
+def test_the_short_form_written_out():
+    config = SmoothnessConfig(sites=["a*"], watched=["b"], kind="input", factor=2.0, sheets=[WeightSheetConfig("c")])
+    assert configured_weight_sheets(config) == [
+        WeightSheet("a*", "input", 1.0, 2.0),
+        WeightSheet("c", "input", 1.0, 2.0),
+        WeightSheet("b", "input", None, 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("n_units", "words", "advice"),
+    [
+        (7, {"sites": ["head"]}, r"7 units fill no sheet .* factor 3 fits on.*\[\{sites: head, shape: \[3, 3\]\}\]"),
+        (10, {"sites": ["h*"]}, r"10 units .*smoothness\.sheets=\[\{sites: head, shape: \[3, 4\]\}\]"),
+        (10, {"sites": ["head"], "factor": (2.0, 6.0)}, r"factor 2 x 6 fits on.*shape: \[3, 6\]"),
+        (101, {"sites": ["head"], "kind": "bias"}, r"shape: \[10, 11\]\}"),
+        (10, {"watched": ["head"], "weight": 0.0}, r"shape: \[3, 4\], scale: null\}"),
+    ],
+)
+def test_units_without_a_sheet_are_told_which_words_give_them_one(n_units, words, advice):
+    """And the words do."""
+    model = nn.ModuleDict({"head": nn.Linear(5, n_units)})
+    config = SmoothnessConfig(**{"weight": 1.0, **words})
+    with pytest.raises(ValueError, match=advice) as caught:
+        parts_of(model, config)
+    assert "\n" not in str(caught.value)
+    told = re.search(r"smoothness\.sheets=.*", str(caught.value)).group()
+    given = [
+        f"smoothness.{key}={list(v) if isinstance(v, tuple) else v}" for key, v in words.items() if key == "factor"
+    ]
+    given += [f"smoothness.kind={config.kind}", f"smoothness.weight={config.weight}", told]
+    smoothness = parse_command("train", TrainCommand, "", given).smoothness
+    assert 0 < parts_of(model, smoothness)["smoothness/head" + (".bias" if config.kind == "bias" else "")] < 2
+
+
+def test_where_no_shape_would_do_the_reason_is_told():
+    """Three units in a corner of 3 x 3 cells, of which the blur reads the middle one."""
+    config = SmoothnessConfig(weight=1.0, sites=["head"])
+    with pytest.raises(ValueError, match="site 'head': 3 units fill no sheet but 1 x 3"):
+        parts_of(nn.ModuleDict({"head": nn.Linear(5, 3)}), config)

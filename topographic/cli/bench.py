@@ -21,6 +21,7 @@ from topographic.sheets import Layout, Sheet
 from topographic.stimuli import StimulusSet, load_localizer
 from topographic.stimuli.minimal_pairs import load_minimal_pairs
 from topographic.training.tokenizer import tokenizer_checksum
+from topographic.training.weight_terms import WeightSheet
 
 __all__ = ["PUBLISHED_SETS", "SETS", "Bench", "Choices"]
 
@@ -36,7 +37,7 @@ PUBLISHED_SETS = {
 
 @dataclass(frozen=True)
 class Choices:
-    """Numbers that decide what is measured, as the command line gives them (`EvaluateCommand`)."""
+    """What decides what is measured, as the command line gives it (`EvaluateCommand`), or the run's configuration."""
 
     fwhm_mm: tuple[float, ...] = (0.0, 2.0)
     n_draws: int = 200
@@ -51,6 +52,7 @@ class Choices:
     window_sequences: int = 20
     batch_size: int = 32
     seed: int = 0
+    weight_sheets: tuple[WeightSheet, ...] = ()  # those the run was trained with, one layer's name in each
 
 
 @dataclass(frozen=True, eq=False)

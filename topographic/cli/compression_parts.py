@@ -14,6 +14,7 @@ from topographic.interventions import CompressionEffect, downsampling_curve, mat
 from topographic.recording.sites import modules_by_site
 from topographic.report.findings import Findings, Picture, Table
 from topographic.report.layer_figures import draw_compression
+from topographic.sheets import grid_cells
 
 __all__ = ["compression", "image_compression"]
 
@@ -95,7 +96,8 @@ def _compressed(
     sites, modules, notes = list(bench.sheets), modules_by_site(bench.model), []
     whole = dict(measure(bench.model))
     small, fractions = [], list(choices.removed)
-    if all(isinstance(modules[site], (nn.Linear, Conv1D)) for site in sites):
+    is_full = all(math.prod(grid_cells(sheet)[0]) == sheet.n_units for sheet in bench.sheets.values())
+    if is_full and all(isinstance(modules[site], (nn.Linear, Conv1D)) for site in sites):
         small = downsampling_curve(
             bench.model,
             sites,
@@ -109,10 +111,11 @@ def _compressed(
         # both leave biases alone, so that weights are compared with weights
         fractions = matched_fractions(bench.model, sites, small)
     else:
-        notes.append(
-            "Downsampling: not measured. It takes linear layers, and some of these are convolutions, whose accuracy "
-            "falls to chance in the paper."
+        convolutions = (
+            "It takes linear layers, and some of these are convolutions, whose accuracy falls to chance in the paper."
         )
+        holes = "It reads between the units of a sheet, and some of these sheets have empty cells."
+        notes.append(f"Downsampling: not measured. {convolutions if is_full else holes}")
     pruned = pruning_curve(bench.model, sites, fractions, measure)
     n_parameters = sum(parameter.numel() for parameter in bench.model.parameters())
     start = [CompressionEffect(name, "whole model", 0.0, n_parameters, value) for name, value in whole.items()]

@@ -1,8 +1,8 @@
 """`topo evaluate`: everything a paper measures, on a trained run or on any Hugging Face causal model."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +12,13 @@ from topographic.cli.bench import Bench, Choices
 from topographic.cli.image_bench import AnyBench, ImageBench, trained_on
 from topographic.cli.image_maps import is_vision_model, load_vision_model
 from topographic.cli.map import MapCommand, load_model, sites_and_layout
+from topographic.cli.own_sheets import own_sections, own_weight_sheets, smooth_sites
 from topographic.cli.suites import IMAGE_PAPERS, IMAGE_SITES, IMAGE_SUITES, PAPERS, SITES, SUITES, Part
+from topographic.recording import find_sites
 from topographic.report.findings import load_findings, save_findings, write_findings
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import save_json
+from topographic.training.weight_terms import WeightSheet
 
 __all__ = ["EvaluateCommand", "evaluate", "evaluation_folder"]
 
@@ -48,10 +51,12 @@ class EvaluateCommand:
     """File with one passage a line for perplexity and word swaps; the good sentences of the pairs, and the sentences
     of the localizer, by default."""
     sites: list[str] | str | None = None
-    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, and the
-    first layer of every MLP for the suite toponets."""
-    layout: Literal["grid", "permuted_grid"] = "grid"
-    """Layout of sites for which the model carries no sheet."""
+    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, or those
+    its run names; for the suite toponets the layers whose weights its run makes smooth or watches (smoothness.sites and
+    sheets, also of a control), else the first layer of every MLP, or the convolutions of a ResNet."""
+    layout: Literal["grid", "permuted_grid"] | None = None
+    """Layout of sites for which the model carries no sheet; by default as the run was trained with, or grid where sites
+    are named here."""
     fwhm_mm: list[float] = field(default_factory=lambda: [0.0, 2.0])
     """Gaussian readouts before the contrasts, full widths at half maximum; 0 for none, 2 in the paper."""
     n_draws: int = 200
@@ -187,7 +192,8 @@ def evaluate(command: EvaluateCommand) -> Path:
     suites = IMAGE_SUITES if is_vision else SUITES
     if command.suite not in suites:
         raise ValueError(f"{command.run} is a vision model and suite={command.suite!r} for texts; use suite=toponets")
-    bench, choices = _image_bench(command) if is_vision else _bench(command, folder), command.choices()
+    bench = _image_bench(command) if is_vision else _bench(command, folder)
+    choices = replace(command.choices(), weight_sheets=_own_weight_sheets(command, bench))
     material, parts = bench.material(), {}
     wanted = {name: part for name, part in suites[command.suite].items() if not _is_left_out(part, command)}
     bar = tqdm(wanted.items(), desc="evaluate", unit="part", disable=None)
@@ -200,6 +206,8 @@ def evaluate(command: EvaluateCommand) -> Path:
             findings = load_findings(folder / name, key)
         parts[name] = findings
     lead = _image_lead(command, bench) if isinstance(bench, ImageBench) else _lead(command, bench)
+    if command.sites is None and command.suite in SITES and any(one.kind != "input" for one in choices.weight_sheets):
+        lead += " The layers are the run's own: those its config.yaml names in the section smoothness."
     made = {"suite": command.suite, "lead": lead, "parts": list(parts), "command": asdict(command)}
     save_json(folder / "evaluation.json", {**made, **bench.identity, "material": material})
     title = f"Evaluation of {run.resolve().name if run.exists() else command.run}"
@@ -244,14 +252,15 @@ def _bench(command: EvaluateCommand, folder: Path) -> Bench:
 
 def _image_bench(command: EvaluateCommand) -> ImageBench:
     model, prepare = load_vision_model(command.run)
+    sites, layout = _smooth_layers(command, model, IMAGE_SITES[command.suite])
     name, folder = trained_on(command.run)
     test_set = command.test_set or name
     folders = {**({name: folder} if name and folder else {}), **(command.image_folders or {})}
     return ImageBench(
         model=model,
         prepare=prepare,
-        sites=command.sites or IMAGE_SITES[command.suite](model),
-        layout=LAYOUTS[command.layout],
+        sites=sites,
+        layout=layout,
         n_images=command.n_images,
         test_set=None if test_set == "none" else test_set,
         n_test_images=command.n_test_images,
@@ -262,9 +271,31 @@ def _image_bench(command: EvaluateCommand) -> ImageBench:
 
 
 def _sites_and_layout(command: EvaluateCommand, model: Any) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
-    if command.sites is None and command.suite in SITES:
-        return SITES[command.suite](model), LAYOUTS[command.layout]
+    if command.suite in SITES:
+        return _smooth_layers(command, model, SITES[command.suite])
     return sites_and_layout(model, MapCommand(command.run, sites=command.sites, layout=command.layout))
+
+
+def _smooth_layers(
+    command: EvaluateCommand, model: Any, default: Callable[[Any], str | list[str]]
+) -> tuple[str | list[str], Layout]:
+    """The layers that are named, or whose weights the run makes smooth or watches, or those of the papers."""
+    named = LAYOUTS[command.layout or "grid"]
+    if command.sites is not None:
+        return command.sites, named
+    smoothness = own_sections(command.run).smoothness
+    own = None if smoothness is None else smooth_sites(model, smoothness)
+    if own is None:
+        return default(model), named
+    return own if command.layout is None else (own[0], named)
+
+
+def _own_weight_sheets(command: EvaluateCommand, bench: AnyBench) -> tuple[WeightSheet, ...]:
+    """How the run lays out and blurs weights, at the layers that are looked at."""
+    smoothness = own_sections(command.run).smoothness
+    own = [] if smoothness is None else own_weight_sheets(bench.model, smoothness)
+    wanted = None if command.sites is None else find_sites(bench.model, command.sites)
+    return tuple(one for one in own if wanted is None or one.sites in wanted)
 
 
 def _is_left_out(part: Part, command: EvaluateCommand) -> bool:
@@ -273,11 +304,12 @@ def _is_left_out(part: Part, command: EvaluateCommand) -> bool:
 
 def _key(bench: AnyBench, part: Part, choices: Choices, material: dict[str, str]) -> dict[str, Any]:
     """Everything the numbers of a part depend on."""
+    chosen = asdict(choices)
     return {
         **bench.identity,
         "pooling": bench.recording["pooling"],
         "sheets": {site: sheet.checksum for site, sheet in bench.sheets.items()},
-        "choices": {name: getattr(choices, name) for name in part.choices},
+        "choices": {name: chosen[name] for name in part.choices},
         "material": {role: material[role] for role in part.material if role in material},
     }
 

@@ -1,15 +1,13 @@
-"""`topo finetune`: downstream tasks, with the spatial loss kept at a chosen scale."""
+"""`topo finetune`: downstream tasks, with what made the model topographic kept at a chosen scale."""
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from topographic.cli.glue_table import glue_table
+from topographic.cli.own_sheets import own_sections
 from topographic.report.findings import save_table
 from topographic.training.config import SmoothnessConfig, SpatialConfig, TrainingConfig
 from topographic.training.glue import task_named
@@ -52,8 +50,8 @@ class FinetuneCommand:
     overwrite: bool = False
     """Begin again where finished runs are. Unfinished ones are resumed in any case, finished ones taken as they are."""
     scale: float = 1.0
-    """Share of the spatial loss that is kept: the weight alpha of the run, or of the section spatial, times this. The
-    published models were fine-tuned at 0, 0.1 and 1."""
+    """Share of the spatial loss and of the smoothness of weights that is kept: their weights, alpha and tau, of the run
+    or of the sections spatial and smoothness, times this. The published TopoLMs were fine-tuned at 0, 0.1 and 1."""
     epochs: int | None = 3
     """How often every training item is seen; null: training.max_steps, eval_steps and save_steps as they are."""
     validations_per_epoch: int = 2
@@ -66,8 +64,9 @@ class FinetuneCommand:
     """The labelled texts."""
     spatial: SpatialConfig | None = None
     """The spatial loss in place of the run's own; needed for a model that is no run, unless scale is 0."""
-    smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
-    """The smoothness of weights (TopoNets)."""
+    smoothness: SmoothnessConfig | None = None
+    """The smoothness of weights (TopoNets) in place of the run's own, which is kept at the weight it ended with; for a
+    model that is no run there is none by default."""
     training: TrainingConfig = field(default_factory=_constant_rate)
     """The optimisation."""
 
@@ -127,7 +126,7 @@ class FinetuneRun:
     spatial: SpatialConfig
     """The spatial loss, its weight already scaled."""
     smoothness: SmoothnessConfig
-    """The smoothness of weights."""
+    """The smoothness of weights, its weight already scaled."""
     training: TrainingConfig
     """The optimisation, its steps already counted."""
 
@@ -159,12 +158,12 @@ def finetune(command: FinetuneCommand) -> Path | None:
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the runs go: --out FOLDER")
     out = Path(command.out) if command.out is not None else run / "finetune"
     source = str(run / "model") if is_run else command.run
-    spatial = _scaled(command, run)
+    losses = _scaled(command, run)
     kinds: dict[str, list[Any]] = {"": [], "-random": []} if command.random_weights else {"": []}
     for name in command.names():
         for suffix, results in kinds.items():
             folder, is_random = out / f"{name}{suffix}", suffix != ""
-            results.append(_one_task(command, name, source, spatial=spatial, folder=folder, random_weights=is_random))
+            results.append(_one_task(command, name, source, losses=losses, folder=folder, random_weights=is_random))
     if None in kinds[""]:
         return None
     csv, markdown = save_table(out, glue_table(kinds[""], kinds.get("-random", ())))
@@ -174,7 +173,13 @@ def finetune(command: FinetuneCommand) -> Path | None:
 
 
 def _one_task(
-    command: FinetuneCommand, name: str, source: str, *, spatial: SpatialConfig, folder: Path, random_weights: bool
+    command: FinetuneCommand,
+    name: str,
+    source: str,
+    *,
+    losses: tuple[SpatialConfig, SmoothnessConfig],
+    folder: Path,
+    random_weights: bool,
 ) -> dict[str, Any] | None:
     from topographic.recording.checksum import weights_checksum
     from topographic.training.classifiers import load_classifier
@@ -190,8 +195,8 @@ def _one_task(
         run=str(folder),
         start=StartConfig(name, source, weights_checksum(model), **chosen),
         data=command.data,
-        spatial=spatial,
-        smoothness=command.smoothness,
+        spatial=losses[0],
+        smoothness=losses[1],
         training=training,
     )
     return fine_tune(model, tokenizer, splits, config, folder, overwrite=command.overwrite)
@@ -207,13 +212,10 @@ def _tokenizer(source: str) -> Any:
         raise ValueError(f"no model with a tokenizer at {source} ({reason}); give a run, a folder or a name") from error
 
 
-def _scaled(command: FinetuneCommand, run: Path) -> SpatialConfig:
-    """The spatial loss of the section, or else of the run, its weight times the scale."""
-    spatial = command.spatial
-    if spatial is None and (run / "config.yaml").is_file() and (run / "model").is_dir():
-        written = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        section = written.get("spatial") if isinstance(written, Mapping) else None
-        spatial = SpatialConfig(**section) if isinstance(section, Mapping) else None
+def _scaled(command: FinetuneCommand, run: Path) -> tuple[SpatialConfig, SmoothnessConfig]:
+    """Both losses as the sections say, or else the run, their weights times the scale."""
+    own = own_sections(run)
+    spatial = command.spatial or own.spatial
     if spatial is None and command.scale == 0:
         spatial = SpatialConfig(weight=0.0)
     if spatial is None:
@@ -221,4 +223,11 @@ def _scaled(command: FinetuneCommand, run: Path) -> SpatialConfig:
             f"{command.run} is no run folder that says with which alpha it was trained; set spatial.weight (2.5 in the "
             "TopoLM paper), or scale=0 for no spatial loss"
         )
-    return dataclasses.replace(spatial, weight=command.scale * spatial.weight)
+    smoothness = command.smoothness
+    if smoothness is None:  # a schedule is over when the model is trained
+        smoothness = dataclasses.replace(own.smoothness or SmoothnessConfig(), schedule="constant", start_weight=0.0)
+    starts = command.scale * smoothness.start_weight
+    return (
+        dataclasses.replace(spatial, weight=command.scale * spatial.weight),
+        dataclasses.replace(smoothness, weight=command.scale * smoothness.weight, start_weight=starts),
+    )

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from topographic.cli.map import MapCommand
+from topographic.cli.map import MapCommand, sites_and_layout
 from topographic.maps import ClusterTest, MapSummary, UnitMap, cluster_mass_test, summarize
 from topographic.recording import Preparation, low_level_responses, record_images, vision_layers
-from topographic.sheets import LAYOUTS
 from topographic.stimuli import CATEGORY_CONTRASTS, category_images
 from topographic.storage import save_json
 
@@ -44,7 +43,7 @@ def map_images(command: MapCommand, folder: Path) -> list[MapSummary]:
     check_image_words(command)
     images = category_images(command.n_images, folders=command.image_folders, seed=command.seed)
     model, prepare = load_vision_model(command.run)
-    sites, layout = command.sites or vision_layers(model), LAYOUTS[command.layout]
+    sites, layout = sites_and_layout(model, command, default=vision_layers)
     shown = {"pooling": command.pooling, "prepare": prepare, "batch_size": command.batch_size}
     responses, low_level = record_images(model, images, sites, layout, **shown), low_level_responses(images)
     options = {"n_draws": command.n_draws, "exchangeable": command.exchangeable, "seed": command.seed}

@@ -1,11 +1,12 @@
 """`topo map`: the maps of a trained run, or of any Hugging Face model laid out on sheets."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from topographic.cli.own_sheets import own_sections, trained_sites
 from topographic.maps import MapSummary, summarize
 from topographic.recording import POOLINGS, record
 from topographic.sheets import LAYOUTS, Layout, Sheet
@@ -52,10 +53,12 @@ class MapCommand:
     faces-objects, animate-inanimate, and "scrambled faces" and so on; by default faces, animate-inanimate and these two
     of scrambled images."""
     sites: list[str] | str | None = None
-    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, or the
-    layers of a vision model that TopoNets lays on sheets."""
-    layout: Literal["grid", "permuted_grid"] = "grid"
-    """Layout of sites for which the model carries no sheet."""
+    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, or those
+    that its run names (spatial.sites, else smoothness.sites and sheets), or the layers of a vision model that TopoNets
+    lays on sheets."""
+    layout: Literal["grid", "permuted_grid"] | None = None
+    """Layout of sites for which the model carries no sheet; by default as the run was trained with, or grid where sites
+    are named here."""
     fwhm_mm: float = 0.0
     """Gaussian readout before the contrast, full width at half maximum; 0 for none, 2 in the TopoLM paper."""
     n_draws: int = 200
@@ -257,15 +260,19 @@ def _require_gguf(file: Path) -> None:
         raise ImportError(f"reading {file.name} needs {' and '.join(missing)}; run `pip install 'topographic[gguf]'`")
 
 
-def sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
-    """Sites and layout a command asks for, or the sheets the model carries.
+def sites_and_layout(
+    model: Any, command: MapCommand, default: Callable[[Any], list[str]] | None = None
+) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
+    """Sites and layout a command asks for, or the sheets the model carries, or those its run was trained with.
 
     Parameters
     ----------
     model : PreTrainedModel
         Any model.
     command : MapCommand
-        With ``sites`` and ``layout``.
+        With ``run``, ``sites`` and ``layout``.
+    default : callable, optional
+        Sites of a model for which nobody says.
 
     Returns
     -------
@@ -277,14 +284,20 @@ def sites_and_layout(model: Any, command: MapCommand) -> tuple[str | list[str], 
     Raises
     ------
     ValueError
-        If the model carries no sheets and no sites are named.
+        If no sites are named, the model carries no sheets, its run names none and there is no default.
     """
+    named = LAYOUTS[command.layout or "grid"]
     if command.sites is not None:
-        return command.sites, LAYOUTS[command.layout]
+        return command.sites, named
     sheets = model.sheets() if hasattr(model, "sheets") else {}
-    if not sheets:
-        raise ValueError(
-            f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
-            "sites='transformer.h.*.attn' layout=grid"
-        )
-    return list(sheets), sheets
+    if sheets:
+        return list(sheets), sheets
+    own = trained_sites(model, own_sections(command.run))
+    if own is not None:
+        return own if command.layout is None else (own[0], named)
+    if default is not None:
+        return default(model), named
+    raise ValueError(
+        f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
+        "sites='transformer.h.*.attn' layout=grid"
+    )

@@ -1,17 +1,14 @@
-"""The parts of a suite that need no contrast to be read: smooth weights, smooth responses, dimensionality."""
+"""The parts of a suite that need no contrast to be read: smooth responses, dimensionality."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from topographic.cli.bench import Choices
 from topographic.cli.image_bench import AnyBench
 from topographic.cli.language_parts import under
-from topographic.losses import random_weights_loss, weight_sheets
 from topographic.maps import (
     DistanceCurve,
     Referenced,
@@ -22,17 +19,14 @@ from topographic.maps import (
     response_smoothness,
     t_map,
     tuning_smoothness,
-    weight_smoothness,
 )
 from topographic.recording import Responses
-from topographic.recording.sites import modules_by_site
 from topographic.report.findings import Findings, Picture, Table
 from topographic.report.layer_figures import draw_by_layer
 from topographic.report.profile_figures import draw_by_depth
 from topographic.report.site_names import site_labels
-from topographic.sheets import grid_cells
 
-__all__ = ["dimensionality", "layer_weights", "smooth_responses", "smooth_weights"]
+__all__ = ["dimensionality", "smooth_responses"]
 
 # Deb et al. (ICLR 2025, arXiv:2501.16396), read off the figures: tau, score, smoothness, effective dimensionality
 _PUBLISHED: dict[str, dict[str, list[tuple[float | None, ...]]]] = {
@@ -68,73 +62,6 @@ _PUBLISHED_NOTE = (
     "Read off the figures of Deb et al. (ICLR 2025): other models, trained on other text; their bins and their items "
     "are not stated."
 )
-
-
-def smooth_weights(bench: AnyBench, choices: Choices) -> Findings:
-    """How alike the weights of neighbouring units are: the loss that TopoNets lowers.
-
-    Parameters
-    ----------
-    bench : Bench or ImageBench
-        The model and its sheets.
-    choices : Choices
-        Draws and seed.
-
-    Returns
-    -------
-    Findings
-        Loss by layer beside its value for random weights and for the same units permuted.
-
-    Raises
-    ------
-    TypeError
-        If a site is no layer with weights.
-    """
-    found, rows, notes = [], [], []
-    labels = site_labels(list(bench.sheets))
-    for site, weights in layer_weights(bench).items():
-        sheet = bench.sheets[site]
-        try:
-            one = weight_smoothness(weights, sheet, n_draws=choices.n_draws, seed=choices.seed)
-        except ValueError as error:  # a sheet too small for the blur; the page has to say so
-            notes.append(f"{labels[site]}: not measured. {error}")
-            continue
-        shape, cells = grid_cells(sheet)
-        expected = random_weights_loss(len(cells), shape=shape, order=cells)
-        found.append(one)
-        row = {"sheet": labels[site], "units": _size(shape), "weights per unit": weights.shape[1]}
-        rows.append(row | _losses(one) | {"random weights": expected})
-    means = []
-    if found:
-        mean = {"layers": len(found), **_losses(mean_over_sheets(found))}
-        means.append(mean | {"random weights": float(np.mean([row["random weights"] for row in rows]))})
-    columns = {"this model": "loss", "units permuted": "unit null", "random weights": "random weights"}
-    lines = {name: [row[column] for row in rows] for name, column in columns.items()}
-    pictures = []
-    if rows:
-        axes = draw_by_depth(lines, [row["sheet"] for row in rows], y_label="pyramid loss", at_least=(0.0, 1.0))
-        note = "Below both other lines: neighbours have like weights."
-        pictures.append(Picture("depth", "Pyramid loss by depth", axes.figure, note, headline=True))
-    return Findings(
-        "Smooth weights",
-        "Pyramid loss of TopoNets at factor 3: 1 less the mean cosine between the incoming weights of a unit and those "
-        "of its blurred surroundings; 0 is smooth. Random weights: its value in closed form for independent weights "
-        "of one variance. Unit null: the same weights with the units permuted on the sheet, which keeps what units "
-        "have in common wherever they lie; p is one-sided, the share of permuted sheets that are as smooth.",
-        [
-            Table(
-                "means",
-                "Mean over layers",
-                means,
-                "TopoNets reports no values of its loss.",
-                keys=("layers",),
-                headline=("loss", "unit null", "p (unit)", "random weights"),
-            ),
-            Table("layers", "By layer", rows),
-        ],
-        pictures,
-        notes,
-    )
 
 
 def smooth_responses(bench: AnyBench, choices: Choices) -> Findings:
@@ -268,54 +195,11 @@ def dimensionality(bench: AnyBench, choices: Choices) -> Findings:
     )
 
 
-def layer_weights(bench: AnyBench) -> dict[str, Float[Tensor, "units depth"]]:
-    """Incoming weights of the units of every sheet.
-
-    Parameters
-    ----------
-    bench : Bench or ImageBench
-        The model and its sheets.
-
-    Returns
-    -------
-    dict of site to Tensor, shape (units, depth)
-        One row per unit.
-
-    Raises
-    ------
-    TypeError
-        If a site is no layer with weights.
-    """
-    modules, found = modules_by_site(bench.model), {}
-    for site in bench.sheets:
-        try:
-            found[site] = weight_sheets(modules[site])["weight"].detach()
-        except TypeError as error:
-            raise TypeError(
-                f"site {site!r} is no layer with weights on a sheet; name the first linear layers of the MLPs, for "
-                f"example sites='transformer.h.*.mlp.c_fc' ({error})"
-            ) from error
-    return found
-
-
 def _dimensions(responses: Responses) -> dict[str, Any]:
     n_samples, n_units = responses.values.shape
     row = {"n samples": n_samples, "units": n_units, "dimensionality": effective_dimensionality(responses)}
     row |= {"bound": min(n_samples - 1, n_units)}
     return row | {"independent units": independent_units_dimensionality(n_samples, n_units)}
-
-
-def _size(shape: tuple[int, int]) -> str:
-    return f"{shape[0]} x {shape[1]}"
-
-
-def _losses(one: Referenced) -> dict[str, Any]:
-    """The loss is 1 less the smoothness that was tested."""
-    null = one.unit_null
-    row: dict[str, Any] = {"loss": 1 - one.value}
-    if null is not None:
-        row |= {"unit null": 1 - null.mean, "sd (unit)": null.sd, "p (unit)": null.p}
-    return row
 
 
 def _mean(null: Any) -> float:

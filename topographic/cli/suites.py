@@ -10,7 +10,8 @@ from topographic.cli.bench import Choices
 from topographic.cli.compression_parts import compression, image_compression
 from topographic.cli.image_parts import image_selectivity
 from topographic.cli.language_parts import language_clusters, language_network, language_profiles
-from topographic.cli.sheet_parts import dimensionality, smooth_responses, smooth_weights
+from topographic.cli.sheet_parts import dimensionality, smooth_responses
+from topographic.cli.weight_parts import smooth_weights
 from topographic.cli.window_parts import windows
 from topographic.cli.word_parts import selectivity, word_classes
 from topographic.recording import first_mlp_layers, vision_layers
@@ -47,7 +48,7 @@ SUITES = {
         ),
     },
     "toponets": {
-        "weights": Part(smooth_weights, ("n_draws", "seed"), ()),
+        "weights": Part(smooth_weights, ("weight_sheets", "n_draws", "seed"), ()),
         "smoothness": Part(smooth_responses, ("n_draws", "seed"), ("localizer",)),
         "dimensionality": Part(dimensionality, ("seed",), ("localizer", "text")),
         "compression": Part(compression, ("removed", "permuted_draws", "lesion_pairs", "seed"), ("pairs", "text")),
@@ -60,7 +61,8 @@ SUITES = {
     },
 }
 
-# which modules a suite looks at where none are named; other suites take the sheets that a model carries
+# which modules a suite looks at where neither the command nor the run's section smoothness names any; other suites take
+# the sheets that a model carries
 SITES: dict[str, Callable[[nn.Module], str]] = {"toponets": first_mlp_layers}
 
 # whose numbers stand beside ours
@@ -73,7 +75,7 @@ PAPERS = {
 # the same for vision models
 IMAGE_SUITES = {
     "toponets": {
-        "weights": Part(smooth_weights, ("n_draws", "seed"), ()),
+        "weights": Part(smooth_weights, ("weight_sheets", "n_draws", "seed"), ()),
         "smoothness": Part(smooth_responses, ("n_draws", "seed"), ("categories",)),
         "dimensionality": Part(dimensionality, ("seed",), ("categories", "test")),
         "compression": Part(image_compression, ("removed", "permuted_draws", "seed"), ("test",)),

@@ -208,14 +208,14 @@ def build_vision_model(config: ModelConfig, classes: Sequence[str], *, image_siz
 
 
 def _sites_to_map(command: TrainCommand, model: Any) -> str:
-    """Words that `topo map` needs for a model that carries no sheets."""
+    """Words that `topo map` needs for a model that carries no sheets, where its configuration names none."""
+    from topographic.cli.own_sheets import OwnSections, trained_sites
     from topographic.recording import FIRST_MLP_LAYERS
 
-    if hasattr(model, "sheets") and model.sheets():
+    carried = hasattr(model, "sheets") and model.sheets()
+    if carried or trained_sites(model, OwnSections(command.spatial, command.smoothness)) is not None:
         return ""
-    first = [FIRST_MLP_LAYERS.get(model.config.model_type, "PATTERN")]
-    named = command.smoothness.sites or command.spatial.sites or first
-    return f" sites='{named[0]}'" if len(named) == 1 else f" sites='[{', '.join(named)}]'"
+    return f" sites='{FIRST_MLP_LAYERS.get(model.config.model_type, 'PATTERN')}'"
 
 
 def build_model(config: ModelConfig, tokenizer: Any) -> Any:

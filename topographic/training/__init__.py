@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         SmoothnessConfig,
         SpatialConfig,
         TrainingConfig,
+        WeightSheetConfig,
     )
     from topographic.training.data import PackedTokens, Tokens, prepare_tokens
     from topographic.training.finetuning import LabelledSplits, fine_tune, open_task, whole_epochs
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
     from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term
     from topographic.training.run import train, train_on
     from topographic.training.scores import METRICS, Score, score
-    from topographic.training.terms import configured_objective, smoothness_term, spatial_term
+    from topographic.training.terms import (
+        configured_objective,
+        configured_weight_sheets,
+        smoothness_term,
+        spatial_term,
+    )
     from topographic.training.tokenizer import load_tokenizer, train_tokenizer
     from topographic.training.trainer import TopographicTrainer
     from topographic.training.weight_terms import (
@@ -63,9 +69,11 @@ __all__ = [
     "TopographicTrainer",
     "TrainingConfig",
     "WeightSheet",
+    "WeightSheetConfig",
     "WeightSmoothness",
     "check_finite",
     "configured_objective",
+    "configured_weight_sheets",
     "cosine_schedule",
     "fine_tune",
     "linear_schedule",
@@ -87,7 +95,15 @@ __all__ = [
 
 _FILES = {
     "classifiers": ("load_classifier",),
-    "config": ("DataConfig", "ImageConfig", "RunConfig", "SmoothnessConfig", "SpatialConfig", "TrainingConfig"),
+    "config": (
+        "DataConfig",
+        "ImageConfig",
+        "RunConfig",
+        "SmoothnessConfig",
+        "SpatialConfig",
+        "TrainingConfig",
+        "WeightSheetConfig",
+    ),
     "data": ("PackedTokens", "Tokens", "prepare_tokens"),
     "images": ("LabelledImages", "open_images", "train_on_images"),
     "finite": ("check_finite",),
@@ -98,7 +114,7 @@ _FILES = {
     "material": ("Material",),
     "run": ("train", "train_on"),
     "scores": ("METRICS", "Score", "score"),
-    "terms": ("configured_objective", "smoothness_term", "spatial_term"),
+    "terms": ("configured_objective", "configured_weight_sheets", "smoothness_term", "spatial_term"),
     "tokenizer": ("load_tokenizer", "train_tokenizer"),
     "trainer": ("TopographicTrainer",),
     "weight_terms": ("SCHEDULES", "WeightSheet", "WeightSmoothness", "cosine_schedule", "linear_schedule"),

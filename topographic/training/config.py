@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import yaml
 
 from topographic.storage import write_atomically
+from topographic.training.expectations import expect
+from topographic.training.smoothness_config import SmoothnessConfig, WeightSheetConfig
 
 __all__ = [
     "DataConfig",
@@ -22,6 +24,7 @@ __all__ = [
     "SmoothnessConfig",
     "SpatialConfig",
     "TrainingConfig",
+    "WeightSheetConfig",
     "save_config",
 ]
 
@@ -60,11 +63,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no text can satisfy."""
-        _check(self.vocab_size >= 257, "data.vocab_size", self.vocab_size, "at least 257: 256 bytes and end of text")
-        _check(self.tokenizer_characters > 0, "data.tokenizer_characters", self.tokenizer_characters, "above 0")
-        _check(self.max_tokens is None or self.max_tokens > 0, "data.max_tokens", self.max_tokens, "above 0, or null")
-        _check(0 <= self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "0 to below 1")
-        _check(self.sequence_length >= 2, "data.sequence_length", self.sequence_length, "at least 2 tokens")
+        expect(self.vocab_size >= 257, "data.vocab_size", self.vocab_size, "at least 257: 256 bytes and end of text")
+        expect(self.tokenizer_characters > 0, "data.tokenizer_characters", self.tokenizer_characters, "above 0")
+        expect(self.max_tokens is None or self.max_tokens > 0, "data.max_tokens", self.max_tokens, "above 0, or null")
+        expect(0 <= self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "0 to below 1")
+        expect(self.sequence_length >= 2, "data.sequence_length", self.sequence_length, "at least 2 tokens")
 
     def where(self) -> dict[str, Any]:
         """Arguments of `open_corpus`.
@@ -137,8 +140,8 @@ class ImageConfig:
         """Refuse what no image can satisfy."""
         for name in ("size", "train_images", "validation_images"):
             value = getattr(self, name)
-            _check(value is None or value >= 1, f"images.{name}", value, "at least 1, or null")
-        _check(self.shift >= 0, "images.shift", self.shift, "0 pixels or more")
+            expect(value is None or value >= 1, f"images.{name}", value, "at least 1, or null")
+        expect(self.shift >= 0, "images.shift", self.shift, "0 pixels or more")
 
 
 @dataclass
@@ -164,54 +167,11 @@ class SpatialConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no sheet can satisfy."""
-        _check(math.isfinite(self.weight) and self.weight >= 0, "spatial.weight", self.weight, "a number from 0 on")
-        _check(self.sites is None or len(self.sites) > 0, "spatial.sites", self.sites, "a list of patterns, or null")
-        _check(self.radius >= 1, "spatial.radius", self.radius, "at least 1")
-        _check(self.k >= 3, "spatial.k", self.k, "at least 3 units")
-        _check(self.n_neighborhoods >= 1, "spatial.n_neighborhoods", self.n_neighborhoods, "at least 1")
-
-
-@dataclass
-class SmoothnessConfig:
-    """How smooth weights shall be (TopoNets); off unless a weight is given."""
-
-    weight: float = 0.0
-    """Weight tau of the mean loss over sheets; 0 for none."""
-    sites: list[str] | None = None
-    """Names or wildcards of layers with weights, for example "transformer.h.*.mlp.c_fc"."""
-    kind: Literal["output", "input", "bias"] = "output"
-    """Output units with their incoming weights, input units with their outgoing ones, or output units' biases."""
-    factor: float = 3.0
-    """Shrinking factor of the blur along rows and columns."""
-    blur: Literal["toponets", "antialias", "gaussian"] = "toponets"
-    """How a sheet is blurred: as published, or without its aliasing."""
-    reduction: Literal["mean", "sum"] = "mean"
-    """How the losses of sheets are joined."""
-    watched: list[str] | None = None
-    """Further layers whose loss is logged and not trained."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the weight goes from start_weight to weight."""
-    start_weight: float = 0.0
-    """Weight at the first step of a schedule."""
-    schedule_steps: int = 1000
-    """Optimiser steps a schedule takes."""
-
-    def __post_init__(self) -> None:
-        """Refuse what no layer can satisfy."""
-        for name in ("weight", "start_weight"):
-            value = getattr(self, name)
-            _check(math.isfinite(value) and value >= 0, f"smoothness.{name}", value, "a number from 0 on")
-        for name in ("sites", "watched"):
-            value = getattr(self, name)
-            _check(value is None or len(value) > 0, f"smoothness.{name}", value, "a list of patterns, or null")
-        _check(not self.is_on or bool(self.sites), "smoothness.sites", self.sites, "layers, since a weight is set")
-        _check(self.factor >= 1, "smoothness.factor", self.factor, "at least 1")
-        _check(self.schedule_steps >= 1, "smoothness.schedule_steps", self.schedule_steps, "at least 1")
-
-    @property
-    def is_on(self) -> bool:
-        """Whether the weight is ever above 0."""
-        return self.weight > 0 or (self.schedule != "constant" and self.start_weight > 0)
+        expect(math.isfinite(self.weight) and self.weight >= 0, "spatial.weight", self.weight, "a number from 0 on")
+        expect(self.sites is None or len(self.sites) > 0, "spatial.sites", self.sites, "a list of patterns, or null")
+        expect(self.radius >= 1, "spatial.radius", self.radius, "at least 1")
+        expect(self.k >= 3, "spatial.k", self.k, "at least 3 units")
+        expect(self.n_neighborhoods >= 1, "spatial.n_neighborhoods", self.n_neighborhoods, "at least 1")
 
 
 @dataclass
@@ -264,19 +224,19 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Refuse what no run can satisfy."""
         for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "logging_steps"):
-            _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+            expect(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("eval_steps", "save_steps"):
-            _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+            expect(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("eval_batches", "keep_checkpoints", "early_stopping_patience"):
             value = getattr(self, name)
-            _check(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
-        _check(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "above 0")
+            expect(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
+        expect(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "above 0")
         within = 0 <= self.min_learning_rate <= self.learning_rate
-        _check(within, "training.min_learning_rate", self.min_learning_rate, f"0 to {self.learning_rate}")
-        _check(self.warmup_steps >= 0, "training.warmup_steps", self.warmup_steps, "0 or more")
-        _check(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "0 or more")
-        _check(self.max_grad_norm >= 0, "training.max_grad_norm", self.max_grad_norm, "0 or more")
-        _check(all(0 <= beta < 1 for beta in self.betas), "training.betas", self.betas, "two numbers from 0 to below 1")
+        expect(within, "training.min_learning_rate", self.min_learning_rate, f"0 to {self.learning_rate}")
+        expect(self.warmup_steps >= 0, "training.warmup_steps", self.warmup_steps, "0 or more")
+        expect(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "0 or more")
+        expect(self.max_grad_norm >= 0, "training.max_grad_norm", self.max_grad_norm, "0 or more")
+        expect(all(0 <= beta < 1 for beta in self.betas), "training.betas", self.betas, "two numbers from 0 to below 1")
 
 
 @dataclass
@@ -361,8 +321,3 @@ def plain(config: Any) -> dict[str, Any]:
         Its fields; tuples become lists.
     """
     return json.loads(json.dumps(asdict(config)))
-
-
-def _check(holds: bool, name: str, value: Any, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}={value}; expected {expected}: change it in the configuration")

@@ -10,7 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -20,7 +19,7 @@ from topographic.training.classifiers import longest_input
 from topographic.training.config import HasTrainingConfigs, TrainingConfig, plain
 from topographic.training.glue import Task, task_named
 from topographic.training.labelled import TRAIN, LabelledDataConfig, LabelledItems, load_labelled
-from topographic.training.run import EXAMPLE_TOKENS, _difference, _sections, train_on
+from topographic.training.run import EXAMPLE_TOKENS, _difference, _earlier_sections, _sections, train_on
 from topographic.training.scores import check_defined, decide, majority, measure, score
 
 __all__ = ["HasLabelledConfigs", "LabelledSplits", "fine_tune", "open_task", "whole_epochs"]
@@ -220,8 +219,7 @@ def _is_trained(folder: Path, config: HasLabelledConfigs) -> bool:
     """Whether the folder holds this very run, finished; another one is refused."""
     if not (folder / "run.json").is_file() or load_json(folder / "run.json").get("status") != "finished":
         return False
-    earlier = _sections(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    now = _sections(plain(config))
+    earlier, now = _earlier_sections(folder / "config.yaml", config), _sections(plain(config))
     if earlier != now:
         raise FileExistsError(
             f"{folder} holds a finished run with another configuration ({_difference(earlier, now)}); choose another "
@@ -252,5 +250,6 @@ def _write_results(
     save_arrays(folder / OUTPUTS, kept, {"task": splits.name, "items": splits.about})
     save_json(folder / "run.json", record | {"scores": found["scores"]})
     about = {key: record[key] for key in ("steps", "stopped_early", "items_seen", "git_commit", "versions")}
-    trained = {"spatial_weight": config.spatial.weight, "epochs": record["items_seen"] / len(splits.train), **about}
+    weights = {"spatial_weight": config.spatial.weight, "smoothness_weight": config.smoothness.weight}
+    trained = {**weights, "epochs": record["items_seen"] / len(splits.train), **about}
     save_json(folder / RESULTS, {"task": splits.name, **found, **trained})

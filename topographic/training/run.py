@@ -1,9 +1,11 @@
 """A training run, from a model to a run folder."""
 
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -294,8 +296,7 @@ def _open_run_folder(folder: Path, config: HasTrainingConfigs, *, resume: str, o
             raise FileExistsError(
                 f"{folder} holds a run that is {status}; expected a new folder: choose another name, or overwrite it"
             )
-        earlier = _sections(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-        now = _sections(plain(config))
+        earlier, now = _earlier_sections(folder / "config.yaml", config), _sections(plain(config))
         if earlier != now:
             raise FileExistsError(
                 f"{folder} holds an interrupted run with another configuration ({_difference(earlier, now)}); "
@@ -307,6 +308,21 @@ def _open_run_folder(folder: Path, config: HasTrainingConfigs, *, resume: str, o
 def _sections(config: dict[str, Any]) -> dict[str, Any]:
     """What decides the numbers: not the words beside the sections, such as the folder's name or "overwrite"."""
     return {key: entry for key, entry in config.items() if isinstance(entry, dict)}
+
+
+def _earlier_sections(file: Path, config: Any) -> dict[str, Any]:
+    """Sections of a run's file; fields that the file is too old to have had their defaults then."""
+    written = _sections(yaml.safe_load(file.read_text(encoding="utf-8")))
+    for section in fields(config):
+        value = getattr(config, section.name)
+        if is_dataclass(value):
+            known = {
+                entry.name: entry.default if entry.default_factory is MISSING else entry.default_factory()
+                for entry in fields(value)
+                if (entry.default, entry.default_factory) != (MISSING, MISSING)
+            }
+            written[section.name] = {**json.loads(json.dumps(known, default=asdict)), **written.get(section.name, {})}
+    return written
 
 
 def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:

@@ -1,15 +1,21 @@
 """From a configuration to the objective: which terms a run adds to its task loss."""
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from topographic.sheets import LAYOUTS, Sheet
-from topographic.training.config import HasTrainingConfigs, SmoothnessConfig, SpatialConfig
+from topographic.losses.weight_sheets import weight_sheets
+from topographic.recording.sites import find_sites, modules_by_site
+from topographic.sheets import LAYOUTS, Sheet, permuted_grid
+from topographic.training.config import HasTrainingConfigs, SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.training.objective import Objective, SpatialCorrelation, Term
 from topographic.training.weight_terms import SCHEDULES, WeightSheet, WeightSmoothness
 
-__all__ = ["configured_objective", "smoothness_term", "spatial_term"]
+__all__ = ["configured_objective", "configured_weight_sheets", "smoothness_term", "spatial_term"]
 
 
 def configured_objective(model: nn.Module, config: HasTrainingConfigs) -> Objective:
@@ -30,15 +36,16 @@ def configured_objective(model: nn.Module, config: HasTrainingConfigs) -> Object
     Raises
     ------
     ValueError
-        If no sites are named and the model carries no sheets, or a pattern matches nothing.
+        If no sites are named and the model carries no sheets, a pattern matches nothing, or weights do not fit their
+        sheet.
     TypeError
         If a site of the smoothness term is no layer with weights.
     """
     terms: list[Term] = []
     if config.spatial.weight > 0:
         terms.append(spatial_term(model, config.spatial, seed=config.training.seed))
-    if config.smoothness.is_on or config.smoothness.watched:
-        terms.append(smoothness_term(config.smoothness))
+    if config.smoothness.is_on or config.smoothness.watches:
+        terms.append(smoothness_term(config.smoothness, model))
     return Objective(model, terms, accumulation=config.training.gradient_accumulation_steps)
 
 
@@ -89,28 +96,134 @@ def spatial_term(model: nn.Module, config: SpatialConfig, *, seed: int) -> Spati
     )
 
 
-def smoothness_term(config: SmoothnessConfig) -> WeightSmoothness:
+def smoothness_term(config: SmoothnessConfig, model: nn.Module | None = None) -> WeightSmoothness:
     """Smoothness of weights, as the configuration asks for it.
 
     Parameters
     ----------
     config : SmoothnessConfig
         Layers, blur, weight and its schedule.
+    model : nn.Module, optional
+        The model, as for `configured_weight_sheets`. With it, layers that do not fit their sheets are refused in the
+        words of the configuration.
 
     Returns
     -------
     WeightSmoothness
-        The term, called "smoothness" in the log.
+        The term, called "smoothness" in the log. Where the weight is 0, only what is watched is left of it.
+
+    Raises
+    ------
+    ValueError
+        If there is neither a layer to train nor one to watch, or units do not fill a sheet that the blur fits on.
+    TypeError
+        If a layer has no weights.
     """
-    trained = config.sites if config.is_on and config.sites else []
-    chosen = [(site, 1.0) for site in trained] + [(site, None) for site in config.watched or ()]
+    sheets = [one for one in configured_weight_sheets(config, model) if config.is_on or one.scale is None]
+    if model is not None:
+        for one in sheets:
+            _check_room(model, one)
     # a term of weight 0 would be left out, and with it what is only watched
-    weight = config.weight if trained else 1.0
-    if trained and config.schedule != "constant":
+    weight = config.weight if config.is_on else 1.0
+    if config.is_on and config.schedule != "constant":
         weight = SCHEDULES[config.schedule](config.start_weight, config.weight, config.schedule_steps)
-    return WeightSmoothness(
-        [WeightSheet(site, config.kind, scale, config.factor, config.blur) for site, scale in chosen],
-        weight=weight,
-        reduction=config.reduction,
-        name="smoothness",
-    )
+    return WeightSmoothness(sheets, weight=weight, reduction=config.reduction, name="smoothness")
+
+
+def configured_weight_sheets(config: SmoothnessConfig, model: nn.Module | None = None) -> list[WeightSheet]:
+    """Every sheet that a configuration names: ``sites``, ``sheets`` and, with scale None, ``watched``.
+
+    Parameters
+    ----------
+    config : SmoothnessConfig
+        Layers and blur; its weight is not looked at.
+    model : nn.Module, optional
+        Any model, wrapped or not: where a layout is permuted, the order depends on names and numbers of units.
+
+    Returns
+    -------
+    list of WeightSheet
+        Patterns as they are given; where a layout is permuted, one per layer, and per parameter of recurrent layers,
+        whose sheets share the order.
+
+    Raises
+    ------
+    ValueError
+        If a layout is permuted and no model is given, or a pattern matches nothing.
+    TypeError
+        If a layer has no weights.
+    """
+    entries = [] if config.sites is None else [WeightSheetConfig(config.sites)]
+    entries += config.sheets
+    entries += [] if config.watched is None else [WeightSheetConfig(config.watched, scale=None)]
+    return [sheet for entry in entries for sheet in _sheets_of(entry, config, model)]
+
+
+def _sheets_of(entry: WeightSheetConfig, section: SmoothnessConfig, model: nn.Module | None) -> Iterator[WeightSheet]:
+    for pattern in [entry.sites] if isinstance(entry.sites, str) else entry.sites:
+        sheet = WeightSheet(
+            pattern,
+            kind=entry.kind or section.kind,
+            scale=entry.scale,
+            factor=entry.factor or section.factor,
+            blur=entry.blur or section.blur,
+            shape=entry.shape,
+            parameters=entry.parameters,
+        )
+        if entry.layout == "grid":
+            yield sheet
+        elif model is None:
+            raise ValueError(f"the layout of {pattern!r} is permuted, layer by layer; pass the model that it is for")
+        else:
+            for site, parameter, n_units in _laid_out(model, sheet):
+                line = permuted_grid(n_units, site, seed=entry.layout_seed, shape=(1, n_units))
+                order = tuple(line.positions_mm[:, 1].long().tolist())
+                yield replace(sheet, sites=site, parameters=parameter, order=order)
+
+
+def _check_room(model: nn.Module, sheet: WeightSheet) -> None:
+    """Refuse units that no full sheet holds, or whose sheet is too small for the blur, with one that has room."""
+    for site, _, n_units in _laid_out(model, sheet) if sheet.shape is None else ():
+        try:
+            _try(sheet, n_units)
+        except ValueError as error:
+            shape = _roomy_shape(sheet, n_units)
+            if shape is None:
+                raise ValueError(f"site {site!r}: {error}") from error
+            scale = "" if sheet.scale is not None else ", scale: null"
+            raise ValueError(
+                f"site {site!r}: {n_units} units fill no sheet that a blur of factor {_said(sheet.factor)} fits on; "
+                "leave cells of a larger one empty, by naming it apart from the others: "
+                f"smoothness.sheets=[{{sites: {site}, shape: [{shape[0]}, {shape[1]}]{scale}}}]"
+            ) from error
+
+
+def _roomy_shape(sheet: WeightSheet, n_units: int) -> tuple[int, int] | None:
+    """The smallest nearly square shape that holds the units and the blur, if there is one."""
+    factors = (sheet.factor, sheet.factor) if isinstance(sheet.factor, (int, float)) else sheet.factor
+    rows = max(math.isqrt(n_units), math.ceil(factors[0]))
+    shape = rows, max(-(-n_units // rows), math.ceil(factors[1]))
+    try:
+        _try(replace(sheet, shape=shape), n_units)
+    except ValueError:
+        return None
+    return shape
+
+
+def _try(sheet: WeightSheet, n_units: int) -> None:
+    sheet.loss(torch.zeros(n_units) if sheet.kind == "bias" else torch.zeros(n_units, 1))
+
+
+def _said(factor: float | tuple[float, float]) -> str:
+    return f"{factor:g}" if isinstance(factor, (int, float)) else " x ".join(f"{number:g}" for number in factor)
+
+
+def _laid_out(model: nn.Module, sheet: WeightSheet) -> Iterator[tuple[str, str, int]]:
+    """Site, parameter and number of units of every sheet that one stands for."""
+    modules = modules_by_site(model)
+    for site in find_sites(model, sheet.sites):
+        try:
+            found = weight_sheets(modules[site], sheet.kind, parameters=sheet.parameters)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"site {site!r}: {error}") from error
+        yield from ((site, parameter, len(units)) for parameter, units in found.items())

@@ -170,11 +170,16 @@ class TopographicTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the parts of the objective to what is logged."""
         if "loss" in logs:
-            logs |= self._means.take(self.accelerator.gather)
+            logs |= self._means.take(self.accelerator.gather) | self._scheduled_weights()
         if "eval_loss" in logs:
             parts = self._eval_means.check(self.accelerator.gather)
             logs |= {f"eval_{name}": entry for name, entry in parts.items() if name == "spatial_loss"}
         super().log(logs, start_time)
+
+    def _scheduled_weights(self) -> dict[str, float]:
+        """Weight that every term with a schedule had in the last step."""
+        step = max(self.state.global_step - 1, 0)
+        return {f"{term.name}_weight": term.weight(step) for term in self.objective.terms if callable(term.weight)}
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Weight decay falls on every parameter with two axes or more, embeddings included (TopoLM)."""
