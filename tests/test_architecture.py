@@ -1,6 +1,8 @@
 """The house rules that a machine can check."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -194,3 +196,25 @@ def test_every_dependency_is_used_and_every_import_declared():
     for package in re.findall(r'"([a-z_]+)', core):
         module = {"pyyaml": "yaml"}.get(package, package)
         assert module in third_party, f"{package} is declared but imported nowhere"
+
+
+def doors() -> list[tuple[str, str, set[str]]]:
+    """Room, name and named parameters of every signature in the document that shows the doors."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = text.split("## Doors")[1].split("```python")[1].split("```")[0]
+    found, room = [], ""
+    for line in block.splitlines():
+        if line.startswith("# "):
+            room = line[2:].strip()
+        for name, arguments in re.findall(r"(?<![.\w])([A-Za-z]\w+)\(((?:[^()]|\([^()]*\))*)\)", line.split("  #")[0]):
+            found.append((room, name, set(re.findall(r"\b(\w+)=", arguments))))
+    return found
+
+
+@pytest.mark.parametrize(("room", "name", "named"), doors())
+def test_doors_have_the_signatures_that_are_written_down(room, name, named):
+    module = importlib.import_module(f"topographic.{room}")
+    found = module.Objective.__call__ if name == "objective" else getattr(module, name, None)
+    assert found is not None, f"docs/architecture.md names {name}, which {room} does not have"
+    missing = named - set(inspect.signature(found).parameters)
+    assert not missing, f"docs/architecture.md gives {name} the parameters {sorted(missing)}"

@@ -12,7 +12,7 @@ from torch.nn.utils import prune as torch_prune
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPTNeoConfig
 from transformers.pytorch_utils import Conv1D
 
-from topographic.interventions.compress import SCOPES, DownsampledLinear, downsample, prune
+from topographic.interventions.compress import SCOPES, DownsampledLinear, downsample, linear_layers, prune
 from topographic.models import TopoLMConfig, TopoLMForCausalLM
 from topographic.recording import tap
 from topographic.sheets import Sheet, grid, permuted_grid
@@ -119,6 +119,21 @@ def test_an_unknown_scope_and_a_parametrised_weight_are_refused(model):
         prune(model, FC, 0.5, scope="each")
     with pytest.raises(TypeError, match="remove a parametrisation before pruning"):
         prune(nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 3))), "0", 0.5)
+
+
+def old_weight_norm(layer):
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        return nn.utils.weight_norm(layer)
+
+
+@pytest.mark.parametrize("attach", [old_weight_norm, partial(torch_prune.l1_unstructured, name="weight", amount=0.5)])
+@pytest.mark.parametrize("compress", [prune, downsample])
+def test_weights_kept_as_computed_tensors_are_refused(attach, compress):
+    """PyTorch cannot copy such a module, wherever it is in the model, and says so in a page about deepcopy."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.Sequential(attach(nn.Linear(4, 3))))
+    with pytest.raises(TypeError, match=r"^site '1\.0' \(Linear\) keeps 'weight' as a .*; undo it") as error:
+        compress(network, "0", 0.5)
+    assert "\n" not in str(error.value)
 
 
 # downsampling
@@ -297,6 +312,13 @@ def test_parameters_of_gpt_neo_as_published(keep_bias, millions):
 def test_what_cannot_be_downsampled(model, arguments, options, error, message):
     with pytest.raises(error, match=message):
         downsample(model, *arguments, **options)
+
+
+def test_linear_layers_are_found_by_name_and_others_refused():
+    network = nn.ModuleDict({"fc1": nn.Linear(3, 4), "fc2": Conv1D(6, 4), "rnn": nn.LSTM(3, 4)})
+    assert linear_layers(network, "fc*") == {"fc1": network["fc1"], "fc2": network["fc2"]}
+    with pytest.raises(TypeError, match="site 'rnn' is a LSTM; only Linear layers"):
+        linear_layers(network, "*")
 
 
 def test_a_prime_number_of_units_needs_a_shape():

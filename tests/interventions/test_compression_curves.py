@@ -131,3 +131,10 @@ def test_pruning_to_as_few_parameters_as_downsampling_leaves():
     assert (prune(model, FC, fractions[1]).transformer.h[0].mlp.c_fc.weight == 0).sum() == (96 - 70) * 24
     with pytest.raises(ValueError, match=r"its sites have 2304 weights; expected a curve of the same model and sites"):
         matched_fractions(model, "transformer.h.0.mlp.c_fc", curve)
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM(3, 4), nn.Conv2d(3, 4, 1), nn.ReLU()])
+def test_layers_that_cannot_be_downsampled_are_refused_as_by_downsample(layer):
+    network = nn.ModuleDict({"site": layer})
+    with pytest.raises(TypeError, match=rf"^site 'site' is a {type(layer).__name__}; only Linear layers and"):
+        downsampling_curve(network, "site", [0.5], measure)

@@ -1,16 +1,18 @@
+import ast
 import importlib.util
+import re
 import sys
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter1d
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from topographic.losses import pyramid
-from topographic.losses.pyramid import BLURS, laplacian_pyramid_loss, sheet_shape
+from topographic.losses.blurs import BLURS
+from topographic.losses.pyramid import laplacian_pyramid_loss, sheet_shape
 
 GOLDEN = {
     "linear_144x32_f3": "output",
@@ -97,25 +99,6 @@ def test_equals_interpolation_of_the_framework(generator, shape, factor):
     loss, gradient = loss_and_gradient(weight, factor, shape=shape)
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, weight)[0], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("length", "factor"), [(48, 3.0), (16, 3.0), (25, 4.0), (11, 2.5), (6, 6.0)])
-def test_antialias_blur_is_the_frameworks(generator, length, factor):
-    # two columns: torch 2.13 shrinks an image of one column wrongly
-    image = torch.randn(1, 4, length, 2, generator=generator, dtype=torch.float64)
-    small = F.interpolate(image, size=(int(length / factor), 2), mode="bilinear", antialias=True)
-    expected = F.interpolate(small, size=(length, 2), mode="bilinear")
-    down, up = BLURS["antialias"](length, factor)
-    np.testing.assert_allclose(up @ down @ image[0].numpy(), expected[0].numpy(), atol=1e-12)
-
-
-@pytest.mark.parametrize(("length", "factor"), [(48, 3.0), (16, 2.5), (5, 4.0)])
-def test_gaussian_blur_is_scipys(generator, length, factor):
-    values = torch.randn(length, generator=generator).double().numpy()
-    options = {"sigma": factor / 2.3548200450309493, "mode": "constant", "truncate": 40.0}
-    expected = gaussian_filter1d(values, **options) / gaussian_filter1d(np.ones(length), **options)
-    (kernel,) = BLURS["gaussian"](length, factor)
-    np.testing.assert_allclose(kernel @ values, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("blur", BLURS)
@@ -304,6 +287,75 @@ def test_second_derivative_by_finite_differences(generator, blur):
     assert torch.autograd.gradgradcheck(lambda weight: laplacian_pyramid_loss(weight, 2.0, blur=blur), (weight,))
 
 
+def test_function_transforms_see_through(generator):
+    """Gradients, batches and batches of gradients as torch.func makes them."""
+    weights = torch.randn(3, 12, 4, generator=generator, dtype=torch.float64)
+    losses, gradients = zip(*(loss_and_gradient(each.clone().requires_grad_(), 2.0) for each in weights), strict=True)
+
+    def loss(weight):
+        return laplacian_pyramid_loss(weight, 2.0)
+
+    torch.testing.assert_close(torch.func.grad(loss)(weights[0]), gradients[0])
+    torch.testing.assert_close(torch.func.vmap(loss)(weights), torch.stack(losses))
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(weights), torch.stack(gradients))
+
+
+def test_lists_are_as_good_as_tuples(generator):
+    weight = random_weight(generator, 16, 3)
+    expected = laplacian_pyramid_loss(weight, (2.0, 3.0), shape=(3, 6))
+    assert laplacian_pyramid_loss(weight, [2.0, 3.0], shape=[3, 6]) == expected
+    assert laplacian_pyramid_loss(weight, [2.0, 3.0], shape=torch.Size([3, 6])) == expected
+
+
+@pytest.mark.parametrize("blur", BLURS)
+@pytest.mark.parametrize("factor", [(3.0, 3.0), (2.0, 2.0), (2.5, 4.0), (9.0, 1.0), (49.0, 49.0), (1e12, 1e12)])
+def test_advice_for_units_that_fill_no_sheet_can_be_followed(generator, unchecked, blur, factor):
+    for n_units in (1, 2, 3, 5, 7, 11, 13, 31, 101, 103, 1009):
+        weight = torch.randn(n_units, 4, generator=generator)
+        with pytest.raises(ValueError, match=f"{n_units} units fill no sheet but 1 x {n_units}; pass shape=") as error:
+            unchecked.laplacian_pyramid_loss(weight, factor, blur=blur)
+        assert "\n" not in str(error.value)
+        advised = dict(re.findall(r"(shape|factor)=(\(.*?\))", str(error.value)))
+        options = {"factor": factor} | {name: ast.literal_eval(value) for name, value in advised.items()}
+        assert -1e-6 < unchecked.laplacian_pyramid_loss(weight, blur=blur, **options) <= 2
+        assert "factor" not in advised or options["shape"][0] == 1  # a line only where no padding helps
+
+
+@pytest.mark.parametrize(
+    ("n_units", "advice"), [(7, r"\(3, 3\)"), (13, r"\(3, 5\)"), (2, r"\(1, 2\) and factor=\(1, 2\)")]
+)
+def test_sheet_shape_gives_the_same_advice(n_units, advice):
+    with pytest.raises(ValueError, match=f"{n_units} units fill no sheet but 1 x {n_units}; pass .*shape={advice}"):
+        sheet_shape(n_units)
+    with pytest.raises(ValueError, match="n_units=0; expected the number of a layer's units, at least 1"):
+        sheet_shape(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_refuses_weights_that_are_no_floating_point_numbers(unchecked, dtype):
+    with pytest.raises(TypeError, match=f"weight holds {dtype}; expected real numbers in floating point"):
+        unchecked.laplacian_pyramid_loss(torch.ones(36, 4).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_parameters_stand_still_and_their_float32_masters_move(generator, dtype):
+    """What the Notes say, with the step that `torch.optim.SGD` takes at 1e-3."""
+    start = torch.randn(36, 8, generator=generator).to(dtype)
+    half, master = start.clone().requires_grad_(), start.float().requires_grad_()
+    before = laplacian_pyramid_loss(half).item()
+    assert laplacian_pyramid_loss(master).item() == before  # the computation is that of float32, and no worse
+    for weight in (half, master):
+        optimizer = torch.optim.SGD([weight], lr=1e-3)
+        for _ in range(50):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = laplacian_pyramid_loss(weight)
+            loss.backward()
+            optimizer.step()
+    assert (half != start).float().mean() < 0.05
+    assert abs(laplacian_pyramid_loss(half).item() - before) < 0.1 * (before - laplacian_pyramid_loss(master).item())
+
+
 @pytest.mark.parametrize(
     ("n_units", "expected"),
     [
@@ -334,6 +386,12 @@ def test_sheet_shape_is_nearly_square(n_units, expected):
         ((36, 4), {"order": (0, 1, 2)}, "order names 3 cells for 36 units"),
         ((36, 4), {"order": (*range(35), 36)}, "order holds cells 0 to 36, 36 of them different"),
         ((36, 4), {"order": (*range(35), 34)}, "order holds cells 0 to 34, 35 of them different"),
+        (
+            (36, 4),
+            {"factor": (1, 2, 3)},
+            r"factor=\(1, 2, 3\) holds 3 numbers; expected one, or two for rows and columns",
+        ),
+        ((36, 4), {"shape": (36,)}, r"shape=\(36,\) holds 1 numbers; expected two, rows and columns"),
         ((36, 4), {"blur": "box"}, "blur='box'; expected one of"),
         ((36, 4), {"kind": "columns"}, "kind='columns'; expected one of"),
         ((36, 4), {"kind": "bias"}, r"weight has shape \(36, 4\); kind='bias' needs \(units,\)"),

@@ -40,6 +40,14 @@ def test_welch_equals_scipy(values, in_condition):
     np.testing.assert_allclose(welch_p(moments)[0], expected.pvalue, rtol=1e-10)
 
 
+def test_the_released_code_of_tdann_divides_by_the_number_of_items(values):
+    """Its t, transcribed: larger by sqrt(n / (n - 1)) in groups of n items each, as the Notes say."""
+    condition, baseline = values[:10], values[10:20]
+    theirs = (condition.mean(0) - baseline.mean(0)) / np.sqrt(condition.var(0) / 10 + baseline.var(0) / 10)
+    ours = welch_t(moments_of(values[:20], np.arange(20) < 10))[0]
+    np.testing.assert_allclose(theirs, ours * np.sqrt(10 / 9), rtol=1e-11)
+
+
 def test_cohens_d_equals_the_pooled_t(values, in_condition):
     """With equal variances assumed, t = d / sqrt(1 / n_1 + 1 / n_2)."""
     expected = ttest_ind(values[in_condition], values[~in_condition]).statistic * np.sqrt(1 / 9 + 1 / 12)

@@ -1,6 +1,9 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -15,6 +18,7 @@ from topographic.losses import weight_sheets
 from topographic.models import architecture, fresh_model, preset
 from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers, tap, vision_layers
 from topographic.recording.reading import per_token
+from topographic.recording.sites import modules_by_site, unwrapped
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +26,15 @@ def gpt2():
     return GPT2LMHeadModel(GPT2Config(n_layer=11, n_head=2, n_embd=8, vocab_size=16, n_positions=8))
 
 
-class Wrapper(nn.Module):
-    """What DataParallel and DDP do to names."""
+class Holder(nn.Module):
+    """A model of one's own, not a wrapper, whose only child happens to be called as in DataParallel."""
 
     def __init__(self, model):
         super().__init__()
         self.module = model
+
+    def forward(self, inputs):
+        return self.module(inputs) + 1
 
 
 def test_wildcards_in_natural_order(gpt2):
@@ -54,11 +61,11 @@ def test_containers_are_not_sites(gpt2):
 @pytest.mark.parametrize(
     "wrap",
     [
-        Wrapper,
         nn.DataParallel,
+        torch.optim.swa_utils.AveragedModel,
         lambda model: torch.compile(model, backend="eager"),
-        lambda model: torch.compile(Wrapper(model), backend="eager"),
-        lambda model: Wrapper(torch.compile(model, backend="eager")),
+        lambda model: torch.compile(nn.DataParallel(model), backend="eager"),
+        lambda model: nn.DataParallel(torch.compile(model, backend="eager")),
     ],
 )
 def test_wrappers_are_invisible(gpt2, wrap):
@@ -73,6 +80,57 @@ def test_a_compiled_block_keeps_its_name(gpt2):
     assert find_sites(model, "*") == ["0", "1", "1.0"]
 
 
+def test_wrappers_of_processes_are_invisible(process_group):
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    assert unwrapped(torch.compile(wrapped, backend="eager")) is unwrapped(wrapped) is model
+    assert find_sites(wrapped, "*") == ["0", "1"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_sharded_keeps_its_names(process_group):
+    """The wrapper stays, since it gathers the weights; its names do not show."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)))
+    model[1] = FullyShardedDataParallel(model[1], device_id=torch.device("cpu"))
+    wrapped = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+    assert unwrapped(wrapped) is wrapped
+    assert find_sites(wrapped, "*") == ["0", "1", "1.0"]
+
+
+def test_an_only_child_called_module_is_a_site():
+    model = Holder(nn.Sequential(nn.Linear(2, 2)))
+    assert unwrapped(model) is model
+    assert find_sites(model, "*") == ["module", "module.0"]
+    assert find_sites(nn.DataParallel(model), "module.*") == ["module.0"]
+    inputs = torch.ones(1, 2)
+    with tap(model, "module") as heard:
+        outputs = model(inputs)
+    torch.testing.assert_close(heard["module"], outputs - 1)
+
+
+def test_a_name_of_the_model_goes_before_one_without_its_prefix():
+    model = nn.ModuleDict({"module": nn.ModuleDict({"fc": nn.Linear(2, 2)}), "fc": nn.Linear(2, 2)})
+    assert find_sites(model, "module.fc") == ["module.fc"]
+
+
+def test_a_shared_layer_answers_to_each_of_its_names():
+    layer = nn.Linear(2, 2)
+    model = nn.Sequential(OrderedDict(first=layer, act=nn.Tanh(), second=layer))
+    assert find_sites(model, "second") == ["second"]
+    assert find_sites(model, "*") == ["act", "first"]
+    assert find_sites(model, ["second", "first"]) == ["second"]
+    assert modules_by_site(model)["second"] is modules_by_site(model)["first"] is layer
+    with tap(model, "second") as heard:
+        outputs = model(torch.ones(1, 2))
+    torch.testing.assert_close(heard["second"], outputs)
+
+
+def test_a_module_that_holds_its_parent_is_no_endless_loop():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Tanh()))
+    model[1].parent, model[1].itself = model, model[1]
+    assert find_sites(model, "*") == ["0", "1", "1.0"]
+
+
 def test_a_child_called_module_beside_others_is_no_wrapper():
     model = nn.ModuleDict({"module": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
     assert find_sites(model, "*") == ["head", "module"]
@@ -81,8 +139,12 @@ def test_a_child_called_module_beside_others_is_no_wrapper():
 def test_no_match_shows_the_nearest(gpt2):
     with pytest.raises(ValueError, match=r"'transformer\.h\.\*\.atn' matches no module of GPT2LMHeadModel.*\.attn'"):
         find_sites(gpt2, "transformer.h.*.atn")
-    with pytest.raises(ValueError, match="it has no submodules"):
-        find_sites(nn.Linear(2, 2), "*")
+    layer = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"it has no submodules: give nn\.Sequential\(model\), whose site is '0'"):
+        find_sites(layer, "*")
+    with tap(nn.Sequential(layer), "0") as heard:
+        layer(torch.ones(1, 2))
+    assert heard["0"].shape == (1, 2)
 
 
 def test_one_line_message(gpt2):
@@ -141,7 +203,7 @@ def test_first_mlp_layers_of_other_families_by_their_names(model_type, further, 
 def test_first_mlp_layers_of_nanogpt_and_of_wrapped_and_unknown_models(gpt2):
     nanogpt = fresh_model(preset("nanogpt_demo", vocab_size=8, n_layer=1), seed=0)
     assert find_sites(nanogpt, first_mlp_layers(nanogpt)) == ["transformer.h.0.mlp.c_fc"]
-    assert first_mlp_layers(Wrapper(gpt2)) == first_mlp_layers(gpt2) == "transformer.h.*.mlp.c_fc"
+    assert first_mlp_layers(nn.DataParallel(gpt2)) == first_mlp_layers(gpt2) == "transformer.h.*.mlp.c_fc"
     with pytest.raises(ValueError, match=r"first MLP layers are known of gpt2, .*, not of Linear .*; name its sites"):
         first_mlp_layers(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"BertModel \(model_type 'bert'\), nor has it modules called \*\.mlp\."):
@@ -167,7 +229,7 @@ def test_vision_layers_of_newer_and_older_transformers():
     model = Named(*older, *attention)
     assert find_sites(model, vision_layers(model)) == older
     newer = ["vit.layers.0.mlp.fc2", "vit.layers.11.mlp.fc2"]
-    model = Wrapper(Named(*newer, "vit.layers.0.mlp.fc1"))
+    model = nn.DataParallel(Named(*newer, "vit.layers.0.mlp.fc1"))
     assert find_sites(model, vision_layers(model)) == newer
     with pytest.raises(
         ValueError, match=r"layers with sheets are known of resnet, .*, not of Linear .*; name its sites"

@@ -1,5 +1,7 @@
+import dataclasses
 import inspect
 import math
+import warnings
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from topographic.losses.pyramid import laplacian_pyramid_loss
+from topographic.sheets import Sheet, grid, grid_cells, permuted_grid
 from topographic.training.objective import Objective, Term
 from topographic.training.weight_terms import SCHEDULES, WeightSheet, WeightSmoothness, cosine_schedule, linear_schedule
 
@@ -32,6 +35,19 @@ def gradients(model):
 
 def test_is_a_term():
     assert isinstance(WeightSmoothness("fc1"), Term)
+
+
+def test_two_lines_make_a_loop_topographic(model):
+    """Neither a number of the pass nor activations are asked for."""
+    objective = Objective(model, [WeightSmoothness("fc1", weight=1.0)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    before = laplacian_pyramid_loss(model["fc1"].weight)
+    for _ in range(30):
+        loss, _ = objective(model["head"].weight.square().mean())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert laplacian_pyramid_loss(model["fc1"].weight) < 0.5 * before
 
 
 def test_joins_the_task_loss_as_the_weighted_mean(model):
@@ -68,6 +84,96 @@ def test_watching_alone_trains_nothing(model):
     assert loss == 1
     assert not loss.requires_grad
     assert parts["weights/fc1"] == laplacian_pyramid_loss(model["fc1"].weight)
+
+
+@pytest.mark.parametrize("sheets", [[WeightSheet("fc1", scale=None)], ["fc2", WeightSheet("fc1", scale=None)]])
+def test_watched_sheets_are_logged_though_the_weight_is_zero(model, sheets):
+    loss, parts = Objective(model, [WeightSmoothness(sheets, weight=0.0)])(torch.tensor(1.0))
+    assert loss == 1
+    assert parts["weights/fc1"] == laplacian_pyramid_loss(model["fc1"].weight)
+    assert parts["weights_loss"] == 0
+    assert Objective(model, [WeightSmoothness("fc1", weight=0.0)]).terms == []  # nothing to watch, nothing to do
+
+
+def test_weights_that_cannot_be_trained_may_be_watched_and_nothing_else(model):
+    model["fc1"].requires_grad_(False)
+    model["rnn"].weight_hh_l0.requires_grad_(False)
+    with pytest.raises(
+        ValueError, match=r"weights of 'fc1' carry no gradient, so that .* train nothing; unfreeze"
+    ) as one:
+        Objective(model, [WeightSmoothness("fc*")])
+    assert "'fc2'" not in str(one.value)
+    gates = ", ".join(f"'rnn.weight_hh_l0.{gate}'" for gate in ("input", "forget", "cell", "output"))
+    with pytest.raises(ValueError, match=rf"weights of {gates} and 1 more carry no gradient") as several:
+        Objective(model, [WeightSmoothness(["rnn", "fc1"])])
+    assert "\n" not in str(several.value)
+    watched = [WeightSheet("fc1", scale=None), "fc2"]
+    objective = Objective(model, [WeightSmoothness(watched)])
+    _, parts = objective(torch.tensor(1.0))
+    assert set(parts) == {"task_loss", "weights/fc1", "weights/fc2", "weights_loss"}
+    model["fc2"].requires_grad_(False)
+    with pytest.raises(ValueError, match="weights of 'fc2' carry no gradient"):
+        objective(torch.tensor(1.0))
+    with torch.no_grad():
+        objective(torch.tensor(1.0))
+
+
+def test_half_of_a_parametrisation_may_be_frozen():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(12, 36))
+    layer.parametrizations.weight.original0.requires_grad_(False)
+    with torch.no_grad():  # whether a weight can be trained is not a matter of where the objective is made
+        objective = Objective(nn.Sequential(layer), [WeightSmoothness("0")])
+    loss, _ = objective(torch.tensor(0.0))
+    loss.backward()
+    assert layer.parametrizations.weight.original1.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_parameters_are_warned_of_once(model, dtype):
+    model["fc1"].to(dtype)
+    with pytest.warns(
+        UserWarning, match=r"^weights of 'fc1' are kept in half precision, .*; keep .* float32"
+    ) as warned:
+        objective = Objective(model, [WeightSmoothness("fc*")])
+    assert len(warned) == 1
+    assert "\n" not in str(warned[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, parts = objective(torch.tensor(1.0))
+        Objective(model, [WeightSmoothness([WeightSheet("fc1", scale=None), "fc2"])])  # nor of what is only watched
+    assert parts["weights/fc1"].dtype == torch.float32
+    assert parts["weights/fc1"] == laplacian_pyramid_loss(model["fc1"].weight.float())
+
+
+def test_a_sheet_says_where_the_units_lie(model):
+    sheet = permuted_grid(36, "fc1", shape=(4, 9), spacing_mm=0.5)
+    shape, cells = grid_cells(sheet)
+    assert shape == (4, 9)
+    expected = laplacian_pyramid_loss(model["fc1"].weight, shape=shape, order=cells)
+    assert expected != laplacian_pyramid_loss(model["fc1"].weight, shape=shape)
+    choice = WeightSheet("fc1", sheet=sheet)
+    assert WeightSmoothness(choice).losses(model) == {"fc1": expected}
+    assert dataclasses.replace(choice, scale=None).loss(model["fc1"].weight) == expected
+    room = Sheet("room", grid((6, 8)).positions_mm[[*range(30), *range(42, 48)]])
+    expected = laplacian_pyramid_loss(model["fc1"].weight, shape=(6, 8), order=(*range(30), *range(42, 48)))
+    assert WeightSheet("fc1", sheet=room).loss(model["fc1"].weight) == expected
+    # the edges of a torus are not joined, as the Notes say
+    flat, torus = (WeightSheet("fc1", sheet=grid(36, wrap=wrap)) for wrap in (False, True))
+    assert torus.loss(model["fc1"].weight) == flat.loss(model["fc1"].weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sheet": grid(36), "shape": (6, 6)}, "sheet 'fc1' has sheet= beside shape= or order=; it says both"),
+        ({"sheet": grid(36), "order": tuple(range(36))}, "has sheet= beside shape= or order="),
+        ({"sheet": Sheet("s", torch.rand(9, 2, generator=torch.Generator().manual_seed(0)))}, "'s' is not a lattice"),
+        ({"sheet": dataclasses.replace(grid(36), is_readout=True)}, "sheet 'fc1' got the sheet of a readout; give"),
+    ],
+)
+def test_refuses_sheets_that_say_too_little_or_too_much(options, message):
+    with pytest.raises(ValueError, match=message):
+        WeightSheet("fc1", **options)
 
 
 def test_several_sheets_of_one_layer_live_side_by_side(model):
@@ -179,6 +285,11 @@ def test_refuses_schedules_without_steps_or_with_negative_weights(schedule):
         ),
         ("head", ValueError, "site 'head': factor 3 is too large for the 2 rows of a 2 x 5 sheet"),
         (WeightSheet("head", kind="bias"), ValueError, "site 'head': Linear has no bias"),
+        (
+            WeightSheet("fc*", sheet=grid(36, "f")),
+            ValueError,
+            "site 'fc2': the layer has 48 units and its sheet 'f' places 36",
+        ),
         (WeightSheet("fc1", shape=(5, 5)), ValueError, r"site 'fc1': shape=\(5, 5\) has 25 cells for 36 units"),
     ],
 )

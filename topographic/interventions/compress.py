@@ -15,7 +15,7 @@ from topographic.recording.reading import check_layout_names, sheet_of
 from topographic.recording.sites import find_sites, modules_by_site, unwrapped
 from topographic.sheets import Layout, Sheet, grid, grid_cells
 
-__all__ = ["SCOPES", "DownsampledLinear", "downsample", "prune"]
+__all__ = ["SCOPES", "DownsampledLinear", "downsample", "linear_layers", "prune"]
 
 Sites = str | Sequence[str]
 
@@ -47,7 +47,8 @@ def prune(model: nn.Module, sites: Sites, fraction: float, *, scope: str = "laye
     ValueError
         If the fraction is none, the scope is unknown, or a pattern matches nothing.
     TypeError
-        If a site has no weight matrix of its own.
+        If a site has no weight matrix of its own, or the model keeps a computed tensor, as the old
+        `torch.nn.utils.weight_norm` does.
 
     References
     ----------
@@ -57,7 +58,7 @@ def prune(model: nn.Module, sites: Sites, fraction: float, *, scope: str = "laye
         raise ValueError(f"scope={scope!r}; expected one of {sorted(SCOPES)}")
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction={fraction}; expected the share of weights to remove, from 0 to 1")
-    pruned = copy.deepcopy(unwrapped(model))
+    pruned = _copied(model)
     for weights in SCOPES[scope](_weights(pruned, sites)):
         _zero_smallest(weights, fraction)
     return pruned
@@ -103,7 +104,7 @@ def downsample(
     ValueError
         If ``keep`` is out of range or leaves no unit, a sheet does not fit, or a pattern matches nothing.
     TypeError
-        If a site is no linear layer.
+        If a site is no linear layer, or as `prune`.
 
     References
     ----------
@@ -112,9 +113,41 @@ def downsample(
     """
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}; expected the share of units to keep, above 0 and at most 1")
-    small = copy.deepcopy(unwrapped(model))
-    modules, names = modules_by_site(small), find_sites(small, sites)
+    small = _copied(model)
+    for site, layer in linear_layers(small, sites, layout).items():
+        _replace(small, layer, _downsampled(layer, keep, site, layout=layout, keep_bias=keep_bias))
+    return small
+
+
+def linear_layers(
+    model: nn.Module, sites: Sites, layout: Layout | Mapping[str, Sheet] = grid
+) -> dict[str, nn.Linear | Conv1D]:
+    """Layers that `downsample` can replace.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+    sites : str or sequence of str
+        Linear layers by name or wildcard.
+    layout : callable or mapping
+        As in `downsample`.
+
+    Returns
+    -------
+    dict of str to nn.Module
+        The layers by site.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches nothing or a mapping lacks a site's sheet.
+    TypeError
+        If a site is no linear layer.
+    """
+    modules, names = modules_by_site(model), find_sites(model, sites)
     check_layout_names(layout, names)
+    found = {}
     for site in names:
         layer = modules[site]
         if not isinstance(layer, (nn.Linear, Conv1D)):
@@ -122,8 +155,8 @@ def downsample(
                 f"site {site!r} is a {type(layer).__name__}; only Linear layers and the Conv1D of transformers can be "
                 "downsampled: name such a layer, for example the first of each MLP"
             )
-        _replace(small, layer, _downsampled(layer, keep, site, layout=layout, keep_bias=keep_bias))
-    return small
+        found[site] = layer
+    return found
 
 
 class DownsampledLinear(nn.Module):
@@ -183,6 +216,19 @@ class DownsampledLinear(nn.Module):
         """Sizes, for printing."""
         small, whole = (" x ".join(map(str, shape)) for shape in (self.small_shape, self.shape))
         return f"in_features={self.weight.shape[1]}, units={small} for {whole}, bias={self.bias is not None}"
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    bare = unwrapped(model)
+    for name, module in bare.named_modules():
+        computed = [key for key, entry in vars(module).items() if isinstance(entry, Tensor) and not entry.is_leaf]
+        if computed:
+            raise TypeError(
+                f"site {name!r} ({type(module).__name__}) keeps {computed[0]!r} as a tensor computed from parameters, "
+                "which cannot be copied; undo it first (torch.nn.utils.remove_weight_norm, prune.remove), or use "
+                "torch.nn.utils.parametrizations"
+            )
+    return copy.deepcopy(bare)
 
 
 def _weights(model: nn.Module, sites: Sites) -> list[Tensor]:

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from topographic.interventions.compress import Sites, _weights, downsample, prune
+from topographic.interventions.compress import Sites, _weights, downsample, linear_layers, prune
 from topographic.losses.weight_sheets import weight_sheets
 from topographic.maps.nulls import stream
 from topographic.maps.references import NullReference, compare
-from topographic.recording.reading import check_layout_names, sheet_of
-from topographic.recording.sites import find_sites, modules_by_site
+from topographic.recording.reading import sheet_of
 from topographic.sheets import Layout, Sheet, grid
 
 __all__ = ["CompressionEffect", "downsampling_curve", "matched_fractions", "pruning_curve"]
@@ -198,9 +197,8 @@ def _n_parameters(model: nn.Module) -> int:
 
 
 def _sheets(model: nn.Module, sites: Sites, layout: Layout | Mapping[str, Sheet]) -> dict[str, Sheet]:
-    modules, names = modules_by_site(model), find_sites(model, sites)
-    check_layout_names(layout, names)
-    return {site: sheet_of(layout, site, len(weight_sheets(modules[site])["weight"])) for site in names}
+    layers = linear_layers(model, sites, layout)
+    return {site: sheet_of(layout, site, len(weight_sheets(layer)["weight"])) for site, layer in layers.items()}
 
 
 def _permuted(sheets: Mapping[str, Sheet], n_draws: int, seed: int) -> Iterator[dict[str, Sheet]]:

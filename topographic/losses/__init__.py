@@ -1,6 +1,7 @@
 """What topography costs: spatial losses."""
 
-from topographic.losses.pyramid import BLURS, laplacian_pyramid_loss, sheet_shape
+from topographic.losses.blurs import BLURS
+from topographic.losses.pyramid import laplacian_pyramid_loss, sheet_shape
 from topographic.losses.random_weights import random_weights_loss
 from topographic.losses.spatial import spatial_correlation_loss
 from topographic.losses.weight_sheets import weight_sheets

@@ -1,30 +1,32 @@
 """TopoLoss: units that lie together on a sheet should have similar weights."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-__all__ = ["BLURS", "laplacian_pyramid_loss", "sheet_shape"]
+from topographic.losses.blurs import BLURS, Blur, shrunk
+
+__all__ = ["laplacian_pyramid_loss", "sheet_shape"]
 
 Kind = Literal["output", "input", "bias"]
-Blur = Literal["toponets", "antialias", "gaussian"]
 _Chain = tuple[Tensor, ...]  # matrices to apply one after another
+_AXES = ("rows", "columns")
 _ZERO_NORM = 1e-8  # a cell whose weights are shorter than this points nowhere
 
 
 def laplacian_pyramid_loss(
     weight: Float[Tensor, "..."],
-    factor: float | tuple[float, float] = (3.0, 3.0),
+    factor: float | Sequence[float] = (3.0, 3.0),
     kind: Kind = "output",
     *,
     blur: Blur = "toponets",
-    shape: tuple[int, int] | None = None,
+    shape: Sequence[int] | None = None,
     order: Sequence[int] | Int64[Tensor, " units"] | None = None,
 ) -> Float[Tensor, ""]:
     r"""Distance between a sheet of weights and its blurred self.
@@ -61,6 +63,8 @@ def laplacian_pyramid_loss(
     ------
     ValueError
         If the weight, the factor, the shape or the order do not fit one another, or a name is unknown.
+    TypeError
+        If the weight holds integers or complex numbers.
 
     Notes
     -----
@@ -73,20 +77,28 @@ def laplacian_pyramid_loss(
       cosine, so that weights that are all zero give loss 1 and gradient 0. The package gives a dead
       unit among living ones a gradient of the order of 1e8.
     - Half-precision weights are compared in float32, also under autocast.
+
+    That makes the loss of a half-precision parameter exact and does not make it train: a step of the optimiser below
+    1/512 of a weight (bfloat16; float16: 1/4096) rounds to nothing, without a word, and most steps of this loss are.
+    Keep parameters in float32 and let autocast compute in half precision.
+
+    `torch.func.grad`, `jacrev` and `vmap` see through it, forward mode (`jvp`, `jacfwd`, `hessian`) does not.
     """
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r}; expected one of {sorted(_KINDS)}")
     if weight.ndim == 0 or weight.numel() == 0 or (weight.ndim == 1) != (kind == "bias"):
         expected = "(units,)" if kind == "bias" else "(out, in) or (out, in, *kernel)"
         raise ValueError(f"weight has shape {tuple(weight.shape)}; kind={kind!r} needs {expected} and no empty axis")
+    if not weight.is_floating_point():
+        raise TypeError(f"weight holds {weight.dtype}; expected real numbers in floating point: pass weight.float()")
     with torch.autocast(weight.device.type, enabled=False):
         cells = _KINDS[kind](weight)
         cells = cells if cells.dtype == torch.float64 else cells.float()
-        pyramid = _pyramid(cells.shape[0], shape, _as_tuple(order), _as_pair(factor), blur).to(cells)
+        pyramid = _pyramid(cells.shape[0], factor, blur, shape, order).to(cells)
         sheet = pyramid.lay_out(cells)
         if kind == "bias":
             return 1 - _sheet_cosine(sheet.squeeze(-1), pyramid)
-        return 1 - _CellCosine.apply(sheet, pyramid.share, pyramid.rows, pyramid.columns)
+        return 1 - _CellCosine.apply(sheet, pyramid.share, pyramid.rows, pyramid.columns)[0]
 
 
 def sheet_shape(n_units: int) -> tuple[int, int]:
@@ -107,27 +119,11 @@ def sheet_shape(n_units: int) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If only a line would do, as for prime numbers.
+        If only a line would do, as for prime numbers; the message names a shape with room that factor 3 can blur.
     """
-    rows = next((rows for rows in range(math.isqrt(n_units), 0, -1) if n_units % rows == 0), 0)
-    if rows < 2:
-        side = max(math.isqrt(n_units), 1)
-        raise ValueError(
-            f"{n_units} units fill no sheet but 1 x {n_units}; pass shape=, for example "
-            f"shape=({side}, {-(-n_units // side)}), whose last cells may stay empty"
-        )
-    return rows, n_units // rows
-
-
-def _as_pair(factor: float | tuple[float, float]) -> tuple[float, float]:
-    rows, columns = (factor, factor) if isinstance(factor, (int, float)) else factor
-    return float(rows), float(columns)
-
-
-def _as_tuple(order: Sequence[int] | Tensor | None) -> tuple[int, ...] | None:
-    if order is None:
-        return None
-    return tuple(order.tolist() if isinstance(order, Tensor) else order)
+    if n_units < 1:
+        raise ValueError(f"n_units={n_units}; expected the number of a layer's units, at least 1")
+    return _full_shape(n_units, (3.0, 3.0), "toponets")
 
 
 class _Pyramid(NamedTuple):
@@ -153,8 +149,26 @@ class _Pyramid(NamedTuple):
         return cells.reshape(*self.share.shape, cells.shape[1])
 
 
+def _pyramid(
+    n_units: int,
+    factor: float | Sequence[float],
+    blur: str,
+    shape: Sequence[int] | None,
+    order: Sequence[int] | Tensor | None,
+) -> _Pyramid:
+    factors = (factor, factor) if isinstance(factor, (int, float)) else tuple(factor)
+    if len(factors) != 2:
+        raise ValueError(f"factor={factor} holds {len(factors)} numbers; expected one, or two for rows and columns")
+    if shape is not None and len(shape) != 2:
+        raise ValueError(f"shape={shape} holds {len(shape)} numbers; expected two, rows and columns")
+    shape = None if shape is None else (int(shape[0]), int(shape[1]))
+    if order is not None:
+        order = tuple(order.tolist() if isinstance(order, Tensor) else order)
+    return _constant_pyramid(n_units, shape, order, (float(factors[0]), float(factors[1])), blur)
+
+
 @torch.compiler.assume_constant_result  # keeps the making of the operators out of compiled graphs
-def _pyramid(*arguments: Any) -> _Pyramid:
+def _constant_pyramid(*arguments: Any) -> _Pyramid:
     return _cached_pyramid(*arguments)
 
 
@@ -166,18 +180,19 @@ def _cached_pyramid(
     factors: tuple[float, float],
     blur: str,
 ) -> _Pyramid:
-    shape = sheet_shape(n_units) if shape is None else shape
+    if blur not in BLURS:
+        raise ValueError(f"blur={blur!r}; expected one of {sorted(BLURS)}")
+    for axis, factor in zip(_AXES, factors, strict=True):
+        if not 1 <= factor < math.inf:
+            raise ValueError(f"factor {factor} along the {axis}; expected a finite number of at least 1")
+    shape = _full_shape(n_units, factors, blur) if shape is None else shape
     if min(shape) < 1 or shape[0] * shape[1] < n_units:
         raise ValueError(
             f"shape={shape} has {shape[0] * shape[1]} cells for {n_units} units; pass a shape with at least as many"
         )
     places = _checked_order(n_units, shape, order)
-    if blur not in BLURS:
-        raise ValueError(f"blur={blur!r}; expected one of {sorted(BLURS)}")
-    for axis, length, factor in zip(("rows", "columns"), shape, factors, strict=True):
-        if not 1 <= factor < math.inf:
-            raise ValueError(f"factor {factor} along the {axis}; expected a finite number of at least 1")
-        if _shrunk(length, factor) < 1:
+    for axis, length, factor in zip(_AXES, shape, factors, strict=True):
+        if shrunk(length, factor) < 1:
             raise ValueError(
                 f"factor {factor:g} is too large for the {length} {axis} of a {shape[0]} x {shape[1]} sheet and leaves "
                 "none of them; pass a smaller factor or another shape="
@@ -200,6 +215,27 @@ def _cached_pyramid(
     return _Pyramid(None if in_place else places, share, reach.squeeze(-1), *chains)
 
 
+def _full_shape(n_units: int, factors: tuple[float, float], blur: str) -> tuple[int, int]:
+    rows = next((rows for rows in range(math.isqrt(n_units), 0, -1) if n_units % rows == 0), 0)
+    if rows < 2:
+        raise ValueError(f"{n_units} units fill no sheet but 1 x {n_units}; {_advice(n_units, factors, blur)}")
+    return rows, n_units // rows
+
+
+def _advice(n_units: int, factors: tuple[float, float], blur: str) -> str:
+    """What to pass for units that fill no sheet: a shape with room or, where the blur would read only that, a line."""
+    # the fewest cells along each axis of which the factor leaves one
+    fewest = [math.ceil(factor) if shrunk(math.ceil(factor), factor) else math.ceil(factor) + 1 for factor in factors]
+    rows = max(math.isqrt(n_units), fewest[0])
+    shape = rows, max(-(-n_units // rows), fewest[1])
+    with contextlib.suppress(ValueError):
+        if shape[0] * shape[1] <= 4 * n_units:
+            _cached_pyramid(n_units, shape, None, factors, blur)
+            return f"pass shape=, for example shape={shape}, whose last cells may stay empty"
+    longest = n_units if shrunk(n_units, float(n_units)) else n_units - 1
+    return f"pass shape=(1, {n_units}) and factor=(1, {min(factors[1], longest):g})"
+
+
 def _checked_order(n_units: int, shape: tuple[int, int], order: tuple[int, ...] | None) -> Int64[Tensor, " units"]:
     if order is None:
         return torch.arange(n_units)
@@ -214,28 +250,34 @@ def _checked_order(n_units: int, shape: tuple[int, int], order: tuple[int, ...] 
 
 
 class _CellCosine(torch.autograd.Function):
-    """``sum_u share_u cos(C_u, C'_u)`` over cells.
+    """``sum_u share_u cos(C_u, C'_u)`` over cells, and what its gradient is made of.
 
     With ``n = |C_u|``, ``n' = |C'_u|`` and ``K`` the blur, the gradient is
     ``(share / n n') C' - (share cos / n^2) C + K^T [(share / n n') C - (share cos / n'^2) C']``: the blur is
     applied twice in all and only ``C'`` is kept, where autograd keeps or makes each step of the cosine.
     """
 
-    @staticmethod
-    def forward(ctx: Any, sheet: Tensor, share: Tensor, rows: _Chain, columns: _Chain) -> Tensor:
-        blurred = _blurred(sheet, rows, columns)
-        cosine, *scales = _cell_cosines(sheet, blurred)
-        ctx.save_for_backward(sheet, blurred, *(share * scale for scale in scales))
-        ctx.share, ctx.chains = share, (rows, columns)
-        return (share * cosine).sum()
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def forward(sheet: Tensor, share: Tensor, rows: _Chain, columns: _Chain) -> tuple[Tensor, ...]:
+        blurred = _blurred(sheet, rows, columns)
+        cosine, *scales = _cell_cosines(sheet, blurred)
+        return (share * cosine).sum(), blurred, *(share * scale for scale in scales)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        sheet, ctx.share, *ctx.chains = inputs
+        ctx.save_for_backward(sheet, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None]:
         sheet, blurred, *scales = ctx.saved_tensors
         with torch.autocast(sheet.device.type, enabled=False):
-            if torch.is_grad_enabled():  # create_graph=True: what is to be derived again is left to autograd
-                loss = (ctx.share * _cell_cosines(sheet, _blurred(sheet, *ctx.chains))[0]).sum()
-                return *torch.autograd.grad(loss, sheet, upstream, create_graph=True), None, None, None
+            if torch.is_grad_enabled():  # create_graph=True: made again, so that it can be derived again
+                blurred = _blurred(sheet, *ctx.chains)
+                scales = [ctx.share * scale for scale in _cell_cosines(sheet, blurred)[1:]]
             cross, own, other = ((upstream * scale).unsqueeze(-1) for scale in scales)
             through_blur = torch.addcmul(cross * sheet, other, blurred, value=-1)
             gradient = _blurred(through_blur, *(tuple(matrix.T for matrix in chain[::-1]) for chain in ctx.chains))
@@ -277,95 +319,8 @@ def _blurred(sheet: Float[Tensor, "rows columns depth"], rows: _Chain, columns: 
     return sheet
 
 
-def _shrunk(length: int, factor: float) -> int:
-    # the reciprocal is rounded first, as in F.interpolate(scale_factor=1 / factor): 49 cells at factor 49 leave none
-    return math.floor(length * (1 / factor))
-
-
-def _linear_interpolation(places: np.ndarray, length: int) -> np.ndarray:
-    """Matrix (places, length) that reads a row of cells at fractional places; beyond the ends it reads the end cell."""
-    return np.maximum(0, 1 - np.abs(np.clip(places, 0, length - 1)[:, None] - np.arange(length)))
-
-
-def _widening(small: int, length: int) -> np.ndarray:
-    return _linear_interpolation((np.arange(length) + 0.5) * small / length - 0.5, small)
-
-
-def toponets_blur(length: int, factor: float) -> tuple[np.ndarray, ...]:
-    """Linear interpolation down by exactly ``factor`` and up to the length again, as TopoNets does.
-
-    Parameters
-    ----------
-    length : int
-        Cells along the axis.
-    factor : float
-        Shrinking factor.
-
-    Returns
-    -------
-    tuple of ndarray
-        Matrices of shape (shrunk, length) and (length, shrunk), to be applied in this order.
-
-    Notes
-    -----
-    At factor 3 shrinking takes every third cell as it is and averages nothing. Where the factor does not
-    divide the length, the far edge is stretched: 16 cells give 5, which stand for 15.
-    """
-    small = _shrunk(length, factor)
-    return _linear_interpolation((np.arange(small) + 0.5) * factor - 0.5, length), _widening(small, length)
-
-
-def antialias_blur(length: int, factor: float) -> tuple[np.ndarray, ...]:
-    """Mean under a triangle twice as wide as a shrunk cell, and linear interpolation up again.
-
-    Parameters
-    ----------
-    length : int
-        Cells along the axis.
-    factor : float
-        Shrinking factor; what is left is spread over the whole axis, so that no edge is stretched.
-
-    Returns
-    -------
-    tuple of ndarray
-        Matrices of shape (shrunk, length) and (length, shrunk), to be applied in this order.
-    """
-    small = _shrunk(length, factor)
-    step = length / small
-    centres = (np.arange(small) + 0.5) * step - 0.5
-    triangles = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(length)) / step)
-    return triangles / triangles.sum(1, keepdims=True), _widening(small, length)
-
-
-def gaussian_blur(length: int, factor: float) -> tuple[np.ndarray, ...]:
-    """Mean under a Gaussian whose full width at half maximum is ``factor`` cells.
-
-    Parameters
-    ----------
-    length : int
-        Cells along the axis.
-    factor : float
-        Full width at half maximum in cells.
-
-    Returns
-    -------
-    tuple of ndarray
-        One matrix of shape (length, length); its rows sum to 1, also at the edges.
-    """
-    sigma = factor / math.sqrt(8 * math.log(2))
-    steps = (np.arange(length)[:, None] - np.arange(length)) / sigma
-    kernel = np.exp(-(steps**2) / 2)
-    return (kernel / kernel.sum(1, keepdims=True),)
-
-
 _KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "output": lambda weight: weight.flatten(1),
     "input": lambda weight: weight.transpose(0, 1).flatten(1),
     "bias": lambda weight: weight.unsqueeze(1),
-}
-
-BLURS: dict[str, Callable[[int, float], tuple[np.ndarray, ...]]] = {
-    "toponets": toponets_blur,
-    "antialias": antialias_blur,
-    "gaussian": gaussian_blur,
 }

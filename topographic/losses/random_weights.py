@@ -6,17 +6,18 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from topographic.losses.pyramid import Blur, _as_pair, _as_tuple, _Chain, _pyramid
+from topographic.losses.blurs import Blur
+from topographic.losses.pyramid import _Chain, _pyramid
 
 __all__ = ["random_weights_loss"]
 
 
 def random_weights_loss(
     n_units: int,
-    factor: float | tuple[float, float] = (3.0, 3.0),
+    factor: float | Sequence[float] = (3.0, 3.0),
     *,
     blur: Blur = "toponets",
-    shape: tuple[int, int] | None = None,
+    shape: Sequence[int] | None = None,
     order: Sequence[int] | Int64[Tensor, " units"] | None = None,
 ) -> float:
     r"""Pyramid loss of independent weights of equal variance and mean zero, in closed form.
@@ -46,7 +47,7 @@ def random_weights_loss(
     A trained layer without topography may lie off this value, because its units differ in length and resemble one
     another wherever they lie; the same loss with its units permuted says what that makes of it.
     """
-    pyramid = _pyramid(n_units, shape, _as_tuple(order), _as_pair(factor), blur)
+    pyramid = _pyramid(n_units, factor, blur, shape, order)
     occupied = torch.ones_like(pyramid.share)
     if pyramid.cell_of_unit is not None:
         occupied = torch.zeros_like(occupied).flatten().index_fill(0, pyramid.cell_of_unit, 1).view_as(occupied)

@@ -73,6 +73,10 @@ def t_map(
         If a condition does not exist, has fewer than 2 items, is on both sides, if no label can be
         exchanged, or if the responses are a readout already.
 
+    Notes
+    -----
+    Variances are unbiased (ddof 1); those of the code released with TDANN are not (ddof 0), see `welch_t`.
+
     References
     ----------
     Welch 1947, Biometrika 34; for the nulls Nichols & Holmes 2002, Hum. Brain Mapp. 15.

@@ -97,6 +97,12 @@ def welch_t(moments: Moments) -> Float[np.ndarray, "*draws units"]:
     ndarray, shape (..., units)
         t; 0 where neither group varies, because there is no noise to measure a difference against.
 
+    Notes
+    -----
+    Variances are unbiased (ddof 1), as in Welch's test and in scipy. The code released with TDANN (Margalit et al.
+    2024, Neuron 112) divides by the number of items (ddof 0): its t is larger, by ``sqrt(n / (n - 1))`` where both
+    groups have ``n`` items, which matters to thresholds taken from there where items are few.
+
     References
     ----------
     Welch 1947, Biometrika 34.

@@ -5,7 +5,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from topographic.losses.pyramid import Blur, laplacian_pyramid_loss
+from topographic.losses.blurs import Blur
+from topographic.losses.pyramid import laplacian_pyramid_loss
 from topographic.maps.nulls import stream
 from topographic.maps.references import Referenced, compare
 from topographic.sheets import Sheet, grid_cells

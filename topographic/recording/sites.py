@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -19,6 +19,10 @@ __all__ = [
 
 # names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# classes that hold a model and pass it through, and the name they hold it under
+_HOLDERS: dict[str, str] = {"OptimizedModule": "_orig_mod"}
+_HOLDERS |= dict.fromkeys(("DataParallel", "DistributedDataParallel", "AveragedModel", "DeepSpeedEngine"), "module")
+_FRAMEWORKS = ("torch.", "deepspeed.")
 # these hold modules and are never called themselves
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
@@ -38,7 +42,8 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     Returns
     -------
     list of str
-        Every matching name once, ``h.2`` before ``h.10``. The prefixes that wrappers add are left
+        Every matching module once, ``h.2`` before ``h.10``; one that has several names, because it is
+        shared, under the first of them that a pattern matches. The prefixes that wrappers add are left
         out, so a wrapped model has the names of the bare one.
 
     Raises
@@ -49,18 +54,20 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     if not patterns:
         raise ValueError("no site pattern given; expected at least one, for example 'transformer.h.*.attn'")
-    names = list(modules_by_site(model))
-    found: set[str] = set()
+    modules = modules_by_site(model)
+    found: dict[nn.Module, str] = {}
     for pattern in patterns:
         bare = re.sub(r"^((module|_orig_mod)\.)+", "", pattern)
-        matching = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, bare)]
+        matching = _matching(modules, pattern) or _matching(modules, bare)
         if not matching:
+            nearest = f"the nearest are {', '.join(map(repr, _nearest(pattern, list(modules))))}"
             raise ValueError(
                 f"site pattern {pattern!r} matches no module of {type(model).__name__}; "
-                f"the nearest are {', '.join(map(repr, _nearest(pattern, names))) or 'none: it has no submodules'}"
+                + (nearest if modules else "it has no submodules: give nn.Sequential(model), whose site is '0'")
             )
-        found.update(matching)
-    return sorted(found, key=_natural)
+        for name in matching:
+            found.setdefault(modules[name], name)
+    return sorted(found.values(), key=_natural)
 
 
 def first_mlp_layers(model: nn.Module) -> str:
@@ -149,10 +156,11 @@ def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
     Returns
     -------
     dict of str to nn.Module
-        All submodules but pure containers (ModuleList and the like), which are never called.
+        All submodules but pure containers (ModuleList and the like), which are never called; a shared one under
+        each of its names.
     """
     sites = {}
-    for name, module in unwrapped(model).named_modules():
+    for name, module in _named_modules(unwrapped(model)):
         site = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
         if site and not isinstance(module, _CONTAINERS):
             sites[site] = module  # a wrapper and what it wraps share a name: the wrapped module comes later and stays
@@ -160,7 +168,7 @@ def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel, DDP, AveragedModel or torch.compile.
+    """The model inside DataParallel, DDP, AveragedModel, DeepSpeed's engine or torch.compile.
 
     Parameters
     ----------
@@ -170,12 +178,32 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        The bare model.
+        The bare model. What FSDP shards stays inside its wrapper, which gathers it; `modules_by_site` looks through.
     """
-    # these hold the model as their only child
-    while [name for name, _ in model.named_children()] in (["module"], ["_orig_mod"]):
-        (model,) = model.children()
+    while held := _held_as(model):
+        model = model.get_submodule(held)
     return model
+
+
+def _held_as(model: nn.Module) -> str | None:
+    """Name under which a wrapper holds its model. By class, since a model of one's own may have a child `module`."""
+    known = (_HOLDERS.get(base.__name__) for base in type(model).__mro__ if base.__module__.startswith(_FRAMEWORKS))
+    return next(filter(None, known), None)
+
+
+def _named_modules(
+    module: nn.Module, name: str = "", above: tuple[nn.Module, ...] = ()
+) -> Iterator[tuple[str, nn.Module]]:
+    """Every module under each of its names, where `named_modules` either leaves names out or follows loops for ever."""
+    yield name, module
+    path = (*above, module)
+    for part, child in module._modules.items():
+        if child is not None and child not in path:
+            yield from _named_modules(child, f"{name}.{part}" if name else part, path)
+
+
+def _matching(names: Iterable[str], pattern: str) -> list[str]:
+    return [name for name in names if fnmatchcase(name, pattern)]
 
 
 def _nearest(pattern: str, names: list[str]) -> list[str]:

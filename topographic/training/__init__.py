@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     )
     from topographic.training.data import PackedTokens, Tokens, prepare_tokens
     from topographic.training.finetuning import LabelledSplits, fine_tune, open_task, whole_epochs
+    from topographic.training.finite import check_finite
     from topographic.training.glue import TASKS, Task
     from topographic.training.images import LabelledImages, open_images, train_on_images
     from topographic.training.labelled import LabelledDataConfig, LabelledItems, read_labelled
     from topographic.training.material import Material
-    from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term, check_finite
+    from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term
     from topographic.training.run import train, train_on
     from topographic.training.scores import METRICS, Score, score
     from topographic.training.terms import (
@@ -105,7 +106,8 @@ _FILES = {
     ),
     "data": ("PackedTokens", "Tokens", "prepare_tokens"),
     "images": ("LabelledImages", "open_images", "train_on_images"),
-    "objective": ("Draw", "Objective", "SpatialCorrelation", "Term", "check_finite"),
+    "finite": ("check_finite",),
+    "objective": ("Draw", "Objective", "SpatialCorrelation", "Term"),
     "finetuning": ("LabelledSplits", "fine_tune", "open_task", "whole_epochs"),
     "glue": ("TASKS", "Task"),
     "labelled": ("LabelledDataConfig", "LabelledItems", "read_labelled"),

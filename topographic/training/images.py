@@ -15,6 +15,7 @@ from transformers import EvalPrediction, TrainerCallback, TrainerControl, Traine
 from topographic.recording.hooks import tap
 from topographic.recording.preparation import Preparation
 from topographic.recording.reading import evaluating
+from topographic.recording.unit_axis import units_are_last
 from topographic.stimuli.download import user_cache
 from topographic.stimuli.image_sets import IMAGE_SETS, load_images
 from topographic.stimuli.image_stimuli import ImageStimuli
@@ -331,7 +332,7 @@ def refuse_feature_maps(model: nn.Module, config: SpatialConfig, example: Mappin
     with evaluating(model), torch.no_grad(), tap(model, config.sites) as heard:
         model(**{name: entry.to(device) for name, entry in example.items()})
     for site, activations in heard.items():
-        if activations.ndim > 3:
+        if not units_are_last(model, site, activations):
             raise ValueError(
                 f"site {site!r} gives feature maps of shape {tuple(activations.shape)}; the spatial loss needs units "
                 "on the last axis, as in a ViT: set spatial.weight to 0 and use smoothness, or name other sites"

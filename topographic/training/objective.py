@@ -1,13 +1,13 @@
 """Task loss plus weighted terms, for any model and any training loop.
 
-With a loop of your own, this file is all you need of the training room::
+With a loop of your own, this is all you need of the training room::
 
     term = SpatialCorrelation(sites="transformer.h.*.attn", layout=permuted_grid, weight=2.5, radius=5)
     objective = Objective(model, [term])
     for step, batch in enumerate(batches):
         with objective.listen():
             task_loss = model(**batch).loss
-        loss, parts = objective(task_loss, draw=step, token_mask=batch.get("attention_mask"))
+        loss, parts = objective(task_loss, token_mask=batch.get("attention_mask"))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -16,9 +16,10 @@ With a loop of your own, this file is all you need of the training room::
             log({name: value.item() for name, value in parts.items()})
 
 The model may be compiled, wrapped in DistributedDataParallel or sharded by ``fully_shard`` before or after the
-objective is made. With gradient accumulation, say so (``Objective(..., accumulation=4)``), count every forward
-pass in ``draw`` and divide ``loss`` by the number of passes before ``backward()``, as always. Gradient
-checkpointing must be off, since a checkpointed module's output carries no gradient.
+objective is made. With gradient accumulation, say so (``Objective(..., accumulation=4)``) and divide ``loss`` by the
+number of passes before ``backward()``, as always. The objective counts the forward passes itself; a resumed training
+tells it where it is, ``draw=passes_so_far`` in the first call, and has the losses of one that was never interrupted.
+Gradient checkpointing must be off, since a checkpointed module's output carries no gradient.
 
 Another term is any object that fits `Term`; `weight_terms` has one on weights.
 """
@@ -38,9 +39,10 @@ from torch import Tensor, nn
 from topographic.losses import spatial_correlation_loss
 from topographic.recording.hooks import tap
 from topographic.recording.sites import find_sites, unwrapped
+from topographic.recording.unit_axis import units_are_last
 from topographic.sheets import NEIGHBORHOODS, Layout, Sheet, sample_neighborhoods
 
-__all__ = ["Draw", "Objective", "SpatialCorrelation", "Term", "check_finite"]
+__all__ = ["Draw", "Objective", "SpatialCorrelation", "Term"]
 
 
 class Draw(NamedTuple):
@@ -64,6 +66,8 @@ class Term(Protocol):
         Factor of `total`, or a function of the optimiser step (a schedule).
     per_step : bool
         True for a term that depends on the weights alone, which one forward pass changes nothing about.
+    watches : bool, optional
+        True for a term that has something to log though its weight is 0.
     """
 
     name: str
@@ -110,10 +114,11 @@ class Objective:
     model : nn.Module
         Any model, wrapped or not.
     terms : sequence of Term
-        What is added. A term whose weight is the number 0 is left out altogether.
+        What is added. A term whose weight is the number 0 is left out altogether, unless it ``watches``.
     accumulation : int
         Forward passes per optimiser step. Terms with ``per_step`` are computed in the first of them, times this
-        number, since the mean over passes divides by it.
+        number, since the mean over passes divides by it. The first call is taken for the first pass of a step,
+        whatever its number.
 
     Raises
     ------
@@ -127,12 +132,14 @@ class Objective:
             raise ValueError(f"terms are named {names}; expected different names, none of them 'task': pass name=")
         if accumulation < 1:
             raise ValueError(f"accumulation={accumulation}; expected the number of passes per step, at least 1")
-        self.terms = [term for term in terms if callable(term.weight) or _checked_weight(term, term.weight) > 0]
+        self.terms = [term for term in terms if _counts(term)]
         self.accumulation = accumulation
         self.sites = {term.name: term.taps(model) for term in self.terms}
         self._model = unwrapped(model)
         self._heard: Mapping[str, Tensor] = {}
         self._latest: dict[str, dict[str, Tensor]] = {}
+        self._next = 0
+        self._first: int | None = None
 
     @contextlib.contextmanager
     def listen(self, model: nn.Module | None = None) -> Iterator[None]:
@@ -155,18 +162,25 @@ class Objective:
         self._heard = heard
 
     def __call__(
-        self, task_loss: Float[Tensor, ""], *, draw: int, step: int | None = None, token_mask: Tensor | None = None
+        self,
+        task_loss: Float[Tensor, ""],
+        *,
+        draw: int | None = None,
+        step: int | None = None,
+        token_mask: Tensor | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Add the terms to the loss of the forward pass that was just heard.
+        """Add the terms to the loss of the forward pass that was just run, and heard if a term needs activations.
 
         Parameters
         ----------
         task_loss : Tensor, shape ()
             What the model is trained for.
-        draw : int
-            Number of this forward pass, counted over the whole training; it decides what is drawn at random.
+        draw : int, optional
+            Number of this forward pass, counted over the whole training; it decides what is drawn at random. By
+            default the one after the latest, from 0; calls under `torch.no_grad` are not counted. Pass it when
+            resuming, in the first call at least, and where steps have fewer passes than ``accumulation``.
         step : int, optional
-            Optimiser step that weights with a schedule go by; ``draw // accumulation`` by default.
+            Optimiser step that weights with a schedule go by; by default the calls' numbers say which it is.
         token_mask : Tensor of bool or int, shape (batch, tokens), optional
             0 for tokens that must not count, such as padding.
 
@@ -186,10 +200,14 @@ class Objective:
             If a site's activations carry no gradient though the task loss does, or do not fit its sheet.
         """
         heard, self._heard = self._heard, {}
-        step = draw // self.accumulation if step is None else step
+        draw = self._next if draw is None else draw
+        if torch.is_grad_enabled():
+            self._next, self._first = draw + 1, draw % self.accumulation if self._first is None else self._first
+        own_step, place = divmod(draw - (self._first or 0), self.accumulation)
+        step = max(own_step, 0) if step is None else step
         loss, parts = task_loss, {"task_loss": task_loss.detach()}
         for term in self.terms:
-            if term.per_step and draw % self.accumulation and term.name in self._latest:
+            if term.per_step and place and term.name in self._latest:
                 parts |= self._latest[term.name]
                 continue
             weight = _checked_weight(term, term.weight(step) if callable(term.weight) else term.weight)
@@ -234,7 +252,8 @@ class SpatialCorrelation:
 
     Notes
     -----
-    Activations have units on their last axis; the others are samples. Sites alike in size, dtype and device are
+    Activations have units on their last axis; the others are samples. Feature maps, which have channels on the second,
+    are refused where the layers of the model tell (`units_are_last`). Sites alike in size, dtype and device are
     computed in one call. The published code draws neighbourhoods from a global generator, so that a resumed run
     draws others than an uninterrupted one.
     """
@@ -285,6 +304,11 @@ class SpatialCorrelation:
                 raise ValueError(
                     f"token_mask has shape {tuple(token_mask.shape)}; activations at site {site!r} have shape "
                     f"{tuple(heard.shape)}: pass one entry for each token"
+                )
+            if site not in self._places and not units_are_last(model, site, heard):
+                raise ValueError(
+                    f"site {site!r} gives feature maps of shape {tuple(heard.shape)}; the spatial loss needs units on "
+                    "the last axis, as of Linear layers or tokens: name other sites, or make weights smooth instead"
                 )
             sheet, members = self._place(site, heard.shape[-1])
             kind = (heard.dtype, heard.device, heard.shape.numel(), members.shape[1])
@@ -339,32 +363,6 @@ class SpatialCorrelation:
         return self._positions[key]
 
 
-def check_finite(parts: Mapping[str, Tensor]) -> None:
-    """Refuse NaN and infinity among the parts of a loss, naming the site they came from.
-
-    This waits for the device: call it where the parts are logged rather than in every step.
-
-    Parameters
-    ----------
-    parts : mapping of str to Tensor, shape ()
-        As `Objective` returns them.
-
-    Raises
-    ------
-    FloatingPointError
-        If one is not finite. The first site is named; a bad unit shows when a neighbourhood that holds it is drawn.
-    """
-    finite = torch.isfinite(torch.stack([part.detach().float() for part in parts.values()])).tolist()
-    bad = sorted((name for name, good in zip(parts, finite, strict=True) if not good), key=lambda name: "/" not in name)
-    if bad:
-        term, _, site = bad[0].partition("/")
-        what = f"the {term} loss at site {site!r}" if site else bad[0]
-        raise FloatingPointError(
-            f"{what} is {parts[bad[0]].item()}; expected a finite number: activations have become NaN or infinite, so "
-            "lower the learning rate or look at the data"
-        )
-
-
 def _heard_at(site: str, heard: Mapping[str, Tensor], task_loss: Tensor) -> Tensor:
     if site not in heard:
         raise RuntimeError(
@@ -377,6 +375,12 @@ def _heard_at(site: str, heard: Mapping[str, Tensor], task_loss: Tensor) -> Tens
             "feeds the site, or leave the site out"
         )
     return heard[site]
+
+
+def _counts(term: Term) -> bool:
+    if callable(term.weight) or _checked_weight(term, term.weight) > 0:
+        return True
+    return getattr(term, "watches", False)
 
 
 def _checked_weight(term: Term, weight: float) -> float:

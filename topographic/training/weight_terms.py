@@ -3,7 +3,7 @@
 Two lines make a model topographic::
 
     objective = Objective(model, [WeightSmoothness("transformer.h.*.mlp.c_fc", weight=1.0)])
-    loss, parts = objective(task_loss, draw=step)
+    loss, parts = objective(task_loss)
 
 Several sheets of one layer live side by side, each with a scale of its own; ``None`` only watches::
 
@@ -11,7 +11,9 @@ Several sheets of one layer live side by side, each with a scale of its own; ``N
 """
 
 import contextlib
+import functools
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,9 +22,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from topographic.losses.pyramid import Blur, Kind, laplacian_pyramid_loss
+from topographic.losses.blurs import Blur
+from topographic.losses.pyramid import Kind, laplacian_pyramid_loss
 from topographic.losses.weight_sheets import weight_sheets
 from topographic.recording.sites import find_sites, modules_by_site
+from topographic.sheets import Sheet, grid_cells
 from topographic.training.objective import Draw
 
 __all__ = ["SCHEDULES", "WeightSheet", "WeightSmoothness", "cosine_schedule", "linear_schedule"]
@@ -51,11 +55,19 @@ class WeightSheet:
         Cell of each unit, counted along the rows; in their own order by default.
     parameters : str
         Wildcard over the parameters of recurrent layers, for example "weight_hh_*".
+    sheet : Sheet, optional
+        Where the units lie, in place of ``shape`` and ``order``: a lattice with one unit in a place, such as
+        ``permuted_grid(36, "fc1")``.
 
     Raises
     ------
     ValueError
-        If the scale is negative or not finite.
+        If the scale is negative or not finite, or the sheet is no such lattice or given beside a shape or an order.
+
+    Notes
+    -----
+    The blur ends at the edges of a sheet. Those of a torus (``wrap=True``) are not joined: a unit in its first row
+    is not asked to resemble those in its last.
     """
 
     sites: str
@@ -66,11 +78,19 @@ class WeightSheet:
     shape: tuple[int, int] | None = None
     order: tuple[int, ...] | None = None
     parameters: str = "*"
+    sheet: Sheet | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a scale that would push weights apart."""
+        """Refuse a scale that would push weights apart, and find the cells of a sheet's units."""
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale >= 0):
             raise ValueError(f"sheet {self.sites!r} has scale {self.scale}; expected a number from 0 on, or None")
+        if self.sheet is None:
+            return
+        if self.shape is not None or self.order is not None:
+            raise ValueError(f"sheet {self.sites!r} has sheet= beside shape= or order=; it says both: leave those out")
+        if self.sheet.is_readout:
+            raise ValueError(f"sheet {self.sites!r} got the sheet of a readout; give that of the layer's units")
+        _cells_of(self.sheet)
 
     def loss(self, units: Float[Tensor, "units depth"] | Float[Tensor, " units"]) -> Float[Tensor, ""]:
         """Roughness of one sheet (`laplacian_pyramid_loss`).
@@ -86,7 +106,19 @@ class WeightSheet:
             Unscaled loss.
         """
         kind = "bias" if self.kind == "bias" else "output"
-        return laplacian_pyramid_loss(units, self.factor, kind, blur=self.blur, shape=self.shape, order=self.order)
+        shape, order = (self.shape, self.order) if self.sheet is None else _cells_of(self.sheet)
+        if self.sheet is not None and self.sheet.n_units != len(units):
+            raise ValueError(
+                f"the layer has {len(units)} units and its sheet {self.sheet.name!r} places {self.sheet.n_units}; give "
+                "a sheet of that many"
+            )
+        return laplacian_pyramid_loss(units, self.factor, kind, blur=self.blur, shape=shape, order=order)
+
+
+@functools.lru_cache(maxsize=256)
+def _cells_of(sheet: Sheet) -> tuple[tuple[int, int], tuple[int, ...]]:
+    shape, cells = grid_cells(sheet)
+    return shape, tuple(cells.tolist())
 
 
 @dataclass
@@ -111,6 +143,10 @@ class WeightSmoothness:
     -----
     TopoNets (Deb et al., ICLR 2025), section 3, whose package takes the mean. Losses are kept apart by layer and
     kind, where the package keeps the last of several on one layer.
+
+    Half-precision weights are compared in float32, but parameters kept in bfloat16 or float16 hardly move, because
+    most steps of this loss round to nothing there: keep them in float32 (``model.float()``) and train under autocast.
+    Weights that need no gradient are refused unless they are only watched.
     """
 
     sheets: str | WeightSheet | Sequence[str | WeightSheet]
@@ -129,8 +165,13 @@ class WeightSmoothness:
             raise ValueError(f"reduction={self.reduction!r}; expected 'mean' or 'sum'")
         self._scales: dict[str, float] = {}
 
+    @property
+    def watches(self) -> bool:
+        """Whether a sheet is only watched, so that there is something to log even if the weight is 0."""
+        return any(choice.scale is None for choice in self._choices)
+
     def taps(self, model: nn.Module) -> list[str]:
-        """Check that every sheet can be laid out.
+        """Check that every sheet can be laid out and trained; warn of half-precision parameters, which hardly train.
 
         Parameters
         ----------
@@ -145,13 +186,26 @@ class WeightSmoothness:
         Raises
         ------
         ValueError
-            If a pattern matches nothing, a sheet is named twice or does not fit its factor or shape.
+            If a pattern matches nothing, a sheet is named twice or does not fit its factor or shape, or weights that
+            are to be trained need no gradient.
         TypeError
             If a site is no layer with weights.
         """
-        for key, choice, units in self._laid_out(model):
-            with _naming(key):
-                choice.loss(units.new_zeros(units.shape[:1] if units.ndim == 1 else (units.shape[0], 1)))
+        half, frozen = [], []
+        with torch.enable_grad():
+            for key, choice, units in self._laid_out(model):
+                with _naming(key):
+                    choice.loss(units.new_zeros(units.shape[:1] if units.ndim == 1 else (units.shape[0], 1)))
+                if choice.scale is not None:
+                    half += [key] if units.dtype in (torch.bfloat16, torch.float16) else []
+                    frozen += [] if units.requires_grad else [key]
+        _refuse_frozen(frozen)
+        if half:
+            warnings.warn(
+                f"weights of {_some(half)} are kept in half precision, where most steps of the smoothness loss round "
+                "to nothing; keep parameters in float32 (model.float()) and train under torch.autocast",
+                stacklevel=3,
+            )
         return []
 
     def losses(
@@ -174,13 +228,20 @@ class WeightSmoothness:
         -------
         dict of str to Tensor, shape ()
             The losses; watched ones carry no gradient.
+
+        Raises
+        ------
+        ValueError
+            If weights that are to be trained need no gradient any more.
         """
-        losses, scales = {}, {}
+        losses, scales, frozen = {}, {}, []
         for key, choice, units in self._laid_out(model):
             with torch.set_grad_enabled(torch.is_grad_enabled() and choice.scale is not None):
                 losses[key] = choice.loss(units)
             if choice.scale is not None:
                 scales[key] = choice.scale
+                frozen += [key] if torch.is_grad_enabled() and not units.requires_grad else []
+        _refuse_frozen(frozen)
         self._scales = scales
         return losses
 
@@ -219,6 +280,18 @@ class WeightSmoothness:
                         )
                     named_by[key] = choice.sites
                     yield key, choice, units
+
+
+def _refuse_frozen(keys: Sequence[str]) -> None:
+    if keys:
+        raise ValueError(
+            f"weights of {_some(keys)} carry no gradient, so that their loss would train nothing; unfreeze them, leave "
+            "them out, or only watch them: WeightSheet(..., scale=None)"
+        )
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(map(repr, keys[:4])) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
 
 
 @contextlib.contextmanager
