@@ -70,14 +70,12 @@ def _language_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
 
 def _vision_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
     """The model, and blank images of the set's size."""
-    from topographic.training.images import blank_images, refuse_feature_maps
+    from topographic.training.images import blank_images
 
     classes, blank = blank_images(recipe.images)
     channels, side, _ = blank.shape[1:]
     model = build_vision_model(recipe.model, classes, image_size=side, num_channels=channels)
-    example = {"pixel_values": blank}
-    refuse_feature_maps(model, recipe.spatial, example)
-    return model, example
+    return model, {"pixel_values": blank}
 
 
 def _check_measured(model: Any, recipe: TrainCommand) -> None:

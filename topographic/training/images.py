@@ -1,6 +1,6 @@
 """Training on images: batches that are prepared, shifted and mirrored, and how many are recognised."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState
 
-from topographic.recording.hooks import tap
 from topographic.recording.preparation import Preparation
-from topographic.recording.reading import evaluating
-from topographic.recording.unit_axis import units_are_last
 from topographic.stimuli.download import user_cache
 from topographic.stimuli.image_sets import IMAGE_SETS, load_images
 from topographic.stimuli.image_stimuli import ImageStimuli
-from topographic.training.config import HasImageConfigs, ImageConfig, SpatialConfig
+from topographic.training.config import HasImageConfigs, ImageConfig
 from topographic.training.folders import one_process_at_a_time
 from topographic.training.material import Material
 from topographic.training.run import train_on
@@ -31,7 +28,6 @@ __all__ = [
     "accuracy",
     "blank_images",
     "open_images",
-    "refuse_feature_maps",
     "train_on_images",
 ]
 
@@ -191,7 +187,6 @@ def train_on_images(
         )
 
     example = {"pixel_values": images.prepare(images.train.pixels[:2])}
-    refuse_feature_maps(model, config.spatial, example)
     return train_on(
         model,
         config,
@@ -307,36 +302,6 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     scores: Any = prediction.predictions
     scores = scores[0] if isinstance(scores, tuple) else scores
     return {"accuracy": float((scores.argmax(axis=1) == prediction.label_ids).mean())}
-
-
-def refuse_feature_maps(model: nn.Module, config: SpatialConfig, example: Mapping[str, Tensor]) -> None:
-    """Refuse the spatial loss where the last axis, which it takes for units, is a row of pixels.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The model, left as it was.
-    config : SpatialConfig
-        Weight and sites; with a weight of 0 or without sites there is nothing to refuse.
-    example : mapping of str to Tensor
-        Inputs of a small forward pass.
-
-    Raises
-    ------
-    ValueError
-        If a site gives feature maps.
-    """
-    if not (config.weight > 0 and config.sites):
-        return
-    device = next(model.parameters()).device
-    with evaluating(model), torch.no_grad(), tap(model, config.sites) as heard:
-        model(**{name: entry.to(device) for name, entry in example.items()})
-    for site, activations in heard.items():
-        if not units_are_last(model, site, activations):
-            raise ValueError(
-                f"site {site!r} gives feature maps of shape {tuple(activations.shape)}; the spatial loss needs units "
-                "on the last axis, as in a ViT: set spatial.weight to 0 and use smoothness, or name other sites"
-            )
 
 
 @dataclass(frozen=True)
