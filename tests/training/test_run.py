@@ -316,12 +316,18 @@ BAD = {
         "data.validation_fraction is 0; hold some documents out",
     ),
     "fsdp": (lambda c: replace(c, training=replace(c.training, fsdp=True)), "start several with torchrun"),
+    "bf16": (
+        lambda c: replace(c, training=replace(c.training, bf16=True, cpu=False)),
+        "no accelerator here .*; say training.bf16=false",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_does_not_fit_is_refused_before_anything_is_made(start, run_config, tmp_path, name):
     change, said = BAD[name]
+    if name == "bf16" and torch.cuda.is_available() and torch.cuda.is_bf16_supported():
+        pytest.skip("the accelerator here computes in bfloat16")
     with pytest.raises(ValueError, match=said) as caught:
         start(config=change(run_config))
     assert "\n" not in str(caught.value)
@@ -358,7 +364,7 @@ def test_sharding_needs_accelerators(start, run_config, monkeypatch):
         return training_arguments(replace(config, fsdp=False), *rest, **words)
 
     monkeypatch.setattr(module, "training_arguments", quietly)
-    monkeypatch.setattr(module, "_require_processes", lambda *_: None)
+    monkeypatch.setattr(module, "_require_machine", lambda *_: None)
     config = replace(run_config, training=replace(run_config.training, fsdp=True))
     with pytest.raises(ValueError, match=r"training.fsdp=True on cpu; parameters are sharded over accelerators only"):
         start(config=config)

@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
 from topographic.storage import load_json
 from topographic.training.callbacks import EarlyStopping, MetricsLog, ProgressBar, rises_in_a_row
@@ -140,7 +141,7 @@ def train_on(
     """
     settings = config.training
     _require_extras(settings)
-    _require_processes(settings)
+    _require_machine(settings)
     objective = configured_objective(model, config)
     rehearse(model, objective, example)
     folder = Path(run_folder)
@@ -275,10 +276,15 @@ def _require_extras(config: TrainingConfig) -> None:
         )
 
 
-def _require_processes(config: TrainingConfig) -> None:
+def _require_machine(config: TrainingConfig) -> None:
     if config.fsdp and os.environ.get("WORLD_SIZE", "1") == "1":
         raise ValueError(
             "training.fsdp=True in a single process; start several with torchrun --nproc-per-node, or switch it off"
+        )
+    if config.bf16 and not config.cpu and not (is_torch_bf16_gpu_available() or is_torch_xla_available()):
+        raise ValueError(
+            "training.bf16=True and no accelerator here that computes in bfloat16; say training.bf16=false, or "
+            "training.cpu=true for a CPU's own"
         )
 
 
