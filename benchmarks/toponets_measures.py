@@ -1,10 +1,10 @@
-"""What smooth weights do to a small language model: tables over seeds from evaluated runs.
+"""What smooth weights do to the models of a sweep: tables over seeds from evaluated runs.
 
-    for run in runs/toponets/*-seed_*; do topo evaluate $run suite=toponets text=heldout.txt; done
-    python benchmarks/language_measures.py runs/toponets
+    for run in runs/sweep/*-seed_*; do topo evaluate $run suite=toponets; done
+    python benchmarks/toponets_measures.py runs/sweep
 
-Reads the runs of a sweep (recipes/toponets/language/small.yaml, several weights and seeds) and what
-`topo evaluate ... suite=toponets` left in each; prints a row per tau, mean ± sd over its seeds.
+Reads run folders (of language or vision models, with several weights and seeds) and what `topo evaluate suite=toponets`
+left in each; prints a row per tau, mean ± sd over its seeds.
 """
 
 import csv
@@ -27,7 +27,9 @@ def main(folder: str) -> None:
     for run in sorted(Path(folder).glob("*-seed_*")):
         if (run / "evaluation_toponets" / "evaluation.json").is_file():
             runs[yaml.safe_load((run / "config.yaml").read_text("utf-8"))["smoothness"]["weight"]].append(run)
-    for columns in (TRAINED, SMOOTH, COMPRESSED, SELECTIVE, WINDOWS):
+    some = next(iter(runs.values()), [Path(folder)])[0] / "evaluation_toponets"
+    kind = "language" if (some / "windows").is_dir() else "vision"
+    for columns in TABLES[kind]:
         print(row("tau", *columns))
         print("|" + "---|" * (len(columns) + 1))
         for tau, found in sorted(runs.items()):
@@ -47,6 +49,8 @@ def cell(name: str, column: str, **wanted: str) -> Callable[[Path], float]:
 
     def read(run: Path) -> float:
         rows = [one for one in table(run, name) if all(one[key].startswith(value) for key, value in wanted.items())]
+        exact = [one for one in rows if all(one[key] == value for key, value in wanted.items())]
+        rows = exact or rows
         if len(rows) != 1:
             raise ValueError(f"{run}: {name} has {len(rows)} rows with {wanted}; expected 1")
         return float(rows[0][column])
@@ -54,9 +58,9 @@ def cell(name: str, column: str, **wanted: str) -> Callable[[Path], float]:
     return read
 
 
-def compressed(method: str, place: int) -> Callable[[Path], float]:
+def compressed(method: str, place: int, measure: str = "loss") -> Callable[[Path], float]:
     """Loss after the nth share was removed; shares of pruning are those that leave as many parameters."""
-    return lambda run: nth(run, "curves", "loss", place, method=method)
+    return lambda run: nth(run, "curves", measure, place, method=method)
 
 
 def permuted(place: int) -> Callable[[Path], float]:
@@ -91,19 +95,25 @@ def row(*cells: str) -> str:
 
 
 SHARES = ("20 %", "50 %", "80 %")
+WEIGHTS = {
+    "loss of weights": cell("weights/means.csv", "loss"),
+    "units permuted": cell("weights/means.csv", "unit null"),
+}
 TRAINED = {
     "validation loss": record("run.json", "eval_loss"),
     "minimal pairs": record("minimal_pairs.json", "overall", "accuracy"),
-    "loss of weights": cell("weights/means.csv", "loss"),
-    "units permuted": cell("weights/means.csv", "unit null"),
+    **WEIGHTS,
 }
 SMOOTH = {
     "smoothness (TopoNets)": cell("smoothness/means.csv", "smoothness", definition="range"),
     "its unit null": cell("smoothness/means.csv", "unit null", definition="range"),
     "smoothness (TDANN)": cell("smoothness/means.csv", "smoothness", definition="rise"),
+    "its unit null ": cell("smoothness/means.csv", "unit null", definition="rise"),
     "its label null": cell("smoothness/means.csv", "label null", definition="rise"),
-    "dimensionality, items": cell("dimensionality/means.csv", "dimensionality", samples="items"),
-    "dimensionality, tokens": cell("dimensionality/means.csv", "dimensionality", samples="tokens"),
+}
+DIMENSIONS = {
+    "dimensionality, items": cell("dimensionality/means.csv", "dimensionality", samples="i"),
+    "dimensionality, tokens or test images": cell("dimensionality/means.csv", "dimensionality", samples="t"),
 }
 COMPRESSED = {
     "whole": compressed("whole model", 0),
@@ -111,16 +121,46 @@ COMPRESSED = {
     **{f"permuted, by {share}": permuted(place) for place, share in enumerate(SHARES)},
     **{f"pruned like {share}": compressed("pruning", place) for place, share in enumerate(SHARES)},
 }
-COLUMNS = {"I": "I", "label null": "label null", "mean abs t": "mean |t|", "its null": "mean |t| null"}
-SELECTIVE = {
-    f"{contrast}: {name}": cell("selectivity/means.csv", column, contrast=contrast)
-    for contrast in ("sentences - nonwords", "noun - verb")
-    for name, column in COLUMNS.items()
+RECOGNISED = {
+    "accuracy": compressed("whole model", 0, "accuracy"),
+    **{f"pruned by {share}": compressed("pruning", place, "accuracy") for place, share in enumerate(SHARES)},
+    **WEIGHTS,
 }
+
+
+def selective(contrast: str) -> dict[str, Callable[[Path], float]]:
+    columns = {"I": "I", "unit null": "unit null", "label null": "label null", "mean abs t": "mean |t|"}
+    found = {name: cell("selectivity/means.csv", column, contrast=contrast) for name, column in columns.items()}
+    return {f"{contrast}: {name}": read for name, read in found.items()}
+
+
 WINDOWS = {
     f"{name}: {column}": cell("windows/means.csv", column, parameter=name)
     for name in ("a", "b", "c", "yoking")
-    for column in ("mean of medians", "I")
+    for column in ("mean of medians", "I", "unit null")
+}
+IN_IMAGES = {
+    f"{contrast}: {name}": cell("selectivity/images.csv", column, contrast=contrast)
+    for contrast in ("faces", "objects", "animate-inanimate")
+    for name, column in {"mean abs t": "mean |t|", "scrambled": "scrambled images"}.items()
+}
+TABLES = {
+    "language": (
+        TRAINED,
+        SMOOTH | DIMENSIONS,
+        COMPRESSED,
+        selective("sentences - nonwords"),
+        selective("noun - verb"),
+        WINDOWS,
+    ),
+    "vision": (
+        RECOGNISED,
+        SMOOTH | DIMENSIONS,
+        selective("faces"),
+        selective("objects"),
+        selective("animate-inanimate"),
+        IN_IMAGES,
+    ),
 }
 
 if __name__ == "__main__":
