@@ -87,7 +87,9 @@ def record(file: str, *path: str) -> Callable[[Path], float]:
 
 def spread(values: Iterable[float]) -> str:
     found = np.array(list(values))
-    return f"{found.mean():.3f} ± {found.std(ddof=1):.3f}" if len(found) > 1 else f"{found.mean():.3f}"
+    digits = 4 if 0 < abs(found.mean()) < 0.01 else 3
+    sd = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
+    return f"{found.mean():.{digits}f}{sd}"
 
 
 def row(*cells: str) -> str:

@@ -102,24 +102,32 @@ def test_input_units_lie_on_sheets_of_their_own_beside_the_layers_that_are_recor
     assert outputs["loss"] == pytest.approx(sum(rows[layer]["loss"] for layer in LAYERS) / 2)
 
 
-def test_sheets_with_empty_cells_are_measured_and_what_cannot_be_is_told(net_bench):
+def test_biases_and_sheets_with_empty_cells_are_measured(net_bench):
     first, second = (f"transformer.h.{layer}.mlp.c_fc" for layer in (0, 1))
-    net_bench.model.transformer.h[0].mlp.c_fc.bias = torch.nn.Parameter(torch.zeros(144))
+    bias = torch.linspace(0, 1, 144) + torch.arange(144) % 12
+    net_bench.model.transformer.h[0].mlp.c_fc.bias = torch.nn.Parameter(bias)
     sheets = [
-        WeightSheetConfig(first, shape=(13, 12)),
+        WeightSheetConfig(first, shape=(13, 12)),  # its last row is empty
         WeightSheetConfig(first, "bias"),
         WeightSheetConfig(second, shape=(11, 14)),
     ]
     bench, choices = trained_with(net_bench, SmoothnessConfig(weight=1.0, sheets=sheets))
     found = smooth_weights(bench, choices)
-    (row,) = found.tables[1].rows
-    weight = bench.model.transformer.h[1].mlp.c_fc.weight.detach()
-    assert row["loss"] == pytest.approx(laplacian_pyramid_loss(weight, shape=(11, 14)).item(), abs=1e-6)
-    assert row["random weights"] == pytest.approx(random_weights_loss(144, shape=(11, 14)))
-    assert found.notes == [
-        f"{LAYERS[0]}: not measured. Of its 13 x 12 cells whole rows are empty, which the blur would have to know.",
-        f"{LAYERS[0]}.bias: not measured. Its biases lie on the sheet, and what is compared here are weights.",
-    ]
+    rows = by_sheet(found.tables[1])
+    assert list(rows) == [LAYERS[0], f"{LAYERS[0]}.bias", LAYERS[1]]
+    for layer, shape in enumerate([(13, 12), (11, 14)]):
+        row = rows[LAYERS[layer]]
+        weight = bench.model.transformer.h[layer].mlp.c_fc.weight.detach()
+        assert row["loss"] == pytest.approx(laplacian_pyramid_loss(weight, shape=shape).item(), abs=1e-6)
+        assert row["random weights"] == pytest.approx(random_weights_loss(144, shape=shape))
+        assert row["units"] == f"{shape[0]} x {shape[1]}"
+    row = rows[f"{LAYERS[0]}.bias"]
+    assert row["loss"] == pytest.approx(laplacian_pyramid_loss(bias, kind="bias").item(), abs=1e-6)
+    assert (row["of"], row["weights per unit"], row["random weights"]) == ("bias units", 1, None)
+    assert row["loss"] < row["unit null"]
+    outputs, biases = found.tables[0].rows
+    assert (outputs["layers"], biases["layers"], biases["random weights"]) == (2, 1, None)
+    assert found.notes == []
 
 
 def test_gates_of_recurrent_layers(net_bench):

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from topographic.losses import laplacian_pyramid_loss, random_weights_loss
 from topographic.maps import weight_smoothness
-from topographic.sheets import Sheet, grid, permuted_grid
+from topographic.sheets import Sheet, grid, grid_cells, permuted_grid
 
 
 def by_interpolation(weights, shape, factor):
@@ -59,6 +59,19 @@ def test_like_units_are_as_alike_anywhere(generator):
     found = weight_smoothness(weights, grid((12, 15), "s"), n_draws=39)
     assert found.value > 0.8 > 0.2 > 1 - random_weights_loss(180)
     assert found.unit_null.mean == pytest.approx(found.value, abs=0.02)
+
+
+def test_biases_and_empty_rows(generator):
+    sheet = permuted_grid((12, 15), "s")
+    bias = waves(sheet, 1, generator)[:, 0]
+    found = weight_smoothness(bias, sheet, n_draws=39)
+    order = grid_cells(sheet)[1].tolist()
+    assert found.value == pytest.approx(1 - laplacian_pyramid_loss(bias, kind="bias", order=order).item(), abs=1e-6)
+    assert found.unit_null.p == 1 / 40
+    weights = waves(grid((12, 15)), 20, generator)
+    padded = weight_smoothness(weights, grid((12, 15), "s"), shape=(14, 15))
+    assert padded.value == pytest.approx(1 - laplacian_pyramid_loss(weights, shape=(14, 15)).item(), abs=1e-6)
+    assert padded.value != pytest.approx(weight_smoothness(weights, grid((12, 15), "s")).value, abs=1e-4)
 
 
 def test_what_is_refused(generator):

@@ -1,5 +1,6 @@
 """The weights part of a suite: how smooth they are, on the sheets and by the blur that the run was trained with."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,19 +62,20 @@ def smooth_weights(bench: AnyBench, choices: Choices) -> Findings:
     for layer in layers:
         site, sheet, blur = layer.chosen.sites, layer.sheet, {"factor": layer.chosen.factor, "blur": layer.chosen.blur}
         label = layer.name.replace(site, labels[site], 1)
+        shape, order = _cells(layer)
+        where = {"shape": shape, "order": order, **blur}
         try:
-            _refuse_unmeasured(layer)
-            one = weight_smoothness(layer.weights, sheet, n_draws=choices.n_draws, seed=choices.seed, **blur)
+            one = weight_smoothness(layer.weights, sheet, n_draws=choices.n_draws, seed=choices.seed, **where)
         except ValueError as error:  # a sheet too small for the blur; the page has to say so
             notes.append(f"{label}: not measured. {error}")
             continue
-        shape, cells = grid_cells(sheet)
-        expected = random_weights_loss(len(cells), shape=shape, order=cells, **blur)
+        is_bias = layer.weights.ndim == 1  # one vector, of which there is no closed form
+        expected = None if is_bias else random_weights_loss(len(layer.weights), **where)
         found.append(one)
-        row = {"sheet": label, "units": _size(shape), "weights per unit": layer.weights.shape[1]}
+        row = {"sheet": label, "units": _size(shape), "weights per unit": 1 if is_bias else layer.weights.shape[1]}
         rows.append(row | _losses(one) | {"random weights": expected, **_said(layer)})
     columns = {"this model": "loss", "units permuted": "unit null", "random weights": "random weights"}
-    lines = {name: [row[column] for row in rows] for name, column in columns.items()}
+    lines = {name: [_or_nan(row[column]) for row in rows] for name, column in columns.items()}
     pictures = []
     if rows:
         axes = draw_by_depth(lines, [row["sheet"] for row in rows], y_label="pyramid loss", at_least=(0.0, 1.0))
@@ -82,7 +84,8 @@ def smooth_weights(bench: AnyBench, choices: Choices) -> Findings:
     return Findings(
         "Smooth weights",
         "Pyramid loss of TopoNets: 1 less the mean cosine between the weights of a unit (incoming ones; outgoing ones "
-        f"where input units lie on the sheet) and those of its blurred surroundings; 0 is smooth. {_chosen(layers)} "
+        "where input units lie on the sheet; a bias is one vector) and those of its blurred surroundings; 0 is smooth. "
+        f"{_chosen(layers)} "
         "Random weights: its value in closed form for independent weights of one variance. Unit null: the same weights "
         "with the units permuted on the sheet, which keeps what units have in common wherever they lie; p is "
         "one-sided, the share of permuted sheets that are as smooth.",
@@ -143,13 +146,17 @@ def layer_weights(bench: AnyBench, own: Sequence[WeightSheet] = ()) -> list[Laye
     return found
 
 
-def _refuse_unmeasured(layer: LayerWeights) -> None:
-    """What was trained and cannot be measured on a sheet of the units that are there."""
-    if layer.chosen.kind == "bias":
-        raise ValueError("Its biases lie on the sheet, and what is compared here are weights.")
-    asked, there = layer.chosen.shape, grid_cells(layer.sheet)[0]
-    if asked is not None and layer.sheet.extent_mm == asked and asked != there:
-        raise ValueError(f"Of its {_size(asked)} cells whole rows are empty, which the blur would have to know.")
+def _cells(layer: LayerWeights) -> tuple[tuple[int, int], Sequence[int] | None]:
+    """Rows, columns and the cell of every unit: those the run was told, where its sheet is the one that is there."""
+    chosen, sheet = layer.chosen, layer.sheet
+    if chosen.shape is not None and sheet.extent_mm == tuple(map(float, chosen.shape)):
+        return chosen.shape, chosen.order
+    shape, cells = grid_cells(sheet)
+    return shape, cells.tolist()
+
+
+def _or_nan(number: float | None) -> float:
+    return math.nan if number is None else number
 
 
 def _said(layer: LayerWeights) -> dict[str, str]:
@@ -170,7 +177,7 @@ def _chosen(layers: Sequence[LayerWeights]) -> str:
         "the run's own": "as the run itself was told (section smoothness of its config.yaml)",
         "published": "as published, since no configuration of the run says otherwise",
     }
-    said = dict.fromkeys(tuple(_said(layer).values()) for layer in layers if layer.chosen.kind != "bias")
+    said = dict.fromkeys(tuple(_said(layer).values()) for layer in layers)
     parts = [f"{of} with a blur of factor {factor} ({blur}), {why[reason]}" for of, factor, blur, reason in said]
     return f"Measured: {'; '.join(parts)}." if parts else ""
 
@@ -184,7 +191,8 @@ def _mean_losses(rows: Sequence[Mapping[str, Any]], found: Sequence[Referenced])
     for (of, factor, blur), members in ways.items():
         mean = {"of": of, "factor": factor, "blur": blur, "layers": len(members)}
         mean |= _losses(mean_over_sheets([found[index] for index in members]))
-        means.append(mean | {"random weights": float(np.mean([rows[index]["random weights"] for index in members]))})
+        expected = [rows[index]["random weights"] for index in members]
+        means.append(mean | {"random weights": None if None in expected else float(np.mean(expected))})
     return means
 
 
