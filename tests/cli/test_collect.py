@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from topographic.cli.cells import find_reference, plan_cells
-from topographic.cli.collect import Measure, grouped_rows, level_word, long_rows, read_cell, settings_of
+from topographic.cli.collect import CellNumbers, Measure, grouped_rows, level_word, long_rows, read_cell, settings_of
 from topographic.cli.sweep import SweepCommand
 from topographic.cli.train import ModelConfig, TrainCommand
 from topographic.storage import load_json
@@ -135,6 +135,26 @@ def test_smooth_weights_are_compared_with_models_without():
     cells = plan_cells(base, [{"smoothness.weight": [0, 1, 10], "seed": [0]}])
     found = {cell.name: find_reference(cell, base, SweepCommand().reference, cells) for cell in cells}
     assert found == dict.fromkeys(["tau_0-seed_0", "base-seed_0", "tau_10-seed_0"], "tau_0-seed_0")
+
+
+def test_losses_by_different_blurs_are_not_subtracted():
+    base = TrainCommand(
+        model=ModelConfig("nanogpt_demo"),
+        spatial=SpatialConfig(weight=0.0),
+        smoothness=SmoothnessConfig(weight=1.0, sites=["transformer.h.*.mlp.c_fc"]),
+    )
+    blocks = [{"smoothness.weight": [0, 1], "seed": [0]}, {"smoothness.factor": [2.0], "seed": [0]}]
+    cells = plan_cells(base, blocks)
+    about = {"loss of weights": 0.5, "validation loss": 5.0}
+    found = [CellNumbers(cell, {}, about, {}) for cell in cells]
+    settings = settings_of(found, lambda cell: find_reference(cell, base, SweepCommand().reference, cells))
+    rows = grouped_rows(settings, [Measure(name) for name in about])
+    compared = {(row["setting"], row["measure"]) for row in rows if "difference" in row}
+    assert compared == {
+        ("base", "loss of weights"),
+        ("base", "validation loss"),
+        ("smoothness.factor_2", "validation loss"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,7 @@ def test_maps_of_a_fine_tuned_model_can_be_made(call, tiny_model, tmp_path):
         (["tasks=[]"], 2, "expected one or more tasks"),
         (["scale=-1"], 2, "scale=-1.0; expected a share of alpha from 0 on"),
         (["epochs=0"], 2, "epochs=0, validations_per_epoch=2; expected at least 1 of each"),
+        (["training.max_steps=4", "epochs=3"], 2, "training.max_steps=4 with epochs=3, which decides how many steps"),
         (["model.dropout=1"], 2, "model.dropout=1.0; expected a probability"),
         (["data.nosuch=1"], 2, "data.nosuch"),
         ([], 1, "says with which alpha it was trained; set spatial.weight (2.5 in the TopoLM paper), or scale=0"),

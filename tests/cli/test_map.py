@@ -81,6 +81,19 @@ def test_wrong_words_are_one_line(words, status, message, capsys):
     assert message in line
 
 
+def test_contrasts_of_images_are_refused_by_a_language_model(demo_folder, capsys):
+    assert main(["map", str(demo_folder / "control"), "contrasts=[faces]"]) == 1
+    complaint = capsys.readouterr().err
+    assert "control is a language model and 'faces' a contrast of images; expected some of language" in complaint
+
+
+def test_an_unfinished_run_is_sent_back_to_training(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("training: {}\n")
+    for command in ("map", "evaluate", "finetune"):
+        assert main([command, str(tmp_path)]) == 1
+        assert "whose training is not finished" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("contrast", CONTRASTS.values(), ids=CONTRASTS.keys())
 def test_every_contrast_exists_in_its_stimuli(contrast):
     assert {contrast.condition, contrast.baseline} <= set(load_localizer(contrast.stimuli).condition_names)

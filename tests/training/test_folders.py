@@ -5,7 +5,13 @@ import time
 
 import pytest
 
-from topographic.training.folders import disk_errors, one_process_at_a_time, publish_folder, write_folder_atomically
+from topographic.training.folders import (
+    disk_errors,
+    one_process_at_a_time,
+    publish_folder,
+    require_finished,
+    write_folder_atomically,
+)
 
 
 def test_a_folder_appears_whole(tmp_path):
@@ -91,3 +97,13 @@ def test_processes_take_turns_and_a_killed_one_frees_the_lock(tmp_path):
         process.join()
     assert [kind for kind, _ in seen] == ["in", "out", "in", "out"]
     assert seen[0][1] == seen[1][1] != seen[2][1] == seen[3][1]
+
+
+def test_a_run_without_its_model_is_sent_back_to_training(tmp_path):
+    require_finished(tmp_path / "gpt2")  # a name on the hub
+    require_finished(tmp_path)
+    (tmp_path / "config.yaml").write_text("training: {}\n")
+    with pytest.raises(ValueError, match=r"whose training is not finished.*: topo train .*config\.yaml$"):
+        require_finished(tmp_path)
+    (tmp_path / "model").mkdir()
+    require_finished(tmp_path)

@@ -24,6 +24,10 @@ class Measure(NamedTuple):
     fwhm_mm: float | None = None
 
 
+# what the loss of weights is measured with
+_RULER = ("kind", "factor", "blur", "sheets")
+
+
 @dataclass(frozen=True, eq=False)
 class CellNumbers:
     """What was measured on one cell.
@@ -253,10 +257,19 @@ def grouped_rows(settings: Sequence[Setting], measures: Sequence[Measure]) -> li
                 row |= {"contrast": measure.contrast, "FWHM (mm)": measure.fwhm_mm}
             summary = over_replicates(values.values())
             row |= {"n": summary.n, "mean": summary.mean, "sd": summary.sd, "low": summary.low, "high": summary.high}
-            if one.reference is not None:
+            if one.reference is not None and _is_comparable(one, one.reference, measure):
                 row |= _difference(values, one.reference, measure)
             rows.append(row)
     return rows
+
+
+def _is_comparable(one: Setting, reference: Setting, measure: Measure) -> bool:
+    """Losses of weights on other sheets or by another blur are other numbers, whose differences say nothing."""
+    if measure.name != "loss of weights":
+        return True
+    mine, theirs = one.recipe.smoothness, reference.recipe.smoothness
+    named = (mine.sites or mine.watched) == (theirs.sites or theirs.watched)
+    return named and all(getattr(mine, name) == getattr(theirs, name) for name in _RULER)
 
 
 def _difference(values: Mapping[Any, float], reference: Setting, measure: Measure) -> dict[str, Any]:

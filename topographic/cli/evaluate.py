@@ -18,6 +18,7 @@ from topographic.recording import find_sites
 from topographic.report.findings import load_findings, save_findings, write_findings
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import save_json
+from topographic.training.folders import require_finished
 from topographic.training.weight_terms import WeightSheet
 
 __all__ = ["EvaluateCommand", "evaluate", "evaluation_folder"]
@@ -185,6 +186,7 @@ def evaluate(command: EvaluateCommand) -> Path:
         If the run holds no model, sites or stimuli do not fit, or as the analyses say.
     """
     run = Path(command.run)
+    require_finished(run)
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)

@@ -10,6 +10,7 @@ from topographic.cli.glue_table import glue_table
 from topographic.cli.own_sheets import own_sections
 from topographic.report.findings import save_table
 from topographic.training.config import SmoothnessConfig, SpatialConfig, TrainingConfig
+from topographic.training.folders import require_finished
 from topographic.training.glue import task_named
 from topographic.training.labelled import LabelledDataConfig
 
@@ -83,6 +84,13 @@ class FinetuneCommand:
             raise ValueError(
                 f"epochs={self.epochs}, validations_per_epoch={self.validations_per_epoch}; expected at least 1 of each"
             )
+        default = _constant_rate()
+        for name in ("max_steps", "eval_steps", "save_steps") if self.epochs is not None else ():
+            if getattr(self.training, name) != getattr(default, name):
+                raise ValueError(
+                    f"training.{name}={getattr(self.training, name)} with epochs={self.epochs}, which decides how many "
+                    "steps are taken; say epochs=null to count steps, or leave it out"
+                )
 
     def names(self) -> list[str]:
         """The tasks.
@@ -153,6 +161,7 @@ def finetune(command: FinetuneCommand) -> Path | None:
 
     register()
     run = Path(command.run)
+    require_finished(run)
     is_run = (run / "model").is_dir()
     if command.out is None and not is_run:
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the runs go: --out FOLDER")

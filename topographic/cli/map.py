@@ -11,10 +11,10 @@ from topographic.maps import MapSummary, summarize
 from topographic.recording import POOLINGS, record
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.stimuli import CATEGORY_CONTRASTS, load_localizer
+from topographic.training.folders import require_finished
 
 __all__ = [
     "CONTRASTS",
-    "DEFAULT_CONTRASTS",
     "Contrast",
     "MapCommand",
     "check_text_words",
@@ -106,6 +106,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
         One per contrast, also written to ``maps/<contrast>/``.
     """
     run = Path(command.run)
+    require_finished(run)
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the maps go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / "maps"
@@ -166,7 +167,10 @@ def _shows_images(command: MapCommand) -> bool:
     """Whether it is a vision model: by its folder, or by the contrasts of one that is on the hub."""
     from topographic.cli.image_maps import is_vision_model
 
-    return is_vision_model(command.run) or bool(command.contrasts and set(command.contrasts) & set(CATEGORY_CONTRASTS))
+    if is_vision_model(command.run):
+        return True
+    asked = bool(command.contrasts and set(command.contrasts) & set(CATEGORY_CONTRASTS))
+    return asked and not Path(command.run).exists()
 
 
 def load_model(run: str | Path, tokenizer: str | None = None) -> tuple[Any, Any]:

@@ -152,6 +152,8 @@ def sweep(command: SweepCommand) -> Path:
         raise ValueError(
             f"{len(failed)} of {len(cells)} cells failed, the first: {name}: {why}; the same command tries them again"
         )
+    if not command.collect:
+        print(f"{folder}: all {len(cells)} cells finished", file=sys.stderr)
     print(page)
     return folder
 

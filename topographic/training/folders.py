@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-__all__ = ["disk_errors", "one_process_at_a_time", "publish_folder", "write_folder_atomically"]
+__all__ = ["disk_errors", "one_process_at_a_time", "publish_folder", "require_finished", "write_folder_atomically"]
 
 
 @contextlib.contextmanager
@@ -95,3 +95,23 @@ def one_process_at_a_time(path: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.close()
+
+
+def require_finished(run: Path) -> None:
+    """Refuse a run that has been started and has no model yet.
+
+    Parameters
+    ----------
+    run : Path
+        A run folder, or anything else, which is not looked at.
+
+    Raises
+    ------
+    ValueError
+        Saying how the training goes on.
+    """
+    if (run / "config.yaml").is_file() and not (run / "model").is_dir():
+        raise ValueError(
+            f"{run} holds a run whose training is not finished, so that it has no model yet; the same command goes "
+            f"on with it: topo train {run / 'config.yaml'}"
+        )
