@@ -50,6 +50,7 @@ def test_a_smooth_layer_survives_where_it_lies_and_not_elsewhere(net_bench):
     found = compression(smooth, dataclasses.replace(CHOICES, removed=(0.5,), permuted_draws=19))
     (loss,) = (row for row in found.tables[1].rows if row["measure"] == "loss")
     whole = found.tables[0].rows[0]["loss"]
+    assert found.text.startswith("Weights are taken from 1 layer. ")
     assert loss["p"] == 1 / 20
     assert abs(loss["downsampled"] - whole) < 0.3 * abs(loss["units permuted"] - whole)
 

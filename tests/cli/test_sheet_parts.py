@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -6,6 +8,7 @@ from topographic.cli.bench import Choices
 from topographic.cli.sheet_parts import dimensionality, smooth_responses
 from topographic.maps import correlation_by_distance, correlation_range, difference_by_distance, difference_rise, t_map
 from topographic.recording import record_tokens
+from topographic.sheets import grid
 from topographic.stimuli import StimulusSet
 
 CHOICES = Choices(n_draws=39)
@@ -43,8 +46,22 @@ def test_both_definitions_of_smoothness_stand_apart_and_find_the_planted_layer(n
     curves = found.pictures[0].figure.axes[0]
     drawn = {line.get_label(): line.get_ydata() for line in curves.lines}
     one = heard[net_bench.sites[1]]
-    np.testing.assert_allclose(drawn[LAYERS[1]], correlation_by_distance(one).values, atol=1e-9)
+    curve = correlation_by_distance(one)
+    np.testing.assert_allclose(drawn[LAYERS[1]], curve.values[curve.n_pairs >= 20], atol=1e-9)
+    assert len(drawn[LAYERS[1]]) == len(drawn["units permuted (mean)"]) < 15
+    caption = "Dashed: the same responses, units permuted. Bins of fewer than 20 pairs of units are not drawn."
+    assert found.pictures[0].note == caption
+    assert means.note.endswith("read it beside its unit null.")
+    assert "trained on other text;" in published.note
     assert np.ptp(drawn["units permuted (mean)"]) < 0.1
+
+
+def test_nothing_is_dashed_where_sheets_differ_in_size(net_bench):
+    small, large = (grid(shape) for shape in ((9, 16), (12, 12)))
+    layout = dict(zip(net_bench.sites, (small, large), strict=True))
+    (picture, _) = smooth_responses(dataclasses.replace(net_bench, layout=layout), Choices(n_draws=2)).pictures
+    assert [line.get_label() for line in picture.figure.axes[0].lines[1:]] == LAYERS
+    assert picture.note == "Bins of fewer than 20 pairs of units are not drawn."
 
 
 def test_dimensionality_of_items_and_of_tokens(net_bench):
@@ -79,7 +96,9 @@ def test_a_vision_model_is_measured_the_same_way(image_bench):
     assert list(responses.maps) == ["faces-other_categories/fc1"]
     of_tau = {(row["model"], row["tau"]): row for row in responses.tables[3].rows}
     assert of_tau["ResNet-18", 10] == {"model": "ResNet-18", "tau": 10, "smoothness": 0.82, "ImageNet top-1": 0.636}
+    assert "trained on other images;" in responses.tables[3].note
     dimensions = dimensionality(image_bench, CHOICES)
+    assert "trained on other images;" in dimensions.tables[2].note
     shown, test = dimensions.tables[1].rows
     for row, one in ((shown, intact), (test, image_bench.recorded("test")["fc1"])):
         eigenvalues = PCA().fit(one.values.astype(float)).explained_variance_

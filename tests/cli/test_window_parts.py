@@ -106,4 +106,10 @@ def test_a_text_of_its_own_is_read_in_order(net_bench, tmp_path):
 def test_what_does_not_fit_the_context_is_told(net_bench):
     found = windows(net_bench, dataclasses.replace(CHOICES, window_words=60))
     assert [note.split(":")[0] for note in found.notes] == ["Integration windows", "Structure yoking"]
-    assert all("the model reads at most 64" in note for note in found.notes)
+    assert all("the model reads at most 64: try " in note for note in found.notes)
+    remedies = [note.rpartition("try window_words=")[2].removesuffix(" or fewer") for note in found.notes]
+    assert windows(net_bench, dataclasses.replace(CHOICES, window_words=min(map(int, remedies)))).notes == []
+    net_bench.model.config.max_position_embeddings = 16
+    notes = windows(net_bench, CHOICES).notes
+    assert notes
+    assert all(note.endswith("the model reads at most 16: try a model that reads more") for note in notes)

@@ -72,6 +72,10 @@ def test_the_planted_preference_is_found_where_it_is(bench):
     assert (mean["TopoLM (published)"], mean["control (published)"]) == (0.8039, 0.1111)
     assert by_name["abstract noun - abstract verb", 2.0]["TopoLM (published)"] == 0.7039
     assert mean["clusters (first)"] == 1
+    for name in ("clusters (first)", "mass (first)", "clusters (second)", "mass (second)"):
+        here = [at["noun - verb", 0.0, f"layer {layer} mlp"][name] for layer in range(2)]
+        assert by_name["noun - verb", 0.0][name] == pytest.approx(sum(here)), "a total, as the note says"
+    assert found.tables[0].note.startswith("Clusters and their mass are totals over all sheets, not means. ")
     assert len(found.pictures) == 2 * (4 + 1)
 
 

@@ -86,6 +86,17 @@ def test_no_draws_no_verdict(summarized):
     assert only.sentence.startswith("No nulls were drawn: mean I is 0.")
 
 
+@pytest.mark.parametrize(("n_draws", "holds"), [(10, None), (18, None), (19, True)])
+def test_too_few_draws_decide_nothing(summarized, n_draws, holds):
+    answered, sentences = answers(summarized(planted, fwhm_mm=1.0, n_draws=n_draws))
+    assert set(answered) == {"organised", "beyond readout", "separates", "about the contrast"}
+    assert set(answered.values()) == {holds}
+    told = [one.startswith(f"There are too few draws to say ({n_draws}; at least 19): ") for one in sentences.values()]
+    assert all(told) if holds is None else not any(told)
+    assert f"{n_draws} draws)" in sentences["organised"]
+    assert ("on their own" in sentences["organised"]) is (holds is True)
+
+
 def test_cautions(summarized):
     longer = np.tile([8, 5, 9, 6], 10)
     _, sentences = answers(summarized(planted, n_draws=9, n_tokens=longer))

@@ -222,7 +222,8 @@ def test_distance_curves_draw_sheets_thin_and_their_mean_thick():
     np.testing.assert_allclose(own[-1].get_ydata(), [0.8, 0.5, 0.2])
     np.testing.assert_allclose(own[-1].get_xdata(), [0.5, 1.5, 3.0])
     assert ax.lines[0].get_ydata() == [0, 0]
-    assert "a (mean of 2 sheets)" in [text.get_text() for text in ax.get_legend().get_texts()]
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert named == ["a (mean of 2 sheets)", "b (mean of 1 sheet)"]
 
 
 def test_sheets_with_different_bins_have_no_mean():

@@ -57,6 +57,20 @@ def test_figures_of_several_models_can_share_their_axis():
     assert high > 2.0
 
 
+@pytest.mark.parametrize("n_sheets", [1, 2, 12])
+def test_nothing_is_cut_off_and_only_crowded_labels_are_slanted(n_sheets):
+    names = [f"concrete noun {index} - abstract verb {index}" for index in range(5)]
+    by_depth = draw_by_depth(dict.fromkeys(names, [0.1] * n_sheets), [f"layer {k} attention" for k in range(n_sheets)])
+    one = draw_profiles([profile("network", [1.0] * 4, ("sentences", "unconnected words", "jabberwocky", "nonwords"))])
+    for ax in (by_depth, one):
+        ax.figure.draw_without_rendering()
+        for artist in (ax.get_legend(), *ax.get_xticklabels()):
+            extent = artist.get_window_extent()
+            assert 0 <= extent.x0 < extent.x1 <= ax.figure.bbox.width
+            assert 0 <= extent.y0 < extent.y1 <= ax.figure.bbox.height
+    assert {label.get_rotation() for label in by_depth.get_xticklabels()} == {60.0 if n_sheets == 12 else 0.0}
+
+
 def test_many_sheets_are_not_all_named():
     ax = draw_by_depth({"a": [float(index) for index in range(60)]}, [f"layer {index}" for index in range(60)])
     assert [label.get_text() for label in ax.get_xticklabels()][:3] == ["layer 0", "layer 3", "layer 6"]

@@ -145,8 +145,9 @@ def _compressed(
 
 
 def _explained(bench: AnyBench, choices: Choices) -> str:
+    layers = "1 layer" if len(bench.sheets) == 1 else f"{len(bench.sheets)} layers"
     return (
-        f"Weights are taken from {len(bench.sheets)} layers. Downsampling: each sheet of units is made smaller by "
+        f"Weights are taken from {layers}. Downsampling: each sheet of units is made smaller by "
         "bilinear interpolation of the incoming weights, and activations are interpolated back, so that the next layer "
         "sees all units. Units permuted: the same with the units elsewhere on the sheet, which changes nothing in the "
         f"whole model and undoes topography ({choices.permuted_draws} draws): does it matter where units lie? p: share "

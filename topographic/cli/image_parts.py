@@ -7,7 +7,7 @@ import numpy as np
 
 from topographic.cli.bench import Choices
 from topographic.cli.image_bench import ImageBench
-from topographic.cli.word_parts import WordContrast, contrasts_explained, measure_contrasts
+from topographic.cli.word_parts import CLUSTER_TOTALS, WordContrast, contrasts_explained, measure_contrasts
 from topographic.maps import summarize
 from topographic.recording import Responses, low_level_responses
 from topographic.report.findings import Findings, Table
@@ -56,7 +56,8 @@ def image_selectivity(bench: ImageBench, choices: Choices) -> Findings:
                 "means",
                 "Means over sheets",
                 measured.means,
-                "TopoNets shows such maps of its ResNet-18 at tau = 10, of other images, without numbers.",
+                f"{CLUSTER_TOTALS} TopoNets shows such maps of its ResNet-18 at tau = 10, of other images, without "
+                "numbers.",
                 keys=("contrast", "FWHM (mm)"),
                 headline=("I", "floor", "unit null", "p (unit)", "label null", "p (label)", "mean |t|"),
             ),

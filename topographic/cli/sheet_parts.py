@@ -1,6 +1,7 @@
 """The parts of a suite that need no contrast to be read: smooth responses, dimensionality."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,15 @@ _PUBLISHED: dict[str, dict[str, list[tuple[float | None, ...]]]] = {
 }
 _SAMPLES = {"language": "8192 samples of text.", "images": "20,000 images of ImageNet, TDANN 10,000."}
 _SCORES = {"language": "BLiMP", "images": "ImageNet top-1"}
-_PUBLISHED_NOTE = (
-    "Read off the figures of Deb et al. (ICLR 2025): other models, trained on other text; their bins and their items "
-    "are not stated."
+_PUBLISHED_NOTES = {
+    kind: f"Read off the figures of Deb et al. (ICLR 2025): other models, trained on other {material}; their bins and "
+    "their items are not stated."
+    for kind, material in (("language", "text"), ("images", "images"))
+}
+_FEWEST_PAIRS = 20  # of units in a bin that is drawn
+_RANGE_NOTE = (
+    "On small sheets the range is dominated by the bins of the largest distances, which hold few pairs of units: read "
+    "it beside its unit null."
 )
 
 
@@ -92,9 +99,10 @@ def smooth_responses(bench: AnyBench, choices: Choices) -> Findings:
         for model, rows in _PUBLISHED[bench.kind].items()
         for tau, score, value, _ in rows
     ]
+    permuted = _permuted_lines(list(ranges.values()))
     curves = draw_by_layer(
         {labels[site]: _line(one.curve) for site, one in ranges.items()},
-        references=_permuted_lines(list(ranges.values())),
+        references=permuted,
         x_label="distance between two units (mm)",
         y_label="correlation of their responses",
     )
@@ -117,19 +125,21 @@ def smooth_responses(bench: AnyBench, choices: Choices) -> Findings:
                 "means",
                 "Means over layers",
                 _smoothness_means(of_range, rises),
+                _RANGE_NOTE,
                 keys=("definition",),
                 headline=("smoothness", "floor", "unit null", "p (unit)", "label null", "p (label)"),
             ),
             Table("range", "Range of the correlation (TopoNets)", _by_sheet(labels, of_range)),
             Table("rise", "Rise of the difference in tuning (TDANN)", _by_sheet(labels, rises)),
-            Table("published", "Range, published models", published, _PUBLISHED_NOTE),
+            Table("published", "Range, published models", published, _PUBLISHED_NOTES[bench.kind]),
         ],
         [
             Picture(
                 "curves",
                 "Correlation by distance",
                 curves.figure,
-                "Dashed: the same responses, units permuted. The last bins hold few pairs of units.",
+                f"{'Dashed: the same responses, units permuted. ' if permuted else ''}Bins of fewer than "
+                f"{_FEWEST_PAIRS} pairs of units are not drawn.",
                 headline=True,
             ),
             Picture(
@@ -189,7 +199,7 @@ def dimensionality(bench: AnyBench, choices: Choices) -> Findings:
                 headline=("dimensionality", "independent units"),
             ),
             Table("layers", "By layer", rows),
-            Table("published", "Published models", published, f"{_SAMPLES[bench.kind]} {_PUBLISHED_NOTE}"),
+            Table("published", "Published models", published, f"{_SAMPLES[bench.kind]} {_PUBLISHED_NOTES[bench.kind]}"),
         ],
         [Picture("depth", "Effective dimensionality by depth", figure)],
     )
@@ -227,7 +237,8 @@ def _smoothness_means(ranges: Mapping[str, Referenced], rises: Mapping[str, Refe
 
 
 def _line(curve: DistanceCurve) -> tuple[np.ndarray, np.ndarray]:
-    return curve.centres_mm, curve.values
+    drawn = curve.n_pairs >= _FEWEST_PAIRS
+    return curve.centres_mm[drawn], curve.values[drawn]
 
 
 def _permuted_lines(found: Sequence[ResponseSmoothness]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -235,4 +246,5 @@ def _permuted_lines(found: Sequence[ResponseSmoothness]) -> dict[str, tuple[np.n
     curves = [one.unit_curve for one in found if one.unit_curve is not None]
     if not curves or any(not np.array_equal(one.edges_mm, curves[0].edges_mm) for one in curves):
         return {}
-    return {"units permuted (mean)": (curves[0].centres_mm, np.mean([one.values for one in curves], axis=0))}
+    mean = replace(curves[0], values=np.mean([one.values for one in curves], axis=0))
+    return {"units permuted (mean)": _line(mean)}

@@ -1,5 +1,6 @@
 """The windows part of a suite: over how many words units integrate, and where on the sheet."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ _MOST_LAGS = 20
 _FEWEST_SENTENCES = 5  # of one length, as many as a published block holds
 _SHORTEST_SENTENCE, _LONGEST_SENTENCE = 5, 12  # words; the longest as published
 _FEWEST_WORDS = 20  # to draw replacements from
+_FEWEST_WINDOW_WORDS = 8  # that a window may have
 _PARAMETERS = {
     "a": "exponent of the power law",
     "b": "rate of the exponential per word",
@@ -199,16 +201,30 @@ def _commonest_length(sentences: Sequence[Sequence[str]]) -> int:
 def _recorded(
     bench: Bench, choices: Choices, swapped: Sequence[SwappedWords], lags: Sequence[int], prefix: str
 ) -> dict[str, SwapDifferences]:
-    return record_swaps(
-        bench.model,
-        bench.tokenizer,
-        swapped,
-        list(bench.sheets),
-        bench.sheets,
-        lags=lags,
-        batch_size=choices.batch_size,
-        word_prefix=prefix,
-    )
+    try:
+        return record_swaps(
+            bench.model,
+            bench.tokenizer,
+            swapped,
+            list(bench.sheets),
+            bench.sheets,
+            lags=lags,
+            batch_size=choices.batch_size,
+            word_prefix=prefix,
+        )
+    except ValueError as error:
+        too_long = re.search(r"has (\d+) tokens; the model reads at most (\d+)", str(error))
+        if too_long is None:
+            raise
+        raise ValueError(_shorter(len(swapped[0].words), *map(int, too_long.groups()))) from error
+
+
+def _shorter(n_words: int, n_tokens: int, context: int) -> str:
+    """What to do about sequences of so many words that are longer than the context."""
+    # blocks are half as long again as windows; other sequences may have longer words
+    fewer = n_words * context // n_tokens * 2 // 3
+    remedy = f"window_words={fewer} or fewer" if fewer >= _FEWEST_WINDOW_WORDS else "a model that reads more"
+    return f"{n_words} words have {n_tokens} tokens; the model reads at most {context}: try {remedy}"
 
 
 def _index(unit_map: UnitMap) -> MoransI | None:

@@ -16,6 +16,7 @@ from topographic.report.site_names import site_labels
 from topographic.stimuli import StimulusSet
 
 __all__ = [
+    "CLUSTER_TOTALS",
     "MeasuredContrasts",
     "WordContrast",
     "contrasts_explained",
@@ -46,6 +47,7 @@ _NOTE = (
     "calls unsmoothed was read out at 1 mm, on a layout whose floor is .11 there and .61 at 2 mm; it stands beside "
     "FWHM 0. Phrases of nouns and of verbs also differ in their frame (the, to), which alone tells them apart."
 )
+CLUSTER_TOTALS = "Clusters and their mass are totals over all sheets, not means."
 
 
 class WordContrast(NamedTuple):
@@ -73,7 +75,12 @@ def word_classes(bench: Bench, choices: Choices) -> Findings:
     """
     measured = measure_contrasts(word_contrasts(bench), choices, beside_published=True)
     means = Table(
-        "means", "Means over sheets", measured.means, _NOTE, keys=("contrast", "FWHM (mm)"), headline=_HEADLINE
+        "means",
+        "Means over sheets",
+        measured.means,
+        f"{CLUSTER_TOTALS} {_NOTE}",
+        keys=("contrast", "FWHM (mm)"),
+        headline=_HEADLINE,
     )
     return Findings(
         "Nouns, verbs and concreteness",
@@ -105,7 +112,7 @@ def selectivity(bench: Bench, choices: Choices) -> Findings:
         "means",
         "Means over sheets",
         measured.means,
-        "TopoNets shows selectivity maps of its vision models only, as units with t beyond 10.",
+        f"{CLUSTER_TOTALS} TopoNets shows selectivity maps of its vision models only, as units with t beyond 10.",
         keys=("contrast", "FWHM (mm)"),
         headline=[column for column in _HEADLINE if "published" not in column],
     )

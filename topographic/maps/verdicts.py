@@ -1,5 +1,6 @@
 """What the numbers of a summary say, in plain words."""
 
+import math
 from dataclasses import dataclass
 
 from topographic.maps.references import NullReference
@@ -19,7 +20,7 @@ class Verdict:
         floor?), "separates" (is the mean absolute t above its label null?), "about the contrast" (is
         the map smoother than its label null?) or "caution".
     holds : bool or None
-        The answer; None for a caution, or where no null was drawn.
+        The answer; None for a caution, or where no nulls were drawn or too few for any p to reach the level.
     sentence : str
         The answer in a sentence.
     """
@@ -57,43 +58,52 @@ def verdicts(summary: MapSummary, name: str = "the model", *, alpha: float = 0.0
     if summary.provenance["fwhm_mm"] and index.floor is not None:
         found.append(_beyond_readout(summary, index.floor, alpha))
     separates = strength.label_null.p <= alpha
-    sentence = f"The units {'tell' if separates else 'do not reliably tell'} {condition} from {baseline}: mean |t| is "
-    sentence += _beside(strength.value, strength.label_null, "shuffled labels") + "."
-    found.append(Verdict("separates", separates, sentence))
+    measured = f"mean |t| is {_beside(strength.value, strength.label_null, 'shuffled labels')}"
+    opening = f"The units {'tell' if separates else 'do not reliably tell'} {condition} from {baseline}"
+    found.append(_answer("separates", strength.label_null, alpha, f"{opening}: {measured}.", measured))
     specific = index.label_null.p <= alpha
     opening, close = (
         ("The smoothness belongs to", "more than chance splits of the same items have")
         if specific
         else ("The smoothness is no evidence for", "so chance splits of the same items give maps as smooth")
     )
-    beside = _beside(index.value, index.label_null, "shuffled labels")
-    sentence = f"{opening} {condition} against {baseline}: mean I is {beside}, {close}."
-    found.append(Verdict("about the contrast", specific, sentence))
+    measured = f"mean I is {_beside(index.value, index.label_null, 'shuffled labels')}"
+    sentence = f"{opening} {condition} against {baseline}: {measured}, {close}."
+    found.append(_answer("about the contrast", index.label_null, alpha, sentence, measured))
     return (*found, *_cautions(summary, alpha))
 
 
+def _answer(question: str, null: NullReference, alpha: float, sentence: str, measured: str) -> Verdict:
+    """The sentence, or only what was measured where so few draws cannot reach the level."""
+    if 1 / (null.n_draws + 1) <= alpha:
+        return Verdict(question, null.p <= alpha, sentence)
+    few = f"There are too few draws to say ({null.n_draws}; at least {math.ceil(1 / alpha) - 1})"
+    return Verdict(question, None, f"{few}: {measured}.")
+
+
 def _organised(summary: MapSummary, null: NullReference, name: str, alpha: float) -> Verdict:
-    holds = null.p <= alpha
     side = "below" if null.p > 1 - alpha / 2 else "inside"
     alone = sum(row.morans_i.unit_null is not None and row.morans_i.unit_null.p <= alpha for row in summary.rows)
     opening = (
         f"{name} is spatially organised beyond its unit null"
-        if holds
+        if null.p <= alpha
         else f"{name}'s autocorrelation lies {side} its unit null"
     )
-    beside = _beside(summary.morans_i.value, null, "shuffled units")
-    sentence = f"{opening}: mean I is {beside}; {alone} of {len(summary.rows)} sheets on their own."
-    return Verdict("organised", holds, sentence)
+    measured = f"mean I is {_beside(summary.morans_i.value, null, 'shuffled units')}"
+    sheets = "1 sheet" if len(summary.rows) == 1 else f"{len(summary.rows)} sheets"
+    sentence = f"{opening}: {measured}; {alone} of {sheets} on their own."
+    return _answer("organised", null, alpha, sentence, measured)
 
 
 def _beyond_readout(summary: MapSummary, floor: NullReference, alpha: float) -> Verdict:
-    holds = floor.p <= alpha
-    sentence = (
-        f"The readout alone (FWHM {summary.provenance['fwhm_mm']:g} mm) makes white noise as smooth as I "
-        f"{floor.mean:.2f} ± {floor.sd:.2f}; the maps' {summary.morans_i.value:.2f} is "
-        f"{'above' if holds else 'not above'} that floor."
+    readout = (
+        f"the readout alone (FWHM {summary.provenance['fwhm_mm']:g} mm) makes white noise as smooth as I "
+        f"{floor.mean:.2f} ± {floor.sd:.2f}"
     )
-    return Verdict("beyond readout", holds, sentence)
+    side = "above" if floor.p <= alpha else "not above"
+    value = f"{summary.morans_i.value:.2f}"
+    sentence = f"{readout[:1].upper()}{readout[1:]}; the maps' {value} is {side} that floor."
+    return _answer("beyond readout", floor, alpha, sentence, f"{readout}, and the maps have {value}")
 
 
 def _cautions(summary: MapSummary, alpha: float) -> list[Verdict]:

@@ -258,8 +258,12 @@ def draw_spatial_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax: 
         logged = [line for line in lines if all(line.get(name) is not None for name in names)]
         means = [{"step": line["step"], "mean": np.mean([line[name] for name in names])} for line in logged if names]
         if means:
-            ax.plot(*series(means, "mean"), color=colour, linewidth=2.4, label=f"{run} (mean of {len(names)} sheets)")
+            ax.plot(*series(means, "mean"), color=colour, linewidth=2.4, label=f"{run} (mean of {_sheets(len(names))})")
     return _finish(ax, "optimizer step", "spatial loss of a sheet")
+
+
+def _sheets(number: int) -> str:
+    return "1 sheet" if number == 1 else f"{number} sheets"
 
 
 def spatial_names(lines: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -319,7 +323,7 @@ def draw_distance_curves(curves: Mapping[str, Sequence[DistanceCurve]], ax: "Axe
         for curve in sheets:
             ax.plot(curve.centres_mm, curve.values, color=colour, linewidth=0.8, alpha=0.35)
         edges = sheets[0].edges_mm
-        label = f"{run} (mean of {len(sheets)} sheets)"
+        label = f"{run} (mean of {_sheets(len(sheets))})"
         if all(np.array_equal(curve.edges_mm, edges) for curve in sheets):
             mean = np.ma.masked_invalid([curve.values for curve in sheets]).mean(axis=0)
             ax.plot(sheets[0].centres_mm, mean, color=colour, linewidth=2.8, label=label)

@@ -1,6 +1,6 @@
 """Figures of an evaluation: response profiles as bars, a number by depth as lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["draw_by_depth", "draw_profiles"]
+
+_LETTER, _HANDLE = 0.068, 0.65  # inches: a letter of 9 points; the mark of a legend with its spaces
 
 
 def draw_profiles(profiles: Sequence[Profile], ax: "Axes | None" = None) -> "Axes":
@@ -54,7 +56,7 @@ def draw_profiles(profiles: Sequence[Profile], ax: "Axes | None" = None) -> "Axe
     ax.axhline(0.0, color="#666666", linewidth=0.9)
     ax.set_xticks(range(len(profiles)), [f"{profile.name}\n{profile.n_units} units" for profile in profiles])
     _finish(ax, "", "mean |response|" if profiles[0].absolute else "mean response")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(conditions), frameon=False, fontsize=9)
+    _legend_above(ax, conditions)
     return ax
 
 
@@ -96,16 +98,36 @@ def draw_by_depth(
         raise ValueError(
             f"line {ragged[0]!r} has {len(numbers[ragged[0]])} values for {len(labels)} sheets; give one per sheet"
         )
-    ax = ax if ax is not None else _new_axes(min(max(4.7, 1.5 + 0.3 * len(labels)), 9.0), 3.6)
+    if ax is None:
+        wide = max(4.7, 1.5 + 0.3 * len(labels), 0.9 + min(len(numbers), 2) * _legend_column(numbers))
+        ax = _new_axes(min(wide, 9.0), 3.6)
     ax.axhline(0.0, color="#666666", linewidth=0.9)
     for index, (name, values) in enumerate(numbers.items()):
         colour = RUN_COLOURS[index % len(RUN_COLOURS)]
         ax.plot(range(len(labels)), list(values), color=colour, marker="o", markersize=4, linewidth=1.3, label=name)
     named = range(0, len(labels), -(-len(labels) // 24))
-    ax.set_xticks(named, [labels[index] for index in named], rotation=60, ha="right")
+    is_crowded = len(named) * _LETTER * (max(map(len, labels), default=0) + 2) > _inches(ax)
+    slant = {"rotation": 60, "ha": "right"} if is_crowded else {}
+    ax.set_xticks(named, [labels[index] for index in named], **slant)
     _finish(ax, "", y_label)
     if at_least is not None:
         low, high = ax.get_ylim()
         ax.set_ylim(min(low, at_least[0]), max(high, at_least[1]))
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=9)
+    _legend_above(ax, numbers)
     return ax
+
+
+def _legend_above(ax: "Axes", names: Collection[str]) -> None:
+    """A legend over the axes in as many columns as fit."""
+    columns = min(len(names), max(1, int(_inches(ax) / _legend_column(names))))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, fontsize=9)
+
+
+def _legend_column(names: Iterable[str]) -> float:
+    return _HANDLE + _LETTER * max(map(len, names), default=0)
+
+
+def _inches(ax: "Axes") -> float:
+    """Width of the axes once there is room for the labels on their left."""
+    columns = ax.get_gridspec().ncols if ax.get_gridspec() is not None else 1
+    return ax.figure.get_figwidth() / columns - 0.85
