@@ -90,7 +90,7 @@ def test_schedules_go_by_the_step(schedule, halfway):
     config = SmoothnessConfig(weight=2.0, start_weight=1.0, sites=["a"], schedule=schedule, schedule_steps=4)
     weight = smoothness_term(config).weight
     assert [weight(step) for step in (0, 2, 4, 9)] == pytest.approx([1.0, halfway, 2.0, 2.0])
-    assert smoothness_term(replace(config, schedule="constant", start_weight=0.0)).weight == 2.0
+    assert smoothness_term(replace(config, schedule="constant", start_weight=0.0, schedule_steps=1000)).weight == 2.0
 
 
 def test_a_layer_without_weights_is_refused():

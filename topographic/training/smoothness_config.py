@@ -88,7 +88,10 @@ class SmoothnessConfig:
         layers = "layers, since a weight is set (or some in smoothness.sheets whose scale is not null)"
         expect(not self.is_on or trained, "smoothness.sites", self.sites, layers)
         _expect_factor("smoothness.factor", self.factor)
-        expect(self.schedule_steps >= 1, "smoothness.schedule_steps", self.schedule_steps, "at least 1")
+        name, steps, unset = "smoothness.schedule_steps", self.schedule_steps, SmoothnessConfig.schedule_steps
+        expect(steps >= 1, name, steps, "at least 1")
+        holds = steps == unset or self.schedule != "constant"
+        expect(holds, name, steps, f"{unset} with schedule=constant, which takes no steps, or schedule=linear or cosine")
 
     @property
     def is_on(self) -> bool:
@@ -105,3 +108,4 @@ def _expect_factor(name: str, factor: float | tuple[float, float]) -> None:
     numbers = (factor,) if isinstance(factor, (int, float)) else factor
     holds = all(math.isfinite(number) and number >= 1 for number in numbers)
     expect(holds, name, factor, "at least 1, or two such numbers for rows and columns, such as [3, 2]")
+    expect(max(numbers) > 1, name, factor, "more than 1 along one axis at least, since factor 1 blurs nothing")
