@@ -18,6 +18,11 @@ def test_the_words_of_the_command_line():
     assert config.sheets == [WeightSheetConfig("head", shape=(3, 4)), WeightSheetConfig(["a", "b"], scale=None)]
     assert (config.is_on, config.watches) == (True, True)
     assert told().sheets == []
+    pattern = "transformer.h.*.mlp.c_fc"
+    for words in (f"sites={pattern}", f"sites=[{pattern}]"):
+        config = told(f"smoothness.{words}", "smoothness.watched=*.c_proj")
+        assert (config.sites, config.watched) == ([pattern], ["*.c_proj"])
+    assert told("smoothness.sites=a", "smoothness.sites=null").sites is None
 
 
 def test_a_recipe_and_words_after_it(tmp_path):
@@ -62,7 +67,7 @@ def test_words_that_are_none(words, message):
             lambda: SmoothnessConfig(weight=1.0, sheets=[WeightSheetConfig("a", scale=None)]),
             "expected layers, since a weight is set .or some in smoothness.sheets whose scale is not null",
         ),
-        (lambda: SmoothnessConfig(watched=[]), "smoothness.watched=.*; expected a list of patterns, or null"),
+        (lambda: SmoothnessConfig(watched=[]), "smoothness.watched=.*; expected patterns of names, or null"),
         (lambda: SmoothnessConfig(factor=0.5), "smoothness.factor=0.5; expected at least 1, or two such numbers"),
         (lambda: SmoothnessConfig(factor=(3.0, 0.0)), r"smoothness.factor=\(3.0, 0.0\); expected at least 1"),
         (lambda: SmoothnessConfig(factor=float("inf")), "smoothness.factor=inf; expected at least 1"),

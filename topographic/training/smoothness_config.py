@@ -52,7 +52,7 @@ class SmoothnessConfig:
 
     weight: float = 0.0
     """Weight tau of the mean loss over sheets; 0 for none."""
-    sites: list[str] | None = None
+    sites: list[str] | None | str = None
     """Names or wildcards of layers with weights, for example "transformer.h.*.mlp.c_fc"."""
     kind: Literal["output", "input", "bias"] = "output"
     """Output units with their incoming weights, input units with their outgoing ones, or output units' biases."""
@@ -62,7 +62,7 @@ class SmoothnessConfig:
     """How a sheet is blurred: as published, or without its aliasing."""
     reduction: Literal["mean", "sum"] = "mean"
     """How the losses of sheets are joined."""
-    watched: list[str] | None = None
+    watched: list[str] | None | str = None
     """Further layers whose loss is logged and not trained."""
     sheets: list[WeightSheetConfig] = field(default_factory=list)
     """Layers whose sheets are unlike those of sites, for example [{sites: head, shape: [3, 4]}]; keys: sites, kind,
@@ -75,13 +75,14 @@ class SmoothnessConfig:
     """Optimiser steps a schedule takes."""
 
     def __post_init__(self) -> None:
-        """Refuse what no layer can satisfy."""
+        """Refuse what no layer can satisfy; one name alone becomes a list of one."""
         for name in ("weight", "start_weight"):
             value = getattr(self, name)
             expect(math.isfinite(value) and value >= 0, f"smoothness.{name}", value, "a number from 0 on")
         for name in ("sites", "watched"):
             value = getattr(self, name)
-            expect(value is None or len(value) > 0, f"smoothness.{name}", value, "a list of patterns, or null")
+            expect(value is None or len(value) > 0, f"smoothness.{name}", value, "patterns of names, or null")
+            setattr(self, name, [value] if isinstance(value, str) else value)
         holds = self.start_weight == 0 or self.schedule != "constant"
         expect(holds, "smoothness.start_weight", self.start_weight, "0, or schedule=linear or cosine to start from it")
         trained = bool(self.sites) or any(sheet.scale is not None for sheet in self.sheets)
@@ -91,7 +92,9 @@ class SmoothnessConfig:
         name, steps, unset = "smoothness.schedule_steps", self.schedule_steps, SmoothnessConfig.schedule_steps
         expect(steps >= 1, name, steps, "at least 1")
         holds = steps == unset or self.schedule != "constant"
-        expect(holds, name, steps, f"{unset} with schedule=constant, which takes no steps, or schedule=linear or cosine")
+        expect(
+            holds, name, steps, f"{unset} with schedule=constant, which takes no steps, or schedule=linear or cosine"
+        )
 
     @property
     def is_on(self) -> bool:
