@@ -208,8 +208,8 @@ def test_units_without_a_sheet_are_told_which_words_give_them_one(n_units, words
     [
         (
             {"sites": ["*"], "sheets": [WeightSheetConfig("body", "bias")]},
-            r"smoothness.sites=null 'smoothness.sheets=\[{sites: head, shape: \[3, 4\]}\]', with further entries for the "
-            r"other layers of \*, beside the entries that are there$",
+            r"smoothness.sites=null 'smoothness.sheets=\[{sites: head, shape: \[3, 4\]}\]', with further entries "
+            r"for the other layers of \*, beside the entries that are there$",
         ),
         ({"sheets": [WeightSheetConfig(["body", "h*"])]}, r"empty: in smoothness.sheets, give h\* shape: \[3, 4\]$"),
         (

@@ -119,7 +119,8 @@ def sheet_shape(n_units: int) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If only a line would do, as for prime numbers, or there is one unit; the message names a shape with room that factor 3 can blur.
+        If there is one unit, or only a line would do, as for prime numbers; the message names a shape with room that
+        factor 3 can blur.
     """
     if n_units < 2:
         raise ValueError(f"n_units={n_units}; expected a layer of at least 2 units: one has no neighbours")

@@ -52,7 +52,7 @@ class SmoothnessConfig:
 
     weight: float = 0.0
     """Weight tau of the mean loss over sheets; 0 for none."""
-    sites: list[str] | None | str = None
+    sites: list[str] | str | None = None
     """Names or wildcards of layers with weights, for example "transformer.h.*.mlp.c_fc"."""
     kind: Literal["output", "input", "bias"] = "output"
     """Output units with their incoming weights, input units with their outgoing ones, or output units' biases."""
@@ -62,7 +62,7 @@ class SmoothnessConfig:
     """How a sheet is blurred: as published, or without its aliasing."""
     reduction: Literal["mean", "sum"] = "mean"
     """How the losses of sheets are joined."""
-    watched: list[str] | None | str = None
+    watched: list[str] | str | None = None
     """Further layers whose loss is logged and not trained."""
     sheets: list[WeightSheetConfig] = field(default_factory=list)
     """Layers whose sheets are unlike those of sites, for example [{sites: head, shape: [3, 4]}]; keys: sites, kind,
@@ -92,9 +92,7 @@ class SmoothnessConfig:
         name, steps, unset = "smoothness.schedule_steps", self.schedule_steps, SmoothnessConfig.schedule_steps
         expect(steps >= 1, name, steps, "at least 1")
         holds = steps == unset or self.schedule != "constant"
-        expect(
-            holds, name, steps, f"{unset} with schedule=constant, which takes no steps, or schedule=linear or cosine"
-        )
+        expect(holds, name, steps, f"{unset} with schedule=constant, which takes none, or schedule=linear or cosine")
 
     @property
     def is_on(self) -> bool:

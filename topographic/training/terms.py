@@ -201,24 +201,24 @@ def _check_room(model: nn.Module, sheet: WeightSheet, place: str, config: Smooth
             shape = _roomy_shape(sheet, n_units)
             if shape is None:
                 raise ValueError(f"site {site!r}: {error}") from error
-            alike = all(other == n_units for *_, other in found)
+            apart = None if all(other == n_units for *_, other in found) else site
+            room = f"shape: [{shape[0]}, {shape[1]}]"
             raise ValueError(
                 f"site {site!r}: {n_units} units fill no sheet that a blur of factor {_said(sheet.factor)} fits on; "
-                f"leave cells of a larger one empty: {_words(sheet.sites, site, alike, shape, place, config)}"
+                f"leave cells of a larger one empty: {_words(sheet.sites, apart, room, place, config)}"
             ) from error
 
 
-def _words(pattern: str, site: str, alike: bool, shape: tuple[int, int], place: str, config: SmoothnessConfig) -> str:
-    """What to say on the command line so that a shape is given to all layers of a pattern, or to one of them."""
-    room = f"shape: [{shape[0]}, {shape[1]}]"
+def _words(pattern: str, apart: str | None, room: str, place: str, config: SmoothnessConfig) -> str:
+    """What to say on the command line so that all layers of a pattern, or one apart from them, have room."""
     if place == "sheets":
-        others = "" if alike else f" in an entry of its own, and the other layers of {pattern} in further ones"
-        return f"in smoothness.sheets, give {pattern if alike else site} {room}{others}"
+        others = f" in an entry of its own, and the other layers of {pattern} in further ones" if apart else ""
+        return f"in smoothness.sheets, give {apart or pattern} {room}{others}"
     left = [other for other in getattr(config, place) if other != pattern]
     rest = f"'smoothness.{place}=[{', '.join(map(_in_yaml, left))}]'" if left else f"smoothness.{place}=null"
     scale = ", scale: null" if place == "watched" else ""
-    entry = f"'smoothness.sheets=[{{sites: {_in_yaml(pattern if alike else site)}, {room}{scale}}}]'"
-    others = "" if alike else f", with further entries for the other layers of {pattern}"
+    entry = f"'smoothness.sheets=[{{sites: {_in_yaml(apart or pattern)}, {room}{scale}}}]'"
+    others = f", with further entries for the other layers of {pattern}" if apart else ""
     return f"{rest} {entry}{others}{', beside the entries that are there' if config.sheets else ''}"
 
 
