@@ -163,8 +163,15 @@ def test_no_validation(data_config, tokenizer):
 def test_too_little_text_is_said(data_config, tokenizer, corpus_path):
     with pytest.raises(ValueError, match=r"less than one window of 100000; give more text, shorten"):
         prepare_tokens(dataclasses.replace(data_config, sequence_length=100_000), tokenizer)
-    with pytest.raises(ValueError, match=r"0 validation tokens in 0 documents, less than one window of 16"):
+    with pytest.raises(ValueError, match=r"0 validation tokens in 0 documents, less than one window of 16") as caught:
         prepare_tokens(dataclasses.replace(data_config, validation_fraction=1e-9), tokenizer)
+    assert "one document" not in str(caught.value)
+    text = corpus_path.with_suffix(".txt")
+    text.write_text("a line\n" * 200)
+    with pytest.raises(
+        ValueError, match=r"all of it is one document: separate documents by blank lines in .txt files$"
+    ):
+        prepare_tokens(dataclasses.replace(data_config, text=str(text)), tokenizer)
     corpus_path.write_text("")
     with pytest.raises(ValueError, match=r"is empty"):
         prepare_tokens(data_config, tokenizer)

@@ -196,7 +196,9 @@ def test_a_finished_run_is_refused_unless_it_is_overwritten(start, tmp_path):
     folder = start()
     (folder / "notes.txt").write_text("of the user")
     for resume in ("auto", "never"):
-        with pytest.raises(FileExistsError, match=r"holds a run that is finished; expected a new folder.*overwrite"):
+        with pytest.raises(
+            FileExistsError, match=r"holds a run that is finished; expected a new folder.* or say overwrite=true"
+        ):
             start(resume=resume)
     before = (folder / "metrics.jsonl").read_text()
     (folder / "maps").mkdir()

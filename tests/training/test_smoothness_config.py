@@ -18,6 +18,11 @@ def test_the_words_of_the_command_line():
     assert config.sheets == [WeightSheetConfig("head", shape=(3, 4)), WeightSheetConfig(["a", "b"], scale=None)]
     assert (config.is_on, config.watches) == (True, True)
     assert told().sheets == []
+    pattern = "transformer.h.*.mlp.c_fc"
+    for words in (f"sites={pattern}", f"sites=[{pattern}]"):
+        config = told(f"smoothness.{words}", "smoothness.watched=*.c_proj")
+        assert (config.sites, config.watched) == ([pattern], ["*.c_proj"])
+    assert told("smoothness.sites=a", "smoothness.sites=null").sites is None
 
 
 def test_a_recipe_and_words_after_it(tmp_path):
@@ -62,10 +67,13 @@ def test_words_that_are_none(words, message):
             lambda: SmoothnessConfig(weight=1.0, sheets=[WeightSheetConfig("a", scale=None)]),
             "expected layers, since a weight is set .or some in smoothness.sheets whose scale is not null",
         ),
-        (lambda: SmoothnessConfig(watched=[]), "smoothness.watched=.*; expected a list of patterns, or null"),
+        (lambda: SmoothnessConfig(watched=[]), "smoothness.watched=.*; expected patterns of names, or null"),
         (lambda: SmoothnessConfig(factor=0.5), "smoothness.factor=0.5; expected at least 1, or two such numbers"),
         (lambda: SmoothnessConfig(factor=(3.0, 0.0)), r"smoothness.factor=\(3.0, 0.0\); expected at least 1"),
         (lambda: SmoothnessConfig(factor=float("inf")), "smoothness.factor=inf; expected at least 1"),
+        (lambda: SmoothnessConfig(factor=1.0), "smoothness.factor=1.0; expected more than 1 along one axis at least"),
+        (lambda: WeightSheetConfig("a", factor=(1.0, 1.0)), r"smoothness.sheets: factor=\(1.0, 1.0\); expected more"),
+        (lambda: SmoothnessConfig(schedule_steps=5), "schedule_steps=5; expected 1000 with schedule=constant, which"),
         (lambda: SmoothnessConfig(schedule_steps=0), "smoothness.schedule_steps=0; expected at least 1"),
         (
             lambda: SmoothnessConfig(weight=1.0, sites=["a"], start_weight=0.5),
@@ -82,6 +90,11 @@ def test_bad_values_are_refused_in_one_line(make, said):
     with pytest.raises(ValueError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_what_may_stand_without_effect():
+    assert SmoothnessConfig(factor=(1.0, 3.0)).factor == (1.0, 3.0)
+    assert SmoothnessConfig(schedule_steps=1000) == SmoothnessConfig()  # as files of earlier runs have it
 
 
 def test_what_is_on_and_what_is_watched():

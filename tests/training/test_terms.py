@@ -1,4 +1,5 @@
-import re
+import json
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -90,7 +91,7 @@ def test_schedules_go_by_the_step(schedule, halfway):
     config = SmoothnessConfig(weight=2.0, start_weight=1.0, sites=["a"], schedule=schedule, schedule_steps=4)
     weight = smoothness_term(config).weight
     assert [weight(step) for step in (0, 2, 4, 9)] == pytest.approx([1.0, halfway, 2.0, 2.0])
-    assert smoothness_term(replace(config, schedule="constant", start_weight=0.0)).weight == 2.0
+    assert smoothness_term(replace(config, schedule="constant", start_weight=0.0, schedule_steps=1000)).weight == 2.0
 
 
 def test_a_layer_without_weights_is_refused():
@@ -181,7 +182,9 @@ def test_the_short_form_written_out():
     ("n_units", "words", "advice"),
     [
         (7, {"sites": ["head"]}, r"7 units fill no sheet .* factor 3 fits on.*\[\{sites: head, shape: \[3, 3\]\}\]"),
-        (10, {"sites": ["h*"]}, r"10 units .*smoothness\.sheets=\[\{sites: head, shape: \[3, 4\]\}\]"),
+        (10, {"sites": ["h*"]}, r"sites=null 'smoothness\.sheets=\[\{sites: h\*, shape: \[3, 4\]\}\]'$"),
+        (10, {"sites": ["*ea*"]}, r"\[\{sites: \"\*ea\*\", shape: \[3, 4\]\}\]'$"),
+        (10, {"sites": ["body", "head"]}, r"'smoothness.sites=\[body\]' 'smoothness\.sheets=\[\{sites: head, "),
         (10, {"sites": ["head"], "factor": (2.0, 6.0)}, r"factor 2 x 6 fits on.*shape: \[3, 6\]"),
         (101, {"sites": ["head"], "kind": "bias"}, r"shape: \[10, 11\]\}"),
         (10, {"watched": ["head"], "weight": 0.0}, r"shape: \[3, 4\], scale: null\}"),
@@ -189,18 +192,36 @@ def test_the_short_form_written_out():
 )
 def test_units_without_a_sheet_are_told_which_words_give_them_one(n_units, words, advice):
     """And the words do."""
-    model = nn.ModuleDict({"head": nn.Linear(5, n_units)})
+    model = nn.ModuleDict({"body": nn.Linear(5, 36), "head": nn.Linear(5, n_units)})
     config = SmoothnessConfig(**{"weight": 1.0, **words})
     with pytest.raises(ValueError, match=advice) as caught:
         parts_of(model, config)
     assert "\n" not in str(caught.value)
-    told = re.search(r"smoothness\.sheets=.*", str(caught.value)).group()
-    given = [
-        f"smoothness.{key}={list(v) if isinstance(v, tuple) else v}" for key, v in words.items() if key == "factor"
-    ]
-    given += [f"smoothness.kind={config.kind}", f"smoothness.weight={config.weight}", told]
-    smoothness = parse_command("train", TrainCommand, "", given).smoothness
+    given = [f"smoothness.{key}={value if key == 'kind' else json.dumps(value)}" for key, value in words.items()]
+    advised = shlex.split(str(caught.value).partition(" empty: ")[2])
+    smoothness = parse_command("train", TrainCommand, "", ["smoothness.weight=1", *given, *advised]).smoothness
     assert 0 < parts_of(model, smoothness)["smoothness/head" + (".bias" if config.kind == "bias" else "")] < 2
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (
+            {"sites": ["*"], "sheets": [WeightSheetConfig("body", "bias")]},
+            r"smoothness.sites=null 'smoothness.sheets=\[{sites: head, shape: \[3, 4\]}\]', with further entries "
+            r"for the other layers of \*, beside the entries that are there$",
+        ),
+        ({"sheets": [WeightSheetConfig(["body", "h*"])]}, r"empty: in smoothness.sheets, give h\* shape: \[3, 4\]$"),
+        (
+            {"sheets": [WeightSheetConfig("*")]},
+            r"give head shape: \[3, 4\] in an entry of its own, and the other layers of \* in further ones$",
+        ),
+    ],
+)
+def test_entries_to_write_by_hand_are_told(words, advice):
+    model = nn.ModuleDict({"body": nn.Linear(5, 36), "head": nn.Linear(5, 10)})
+    with pytest.raises(ValueError, match=advice):
+        parts_of(model, SmoothnessConfig(weight=1.0, **words))
 
 
 def test_where_no_shape_would_do_the_reason_is_told():

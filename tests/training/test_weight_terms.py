@@ -298,6 +298,55 @@ def test_refuses_sheets_before_training_starts(model, sheets, error, message):
         Objective(model, [WeightSmoothness(sheets)])
 
 
+def unchecked(cls, *arguments, **options):
+    """Past the type checks of the test run."""
+    made = object.__new__(cls)
+    inspect.unwrap(cls.__init__)(made, *arguments, **options)
+    return made
+
+
+def smooth(layer, **options):
+    return unchecked(Objective, nn.Sequential(layer), [unchecked(WeightSmoothness, "0", **options)])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: unchecked(Objective, nn.Linear(5, 36), ["0"]),
+            TypeError,
+            r"'0'; give a Term .*WeightSmoothness\('0'\)",
+        ),
+        (lambda: unchecked(Objective, nn.Linear(5, 36), "fc*"), TypeError, r"holds 'fc\*'; give a Term such as Wei"),
+        (lambda: unchecked(Objective, nn.Linear(5, 36), None), TypeError, "terms holds NoneType; give a Term such as"),
+        (lambda: unchecked(WeightSheet, nn.Linear(5, 36)), TypeError, "sites is a Linear; give the name of a layer"),
+        (
+            lambda: unchecked(WeightSheet, "0", sheet=permuted_grid),
+            TypeError,
+            r"sheet '0' got a function as sheet=; pass permuted_grid\(144, '0'\)",
+        ),
+        (lambda: smooth(nn.Linear(5, 36), weight="1"), ValueError, "term 'weights' has weight '1'; expected a finite"),
+        (lambda: smooth(nn.Linear(5, 36), weight=None), ValueError, "term 'weights' has weight None; expected a fin"),
+        (
+            lambda: smooth(nn.utils.spectral_norm(nn.Linear(5, 36))),
+            ValueError,
+            "site '0': its weight is computed from weight_orig .*; use torch.nn.utils.parametrizations.spectral_norm",
+        ),
+        (lambda: smooth(nn.LazyLinear(36)), ValueError, "site '0': LazyLinear has no .*; run the model once first"),
+        (lambda: smooth(nn.Linear(5, 36, device="meta")), ValueError, "site '0': Linear is on the meta device and has"),
+    ],
+)
+def test_slips_are_told_in_one_line(make, error, message):
+    with pytest.raises(error, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_one_term_alone_is_a_list_of_one(model):
+    (term,) = Objective(model, WeightSmoothness("fc1")).terms
+    assert term == WeightSmoothness("fc1")
+
+
 def test_refuses_empty_lists_unknown_reductions_and_negative_scales():
     with pytest.raises(ValueError, match="no sheets given; expected at least one"):
         WeightSmoothness([])

@@ -41,7 +41,7 @@ def laplacian_pyramid_loss(
         Weights as `torch.nn.Linear` and the convolutions keep them. `weight_sheets` reads them from
         any layer, whatever its own convention.
     factor : float or (float, float)
-        Shrinking factor along rows and columns, at least 1. TopoNets uses 3.
+        Shrinking factor along rows and columns, at least 1 and not 1 along both. TopoNets uses 3.
     kind : {"output", "input", "bias"}
         Which units lie on the sheet: output units with their incoming weights, input units with their
         outgoing weights, or output units with their bias.
@@ -119,10 +119,11 @@ def sheet_shape(n_units: int) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If only a line would do, as for prime numbers; the message names a shape with room that factor 3 can blur.
+        If there is one unit, or only a line would do, as for prime numbers; the message names a shape with room that
+        factor 3 can blur.
     """
-    if n_units < 1:
-        raise ValueError(f"n_units={n_units}; expected the number of a layer's units, at least 1")
+    if n_units < 2:
+        raise ValueError(f"n_units={n_units}; expected a layer of at least 2 units: one has no neighbours")
     return _full_shape(n_units, (3.0, 3.0), "toponets")
 
 
@@ -185,6 +186,10 @@ def _cached_pyramid(
     for axis, factor in zip(_AXES, factors, strict=True):
         if not 1 <= factor < math.inf:
             raise ValueError(f"factor {factor} along the {axis}; expected a finite number of at least 1")
+    if factors == (1, 1):
+        raise ValueError("factor 1 along rows and columns blurs nothing; expected more than 1 along one axis at least")
+    if n_units == 1:
+        raise ValueError("one unit has no neighbours to resemble; expected a layer of several: leave this one out")
     shape = _full_shape(n_units, factors, blur) if shape is None else shape
     if min(shape) < 1 or shape[0] * shape[1] < n_units:
         raise ValueError(
@@ -233,7 +238,7 @@ def _advice(n_units: int, factors: tuple[float, float], blur: str) -> str:
             _cached_pyramid(n_units, shape, None, factors, blur)
             return f"pass shape=, for example shape={shape}, whose last cells may stay empty"
     longest = n_units if shrunk(n_units, float(n_units)) else n_units - 1
-    return f"pass shape=(1, {n_units}) and factor=(1, {min(factors[1], longest):g})"
+    return f"pass shape=(1, {n_units}) and factor=(1, {min(factors[1] if factors[1] > 1 else factors[0], longest):g})"
 
 
 def _checked_order(n_units: int, shape: tuple[int, int], order: tuple[int, ...] | None) -> Int64[Tensor, " units"]:

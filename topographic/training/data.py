@@ -124,14 +124,15 @@ def prepare_tokens(config: DataConfig, tokenizer: PreTrainedTokenizerBase) -> To
             if not (folder / "tokens.json").is_file():
                 _write_tokens(folder, corpus, config, tokenizer)
     manifest = load_json(folder / "tokens.json")
-    opened = {}
+    opened, total = {}, sum(manifest["documents"].values())
     for split in SPLITS:
         opened[split] = PackedTokens([folder / name for name in manifest["files"][split]], config.sequence_length)
         if not len(opened[split]) and (split == "train" or config.validation_fraction > 0):
+            alone = "; all of it is one document: separate documents by blank lines in .txt files"
             raise ValueError(
                 f"{corpus.name} gives {opened[split].n_tokens} {split} tokens in {manifest['documents'][split]} "
                 f"documents, less than one window of {config.sequence_length}; give more text, shorten "
-                "data.sequence_length, or change data.validation_fraction"
+                f"data.sequence_length, or change data.validation_fraction{alone if total == 1 else ''}"
             )
     return Tokens(opened["train"], opened["validation"] if config.validation_fraction > 0 else None, manifest)
 

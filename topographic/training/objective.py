@@ -19,18 +19,17 @@ The model may be compiled, wrapped in DistributedDataParallel or sharded by ``fu
 objective is made. With gradient accumulation, say so (``Objective(..., accumulation=4)``) and divide ``loss`` by the
 number of passes before ``backward()``, as always. The objective counts the forward passes itself; a resumed training
 tells it where it is, ``draw=passes_so_far`` in the first call, and has the losses of one that was never interrupted.
-Gradient checkpointing must be off, since a checkpointed module's output carries no gradient.
-
-Another term is any object that fits `Term`; `weight_terms` has one on weights.
+Gradient checkpointing must be off, since a checkpointed module's output carries no gradient. Another term is any
+object that fits `Term`; `weight_terms` has one on weights.
 """
 
 import contextlib
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -83,21 +82,9 @@ class Term(Protocol):
     ) -> dict[str, Tensor]:
         """Loss of every site; what `total` makes of them joins the task loss, times ``weight``.
 
-        Parameters
-        ----------
-        model : nn.Module
-            The bare model.
-        activations : mapping of str to Tensor, shape (..., units)
-            Output of each of the sites in this forward pass.
-        draw : Draw
-            What random choices are made from.
-        token_mask : Tensor of bool or int, shape (...), optional
-            0 for samples that must not count.
-
-        Returns
-        -------
-        dict of str to Tensor, shape ()
-            The losses, under the same names each time.
+        ``model`` is the bare model, ``activations`` has the outputs (..., units) of the sites in this forward pass,
+        random choices are made from ``draw``, and ``token_mask`` (...) is 0 for samples that must not count. Losses
+        have the same names each time.
         """
         ...
 
@@ -113,7 +100,7 @@ class Objective:
     ----------
     model : nn.Module
         Any model, wrapped or not.
-    terms : sequence of Term
+    terms : Term or sequence of Term
         What is added. A term whose weight is the number 0 is left out altogether, unless it ``watches``.
     accumulation : int
         Forward passes per optimiser step. Terms with ``per_step`` are computed in the first of them, times this
@@ -123,10 +110,13 @@ class Objective:
     Raises
     ------
     ValueError
-        If names repeat, a weight is negative or not finite, or a term's sites match nothing.
+        If names repeat, a weight is negative or no finite number, or a term's sites match nothing.
+    TypeError
+        If one of the terms is none.
     """
 
-    def __init__(self, model: nn.Module, terms: Sequence[Term], *, accumulation: int = 1) -> None:
+    def __init__(self, model: nn.Module, terms: Term | Sequence[Term], *, accumulation: int = 1) -> None:
+        terms = _listed(terms)
         names = [term.name for term in terms]
         if len(set(names)) < len(names) or "task" in names:
             raise ValueError(f"terms are named {names}; expected different names, none of them 'task': pass name=")
@@ -377,15 +367,23 @@ def _heard_at(site: str, heard: Mapping[str, Tensor], task_loss: Tensor) -> Tens
     return heard[site]
 
 
+def _listed(terms: object) -> list[Term]:
+    alone = isinstance(terms, (str, Term)) or not isinstance(terms, Iterable)
+    chosen = [terms] if alone else list(terms)
+    for term in chosen:
+        if not isinstance(term, Term):
+            given, site = (repr(term), term) if isinstance(term, str) else (type(term).__name__, "fc*")
+            raise TypeError(f"terms holds {given}; give a Term such as WeightSmoothness({site!r})")
+    return chosen
+
+
 def _counts(term: Term) -> bool:
-    if callable(term.weight) or _checked_weight(term, term.weight) > 0:
-        return True
-    return getattr(term, "watches", False)
+    return callable(term.weight) or _checked_weight(term, term.weight) > 0 or getattr(term, "watches", False)
 
 
-def _checked_weight(term: Term, weight: float) -> float:
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"term {term.name!r} has weight {weight}; expected a finite number from 0 on")
+def _checked_weight(term: Term, weight: Any) -> float:
+    if not (hasattr(weight, "__float__") and math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"term {term.name!r} has weight {weight!r}; expected a finite number from 0 on")
     return weight
 
 

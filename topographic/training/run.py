@@ -300,13 +300,14 @@ def _open_run_folder(folder: Path, config: HasTrainingConfigs, *, resume: str, o
         status = load_json(folder / "run.json").get("status")
         if status == "finished" or resume == "never":
             raise FileExistsError(
-                f"{folder} holds a run that is {status}; expected a new folder: choose another name, or overwrite it"
+                f"{folder} holds a run that is {status}; expected a new folder: choose another name, or say "
+                "overwrite=true"
             )
         earlier, now = _earlier_sections(folder / "config.yaml", config), _sections(plain(config))
         if earlier != now:
             raise FileExistsError(
                 f"{folder} holds an interrupted run with another configuration ({_difference(earlier, now)}); "
-                "go on with the same one, choose another name, or overwrite it"
+                "go on with the same one, choose another name, or say overwrite=true"
             )
     save_config(folder / "config.yaml", config)
 

@@ -52,7 +52,7 @@ class SmoothnessConfig:
 
     weight: float = 0.0
     """Weight tau of the mean loss over sheets; 0 for none."""
-    sites: list[str] | None = None
+    sites: list[str] | str | None = None
     """Names or wildcards of layers with weights, for example "transformer.h.*.mlp.c_fc"."""
     kind: Literal["output", "input", "bias"] = "output"
     """Output units with their incoming weights, input units with their outgoing ones, or output units' biases."""
@@ -62,7 +62,7 @@ class SmoothnessConfig:
     """How a sheet is blurred: as published, or without its aliasing."""
     reduction: Literal["mean", "sum"] = "mean"
     """How the losses of sheets are joined."""
-    watched: list[str] | None = None
+    watched: list[str] | str | None = None
     """Further layers whose loss is logged and not trained."""
     sheets: list[WeightSheetConfig] = field(default_factory=list)
     """Layers whose sheets are unlike those of sites, for example [{sites: head, shape: [3, 4]}]; keys: sites, kind,
@@ -75,20 +75,24 @@ class SmoothnessConfig:
     """Optimiser steps a schedule takes."""
 
     def __post_init__(self) -> None:
-        """Refuse what no layer can satisfy."""
+        """Refuse what no layer can satisfy; one name alone becomes a list of one."""
         for name in ("weight", "start_weight"):
             value = getattr(self, name)
             expect(math.isfinite(value) and value >= 0, f"smoothness.{name}", value, "a number from 0 on")
         for name in ("sites", "watched"):
             value = getattr(self, name)
-            expect(value is None or len(value) > 0, f"smoothness.{name}", value, "a list of patterns, or null")
+            expect(value is None or len(value) > 0, f"smoothness.{name}", value, "patterns of names, or null")
+            setattr(self, name, [value] if isinstance(value, str) else value)
         holds = self.start_weight == 0 or self.schedule != "constant"
         expect(holds, "smoothness.start_weight", self.start_weight, "0, or schedule=linear or cosine to start from it")
         trained = bool(self.sites) or any(sheet.scale is not None for sheet in self.sheets)
         layers = "layers, since a weight is set (or some in smoothness.sheets whose scale is not null)"
         expect(not self.is_on or trained, "smoothness.sites", self.sites, layers)
         _expect_factor("smoothness.factor", self.factor)
-        expect(self.schedule_steps >= 1, "smoothness.schedule_steps", self.schedule_steps, "at least 1")
+        name, steps, unset = "smoothness.schedule_steps", self.schedule_steps, SmoothnessConfig.schedule_steps
+        expect(steps >= 1, name, steps, "at least 1")
+        holds = steps == unset or self.schedule != "constant"
+        expect(holds, name, steps, f"{unset} with schedule=constant, which takes none, or schedule=linear or cosine")
 
     @property
     def is_on(self) -> bool:
@@ -105,3 +109,4 @@ def _expect_factor(name: str, factor: float | tuple[float, float]) -> None:
     numbers = (factor,) if isinstance(factor, (int, float)) else factor
     holds = all(math.isfinite(number) and number >= 1 for number in numbers)
     expect(holds, name, factor, "at least 1, or two such numbers for rows and columns, such as [3, 2]")
+    expect(max(numbers) > 1, name, factor, "more than 1 along one axis at least, since factor 1 blurs nothing")

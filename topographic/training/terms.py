@@ -1,6 +1,8 @@
 """From a configuration to the objective: which terms a run adds to its task loss."""
 
+import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -119,10 +121,12 @@ def smoothness_term(config: SmoothnessConfig, model: nn.Module | None = None) ->
     TypeError
         If a layer has no weights.
     """
-    sheets = [one for one in configured_weight_sheets(config, model) if config.is_on or one.scale is None]
-    if model is not None:
-        for one in sheets:
-            _check_room(model, one)
+    sheets = []
+    for place, entry in _entries(config):
+        wanted = [one for one in _sheets_of(entry, config, model) if config.is_on or one.scale is None]
+        for one in wanted if model is not None else ():
+            _check_room(model, one, place, config)
+        sheets += wanted
     # a term of weight 0 would be left out, and with it what is only watched
     weight = config.weight if config.is_on else 1.0
     if config.is_on and config.schedule != "constant":
@@ -153,10 +157,16 @@ def configured_weight_sheets(config: SmoothnessConfig, model: nn.Module | None =
     TypeError
         If a layer has no weights.
     """
-    entries = [] if config.sites is None else [WeightSheetConfig(config.sites)]
-    entries += config.sheets
-    entries += [] if config.watched is None else [WeightSheetConfig(config.watched, scale=None)]
-    return [sheet for entry in entries for sheet in _sheets_of(entry, config, model)]
+    return [sheet for _, entry in _entries(config) for sheet in _sheets_of(entry, config, model)]
+
+
+def _entries(config: SmoothnessConfig) -> Iterator[tuple[str, WeightSheetConfig]]:
+    """What names sheets, each after the key it is given by."""
+    if config.sites is not None:
+        yield "sites", WeightSheetConfig(config.sites)
+    yield from (("sheets", entry) for entry in config.sheets)
+    if config.watched is not None:
+        yield "watched", WeightSheetConfig(config.watched, scale=None)
 
 
 def _sheets_of(entry: WeightSheetConfig, section: SmoothnessConfig, model: nn.Module | None) -> Iterator[WeightSheet]:
@@ -181,21 +191,39 @@ def _sheets_of(entry: WeightSheetConfig, section: SmoothnessConfig, model: nn.Mo
                 yield replace(sheet, sites=site, parameters=parameter, order=order)
 
 
-def _check_room(model: nn.Module, sheet: WeightSheet) -> None:
+def _check_room(model: nn.Module, sheet: WeightSheet, place: str, config: SmoothnessConfig) -> None:
     """Refuse units that no full sheet holds, or whose sheet is too small for the blur, with one that has room."""
-    for site, _, n_units in _laid_out(model, sheet) if sheet.shape is None else ():
+    found = list(_laid_out(model, sheet)) if sheet.shape is None else []
+    for site, _, n_units in found:
         try:
             _try(sheet, n_units)
         except ValueError as error:
             shape = _roomy_shape(sheet, n_units)
             if shape is None:
                 raise ValueError(f"site {site!r}: {error}") from error
-            scale = "" if sheet.scale is not None else ", scale: null"
+            apart = None if all(other == n_units for *_, other in found) else site
+            room = f"shape: [{shape[0]}, {shape[1]}]"
             raise ValueError(
                 f"site {site!r}: {n_units} units fill no sheet that a blur of factor {_said(sheet.factor)} fits on; "
-                "leave cells of a larger one empty, by naming it apart from the others: "
-                f"smoothness.sheets=[{{sites: {site}, shape: [{shape[0]}, {shape[1]}]{scale}}}]"
+                f"leave cells of a larger one empty: {_words(sheet.sites, apart, room, place, config)}"
             ) from error
+
+
+def _words(pattern: str, apart: str | None, room: str, place: str, config: SmoothnessConfig) -> str:
+    """What to say on the command line so that all layers of a pattern, or one apart from them, have room."""
+    if place == "sheets":
+        others = f" in an entry of its own, and the other layers of {pattern} in further ones" if apart else ""
+        return f"in smoothness.sheets, give {apart or pattern} {room}{others}"
+    left = [other for other in getattr(config, place) if other != pattern]
+    rest = f"'smoothness.{place}=[{', '.join(map(_in_yaml, left))}]'" if left else f"smoothness.{place}=null"
+    scale = ", scale: null" if place == "watched" else ""
+    entry = f"'smoothness.sheets=[{{sites: {_in_yaml(apart or pattern)}, {room}{scale}}}]'"
+    others = f", with further entries for the other layers of {pattern}" if apart else ""
+    return f"{rest} {entry}{others}{', beside the entries that are there' if config.sheets else ''}"
+
+
+def _in_yaml(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_][\w.*-]*", name) else json.dumps(name)
 
 
 def _roomy_shape(sheet: WeightSheet, n_units: int) -> tuple[int, int] | None:

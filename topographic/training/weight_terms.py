@@ -14,7 +14,7 @@ import contextlib
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -63,6 +63,8 @@ class WeightSheet:
     ------
     ValueError
         If the scale is negative or not finite, or the sheet is no such lattice or given beside a shape or an order.
+    TypeError
+        If the sites are no name, or the sheet is something else, such as a layout function.
 
     Notes
     -----
@@ -82,12 +84,20 @@ class WeightSheet:
 
     def __post_init__(self) -> None:
         """Refuse a scale that would push weights apart, and find the cells of a sheet's units."""
+        if not isinstance(self.sites, str):
+            raise TypeError(
+                f"sites is a {type(self.sites).__name__}; give the name of a layer in model.named_modules(), or a "
+                "wildcard of names, such as 'transformer.h.*.mlp.c_fc'"
+            )
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale >= 0):
             raise ValueError(f"sheet {self.sites!r} has scale {self.scale}; expected a number from 0 on, or None")
         if self.sheet is None:
             return
         if self.shape is not None or self.order is not None:
             raise ValueError(f"sheet {self.sites!r} has sheet= beside shape= or order=; it says both: leave those out")
+        if not isinstance(self.sheet, Sheet):
+            example = f"{getattr(self.sheet, '__name__', 'permuted_grid')}(144, {self.sites!r})"
+            raise TypeError(f"sheet {self.sites!r} got a {type(self.sheet).__name__} as sheet=; pass {example}")
         if self.sheet.is_readout:
             raise ValueError(f"sheet {self.sites!r} got the sheet of a readout; give that of the layer's units")
         _cells_of(self.sheet)
@@ -157,8 +167,9 @@ class WeightSmoothness:
 
     def __post_init__(self) -> None:
         """Refuse an unknown reduction and an empty list."""
-        chosen = [self.sheets] if isinstance(self.sheets, (str, WeightSheet)) else self.sheets
-        self._choices = [WeightSheet(choice) if isinstance(choice, str) else choice for choice in chosen]
+        alone = isinstance(self.sheets, (str, WeightSheet, nn.Module)) or not isinstance(self.sheets, Iterable)
+        chosen = [self.sheets] if alone else self.sheets
+        self._choices = [choice if isinstance(choice, WeightSheet) else WeightSheet(choice) for choice in chosen]
         if not self._choices:
             raise ValueError("no sheets given; expected at least one, for example 'transformer.h.*.mlp.c_fc'")
         if self.reduction not in ("mean", "sum"):
@@ -270,7 +281,10 @@ class WeightSmoothness:
         for choice in self._choices:
             for site in find_sites(model, choice.sites):
                 with _naming(site):
+                    _refuse_absent(modules[site])
                     sheets = weight_sheets(modules[site], choice.kind, parameters=choice.parameters)
+                    if choice.scale is not None and torch.is_grad_enabled():
+                        _refuse_computed(modules[site], sheets)
                 for parameter, units in sheets.items():
                     key = site if parameter == "weight" else f"{site}.{parameter}"
                     key = f"{key}.inputs" if choice.kind == "input" else key
@@ -280,6 +294,27 @@ class WeightSmoothness:
                         )
                     named_by[key] = choice.sites
                     yield key, choice, units
+
+
+def _refuse_absent(module: nn.Module) -> None:
+    if any(nn.parameter.is_lazy(parameter) for parameter in module.parameters()):
+        raise ValueError(f"{type(module).__name__} has no weights before its first pass; run the model once first")
+    if any(parameter.is_meta for parameter in module.parameters()):
+        raise ValueError(
+            f"{type(module).__name__} is on the meta device and has no weights; load them, or call "
+            "model.to_empty(device=...) and initialise them, first"
+        )
+
+
+def _refuse_computed(module: nn.Module, sheets: Mapping[str, Tensor]) -> None:
+    """Refuse a weight without gradient that a hook computes from a parameter with one."""
+    named = dict(module.named_parameters(recurse=False))
+    sources = [name for name, one in named.items() if name.endswith("_orig") and one.requires_grad]
+    if sources and not all(units.requires_grad for units in sheets.values()):
+        raise ValueError(
+            f"its weight is computed from {sources[0]} and carries no gradient, as with the old "
+            "torch.nn.utils.spectral_norm; use torch.nn.utils.parametrizations.spectral_norm"
+        )
 
 
 def _refuse_frozen(keys: Sequence[str]) -> None:
