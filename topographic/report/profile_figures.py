@@ -129,5 +129,6 @@ def _legend_column(names: Iterable[str]) -> float:
 
 def _inches(ax: "Axes") -> float:
     """Width of the axes once there is room for the labels on their left."""
-    columns = ax.get_gridspec().ncols if ax.get_gridspec() is not None else 1
-    return ax.figure.get_figwidth() / columns - 0.85
+    cells = ax.get_gridspec()
+    columns = cells.ncols if cells is not None else 1
+    return ax.figure.get_figwidth() / columns - 0.85  # pyright: ignore[reportAttributeAccessIssue] - no subfigure here

@@ -367,9 +367,10 @@ def _heard_at(site: str, heard: Mapping[str, Tensor], task_loss: Tensor) -> Tens
     return heard[site]
 
 
-def _listed(terms: object) -> list[Term]:
-    alone = isinstance(terms, (str, Term)) or not isinstance(terms, Iterable)
-    chosen = [terms] if alone else list(terms)
+def _listed(terms: Any) -> list[Term]:
+    if isinstance(terms, (str, Term)) or not isinstance(terms, Iterable):
+        return _listed([terms])
+    chosen = list(terms)
     for term in chosen:
         if not isinstance(term, Term):
             given, site = (repr(term), term) if isinstance(term, str) else (type(term).__name__, "fc*")

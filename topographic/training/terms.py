@@ -124,8 +124,9 @@ def smoothness_term(config: SmoothnessConfig, model: nn.Module | None = None) ->
     sheets = []
     for place, entry in _entries(config):
         wanted = [one for one in _sheets_of(entry, config, model) if config.is_on or one.scale is None]
-        for one in wanted if model is not None else ():
-            _check_room(model, one, place, config)
+        if model is not None:
+            for one in wanted:
+                _check_room(model, one, place, config)
         sheets += wanted
     # a term of weight 0 would be left out, and with it what is only watched
     weight = config.weight if config.is_on else 1.0

@@ -16,7 +16,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -167,9 +167,9 @@ class WeightSmoothness:
 
     def __post_init__(self) -> None:
         """Refuse an unknown reduction and an empty list."""
-        alone = isinstance(self.sheets, (str, WeightSheet, nn.Module)) or not isinstance(self.sheets, Iterable)
-        chosen = [self.sheets] if alone else self.sheets
-        self._choices = [choice if isinstance(choice, WeightSheet) else WeightSheet(choice) for choice in chosen]
+        given: Any = self.sheets
+        given = given if isinstance(given, Iterable) and not isinstance(given, (str, nn.Module)) else [given]
+        self._choices = [choice if isinstance(choice, WeightSheet) else WeightSheet(choice) for choice in given]
         if not self._choices:
             raise ValueError("no sheets given; expected at least one, for example 'transformer.h.*.mlp.c_fc'")
         if self.reduction not in ("mean", "sum"):
