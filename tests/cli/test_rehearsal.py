@@ -5,7 +5,14 @@ import pytest
 from topographic.cli.cells import plan_cells
 from topographic.cli.rehearsal import rehearse_cells
 from topographic.cli.train import ModelConfig, TrainCommand
-from topographic.training.config import DataConfig, ImageConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
+from topographic.training.config import (
+    DataConfig,
+    ImageConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    TrainingConfig,
+    WeightSheetConfig,
+)
 
 BASE = TrainCommand(
     model=ModelConfig("tiny"),
@@ -23,6 +30,7 @@ VISION = dataclasses.replace(
     smoothness=SmoothnessConfig(weight=1.0, sites=[CONVOLUTIONS], factor=2.0),
 )
 OFF = SmoothnessConfig()
+SECOND = "transformer.h.1.mlp.c_fc"
 
 
 def test_a_neighbourhood_that_does_not_fit_is_named_before_anything_is_trained():
@@ -41,6 +49,12 @@ def test_layers_whose_weights_do_not_fit_are_named(word):
     for weight in (0, 1):
         with pytest.raises(ValueError, match=r"cell .*smoothness.factor_49: .*mlp\.c_fc"):
             rehearse_cells(plan_cells(base, [{"smoothness.weight": [weight], "smoothness.factor": [49]}]))
+
+
+@pytest.mark.parametrize("words", [{"sheets": [WeightSheetConfig(SECOND)]}, {"watched": [SECOND]}, {"sites": [SECOND]}])
+def test_layers_of_every_block_are_there_however_they_are_named(words):
+    smoothness = SmoothnessConfig(weight=0.0 if "watched" in words else 1.0, **words)
+    rehearse_cells(plan_cells(dataclasses.replace(BASE, smoothness=smoothness), [{"seed": [0]}]))
 
 
 def test_vision_models_are_rehearsed_without_their_images():

@@ -142,9 +142,9 @@ def check_maps(cell: Cell, maps: CellMaps) -> None:
     Raises
     ------
     ValueError
-        As `check_text_words` or `check_image_words` say.
+        As `check_words`.
     """
-    _CHECKS[cell.recipe.counted](maps.command(cell.folder, 0.0))
+    text_maps.check_words(maps.command(cell.folder, 0.0), "vision" if cell.recipe.counted == "images" else "language")
 
 
 def maps_folder(run: str | Path, fwhm_mm: float) -> Path:
@@ -240,6 +240,3 @@ def map_cell(cell: Cell, maps: CellMaps, fwhm_mm: float, contrasts: Sequence[str
     """
     command = maps.command(cell.folder, fwhm_mm)
     map_model(dataclasses.replace(command, contrasts=list(contrasts)))
-
-
-_CHECKS = {"tokens": text_maps.check_text_words, "images": image_maps.check_image_words}

@@ -13,7 +13,6 @@ from topographic.cli.map import load_model
 from topographic.cli.own_sheets import own_weight_sheets
 from topographic.cli.train import train_model
 from topographic.storage import load_json, save_json
-from topographic.training.config import SmoothnessConfig
 from topographic.training.folders import one_process_at_a_time
 from topographic.training.weight_terms import WeightSmoothness
 
@@ -168,24 +167,20 @@ def is_finished(cell: Cell, maps: CellMaps, pairs: str | None) -> bool:
         True if it is trained, mapped and measured.
     """
     mapped = is_trained(cell) and not any(missing_maps(cell, maps, fwhm_mm) for fwhm_mm in maps.fwhm_mm)
-    weighed = not _names_weights(cell.recipe.smoothness) or load_weights(cell) is not None
+    weighed = not cell.recipe.smoothness.names_layers or load_weights(cell) is not None
     return mapped and weighed and (pairs is None or load_pairs(cell, pairs) is not None)
 
 
 def _measure_weights(cell: Cell) -> None:
     """The loss of the sheets that the recipe names, of a control too, which is not trained for it."""
     smoothness = cell.recipe.smoothness
-    if not _names_weights(smoothness):
+    if not smoothness.names_layers:
         return
     model = load_vision_model(cell.folder)[0] if cell.recipe.counted == "images" else load_model(cell.folder)[0]
     with torch.no_grad():
         losses = WeightSmoothness(own_weight_sheets(model, smoothness)).losses(model)
     sheets = {site: loss.item() for site, loss in losses.items()}
     save_json(cell.folder / "weights.json", {"mean": sum(sheets.values()) / len(sheets), "sheets": sheets})
-
-
-def _names_weights(smoothness: SmoothnessConfig) -> bool:
-    return bool(smoothness.sites or smoothness.sheets or smoothness.watched)
 
 
 def _measure_pairs(cell: Cell, pairs: str, batch_size: int) -> None:

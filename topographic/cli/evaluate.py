@@ -18,6 +18,7 @@ from topographic.recording import find_sites
 from topographic.report.findings import load_findings, save_findings, write_findings
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import save_json
+from topographic.training.config import SmoothnessConfig
 from topographic.training.folders import require_finished
 from topographic.training.weight_terms import WeightSheet
 
@@ -194,8 +195,9 @@ def evaluate(command: EvaluateCommand) -> Path:
     suites = IMAGE_SUITES if is_vision else SUITES
     if command.suite not in suites:
         raise ValueError(f"{command.run} is a vision model and suite={command.suite!r} for texts; use suite=toponets")
-    bench = _image_bench(command) if is_vision else _bench(command, folder)
-    choices = replace(command.choices(), weight_sheets=_own_weight_sheets(command, bench))
+    smoothness = own_sections(command.run).smoothness
+    bench = _image_bench(command, smoothness) if is_vision else _bench(command, folder, smoothness)
+    choices = replace(command.choices(), weight_sheets=_own_weight_sheets(command, bench, smoothness))
     material, parts = bench.material(), {}
     wanted = {name: part for name, part in suites[command.suite].items() if not _is_left_out(part, command)}
     bar = tqdm(wanted.items(), desc="evaluate", unit="part", disable=None)
@@ -234,9 +236,9 @@ def evaluation_folder(suite: str) -> str:
     return "evaluation" if suite == "topolm" else f"evaluation_{suite}"
 
 
-def _bench(command: EvaluateCommand, folder: Path) -> Bench:
+def _bench(command: EvaluateCommand, folder: Path, smoothness: SmoothnessConfig | None) -> Bench:
     model, tokenizer = load_model(command.run, command.tokenizer)
-    sites, layout = _sites_and_layout(command, model)
+    sites, layout = _sites_and_layout(command, model, smoothness)
     return Bench(
         model=model,
         tokenizer=tokenizer,
@@ -252,9 +254,9 @@ def _bench(command: EvaluateCommand, folder: Path) -> Bench:
     )
 
 
-def _image_bench(command: EvaluateCommand) -> ImageBench:
+def _image_bench(command: EvaluateCommand, smoothness: SmoothnessConfig | None) -> ImageBench:
     model, prepare = load_vision_model(command.run)
-    sites, layout = _smooth_layers(command, model, IMAGE_SITES[command.suite])
+    sites, layout = _smooth_layers(command, model, smoothness, IMAGE_SITES[command.suite])
     name, folder = trained_on(command.run)
     test_set = command.test_set or name
     folders = {**({name: folder} if name and folder else {}), **(command.image_folders or {})}
@@ -272,29 +274,34 @@ def _image_bench(command: EvaluateCommand) -> ImageBench:
     )
 
 
-def _sites_and_layout(command: EvaluateCommand, model: Any) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
+def _sites_and_layout(
+    command: EvaluateCommand, model: Any, smoothness: SmoothnessConfig | None
+) -> tuple[str | list[str], Layout | Mapping[str, Sheet]]:
     if command.suite in SITES:
-        return _smooth_layers(command, model, SITES[command.suite])
+        return _smooth_layers(command, model, smoothness, SITES[command.suite])
     return sites_and_layout(model, MapCommand(command.run, sites=command.sites, layout=command.layout))
 
 
 def _smooth_layers(
-    command: EvaluateCommand, model: Any, default: Callable[[Any], str | list[str]]
+    command: EvaluateCommand,
+    model: Any,
+    smoothness: SmoothnessConfig | None,
+    default: Callable[[Any], str | list[str]],
 ) -> tuple[str | list[str], Layout]:
     """The layers that are named, or whose weights the run makes smooth or watches, or those of the papers."""
     named = LAYOUTS[command.layout or "grid"]
     if command.sites is not None:
         return command.sites, named
-    smoothness = own_sections(command.run).smoothness
     own = None if smoothness is None else smooth_sites(model, smoothness)
     if own is None:
         return default(model), named
     return own if command.layout is None else (own[0], named)
 
 
-def _own_weight_sheets(command: EvaluateCommand, bench: AnyBench) -> tuple[WeightSheet, ...]:
+def _own_weight_sheets(
+    command: EvaluateCommand, bench: AnyBench, smoothness: SmoothnessConfig | None
+) -> tuple[WeightSheet, ...]:
     """How the run lays out and blurs weights, at the layers that are looked at."""
-    smoothness = own_sections(command.run).smoothness
     own = [] if smoothness is None else own_weight_sheets(bench.model, smoothness)
     wanted = None if command.sites is None else find_sites(bench.model, command.sites)
     return tuple(one for one in own if wanted is None or one.sites in wanted)

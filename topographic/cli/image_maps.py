@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from topographic.cli.map import MapCommand, sites_and_layout
+from topographic.cli.map import MapCommand, check_words, sites_and_layout
 from topographic.maps import ClusterTest, MapSummary, UnitMap, cluster_mass_test, summarize
 from topographic.recording import Preparation, low_level_responses, record_images, vision_layers
 from topographic.stimuli import CATEGORY_CONTRASTS, category_images
 from topographic.storage import save_json
 
-__all__ = ["DEFAULT_CONTRASTS", "check_image_words", "is_vision_model", "load_vision_model", "map_images"]
+__all__ = ["DEFAULT_CONTRASTS", "is_vision_model", "load_vision_model", "map_images"]
 
 DEFAULT_CONTRASTS = ("faces", "animate-inanimate", "scrambled faces", "scrambled animate-inanimate")
-_POOLINGS = ("mean", "max", "class")
 _CLUSTER_T = 3.0  # forms clusters; chosen before anything was looked at
 
 
@@ -38,9 +37,9 @@ def map_images(command: MapCommand, folder: Path) -> list[MapSummary]:
     Raises
     ------
     ValueError
-        As `check_image_words`, `category_images`, `record_images` and `summarize` say.
+        As `check_words`, `category_images`, `record_images` and `summarize` say.
     """
-    check_image_words(command)
+    check_words(command, "vision")
     images = category_images(command.n_images, folders=command.image_folders, seed=command.seed)
     model, prepare = load_vision_model(command.run)
     sites, layout = sites_and_layout(model, command, default=vision_layers)
@@ -64,29 +63,6 @@ def map_images(command: MapCommand, folder: Path) -> list[MapSummary]:
         )
         summaries.append(summary)
     return summaries
-
-
-def check_image_words(command: MapCommand) -> None:
-    """Refuse what a vision model cannot be asked for.
-
-    Parameters
-    ----------
-    command : MapCommand
-        What to map.
-
-    Raises
-    ------
-    ValueError
-        If a contrast or the pooling is one of texts.
-    """
-    for name in command.contrasts or ():
-        if name not in CATEGORY_CONTRASTS:
-            raise ValueError(
-                f"{command.run} is a vision model and {name!r} a contrast of texts; expected some of "
-                f"{', '.join(CATEGORY_CONTRASTS)}"
-            )
-    if command.pooling not in _POOLINGS:
-        raise ValueError(f"pooling={command.pooling!r} is for texts; a vision model takes {', '.join(_POOLINGS)}")
 
 
 def is_vision_model(run: str | Path) -> bool:

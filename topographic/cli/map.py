@@ -1,14 +1,14 @@
 """`topo map`: the maps of a trained run, or of any Hugging Face model laid out on sheets."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from topographic.cli.own_sheets import own_sections, trained_sites
 from topographic.maps import MapSummary, summarize
-from topographic.recording import POOLINGS, record
+from topographic.recording import IMAGE_POOLINGS, POOLINGS, record
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.stimuli import CATEGORY_CONTRASTS, load_localizer
 from topographic.training.folders import require_finished
@@ -17,7 +17,7 @@ __all__ = [
     "CONTRASTS",
     "Contrast",
     "MapCommand",
-    "check_text_words",
+    "check_words",
     "load_model",
     "load_tokenizer",
     "map_model",
@@ -39,6 +39,11 @@ CONTRASTS = {
     "nouns_verbs": Contrast("nouns_verbs", "noun", "verb"),
 }
 DEFAULT_CONTRASTS = ("language", "nouns_verbs")
+# by the kind of model: contrasts, poolings, and what the others are for
+_WORDS: dict[str, tuple[Collection[str], Collection[str], str]] = {
+    "language": (CONTRASTS, POOLINGS, "images"),
+    "vision": (CATEGORY_CONTRASTS, IMAGE_POOLINGS, "texts"),
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
         from topographic.cli.image_maps import map_images
 
         return map_images(command, folder)
-    check_text_words(command)
+    check_words(command, "language")
     model, tokenizer = load_model(command.run, command.tokenizer)
     sites, layout = sites_and_layout(model, command)
     summaries = []
@@ -140,27 +145,30 @@ def map_model(command: MapCommand) -> list[MapSummary]:
     return summaries
 
 
-def check_text_words(command: MapCommand) -> None:
-    """Refuse what a language model cannot be asked for.
+def check_words(command: MapCommand, kind: Literal["language", "vision"]) -> None:
+    """Refuse what a model of one kind cannot be asked for.
 
     Parameters
     ----------
     command : MapCommand
         What to map.
+    kind : {"language", "vision"}
+        What the model is.
 
     Raises
     ------
     ValueError
-        If a contrast or the pooling is one of images.
+        If a contrast or the pooling is one of the other kind.
     """
+    contrasts, poolings, others = _WORDS[kind]
     for name in command.contrasts or ():
-        if name not in CONTRASTS:
+        if name not in contrasts:
             raise ValueError(
-                f"{command.run} is a language model and {name!r} a contrast of images; expected some of "
-                f"{', '.join(CONTRASTS)}"
+                f"{command.run} is a {kind} model and {name!r} a contrast of {others}; expected some of "
+                f"{', '.join(contrasts)}"
             )
-    if command.pooling not in POOLINGS:
-        raise ValueError(f"pooling={command.pooling!r} is for images; a language model takes {', '.join(POOLINGS)}")
+    if command.pooling not in poolings:
+        raise ValueError(f"pooling={command.pooling!r} is for {others}; a {kind} model takes {', '.join(poolings)}")
 
 
 def _shows_images(command: MapCommand) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -54,7 +54,31 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     if not patterns:
         raise ValueError("no site pattern given; expected at least one, for example 'transformer.h.*.attn'")
-    modules = modules_by_site(model)
+    return sites_among(modules_by_site(model), patterns, type(model).__name__)
+
+
+def sites_among(modules: Mapping[str, nn.Module], patterns: Sequence[str], model_name: str) -> list[str]:
+    """`find_sites` among modules that are listed already, as in every step of a training.
+
+    Parameters
+    ----------
+    modules : mapping of str to nn.Module
+        As `modules_by_site` lists them.
+    patterns : sequence of str
+        Names or wildcards.
+    model_name : str
+        What errors call the model.
+
+    Returns
+    -------
+    list of str
+        As `find_sites`.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches nothing.
+    """
     found: dict[nn.Module, str] = {}
     for pattern in patterns:
         bare = re.sub(r"^((module|_orig_mod)\.)+", "", pattern)
@@ -62,7 +86,7 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
         if not matching:
             nearest = f"the nearest are {', '.join(map(repr, _nearest(pattern, list(modules))))}"
             raise ValueError(
-                f"site pattern {pattern!r} matches no module of {type(model).__name__}; "
+                f"site pattern {pattern!r} matches no module of {model_name}; "
                 + (nearest if modules else "it has no submodules: give nn.Sequential(model), whose site is '0'")
             )
         for name in matching:
@@ -202,7 +226,9 @@ def _named_modules(
             yield from _named_modules(child, f"{name}.{part}" if name else part, path)
 
 
-def _matching(names: Iterable[str], pattern: str) -> list[str]:
+def _matching(names: Collection[str], pattern: str) -> list[str]:
+    if not any(letter in pattern for letter in "*?["):
+        return [pattern] if pattern in names else []
     return [name for name in names if fnmatchcase(name, pattern)]
 
 

@@ -100,6 +100,11 @@ class SmoothnessConfig:
         return self.weight > 0 or (self.schedule != "constant" and self.start_weight > 0)
 
     @property
+    def names_layers(self) -> bool:
+        """Whether it names any, trained or only watched."""
+        return bool(self.sites or self.sheets or self.watched)
+
+    @property
     def watches(self) -> bool:
         """Whether the loss of some layer is logged and not trained."""
         return bool(self.watched) or any(sheet.scale is None for sheet in self.sheets)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from topographic.losses.weight_sheets import weight_sheets
-from topographic.recording.sites import find_sites, modules_by_site
+from topographic.recording.sites import modules_by_site, sites_among
 from topographic.sheets import LAYOUTS, Sheet, permuted_grid
 from topographic.training.config import HasTrainingConfigs, SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.training.objective import Objective, SpatialCorrelation, Term
@@ -250,7 +250,7 @@ def _said(factor: float | tuple[float, float]) -> str:
 def _laid_out(model: nn.Module, sheet: WeightSheet) -> Iterator[tuple[str, str, int]]:
     """Site, parameter and number of units of every sheet that one stands for."""
     modules = modules_by_site(model)
-    for site in find_sites(model, sheet.sites):
+    for site in sites_among(modules, [sheet.sites], type(model).__name__):
         try:
             found = weight_sheets(modules[site], sheet.kind, parameters=sheet.parameters)
         except (ValueError, TypeError) as error:

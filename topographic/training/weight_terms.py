@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from topographic.losses.blurs import Blur
 from topographic.losses.pyramid import Kind, laplacian_pyramid_loss
 from topographic.losses.weight_sheets import weight_sheets
-from topographic.recording.sites import find_sites, modules_by_site
+from topographic.recording.sites import modules_by_site, sites_among
 from topographic.sheets import Sheet, grid_cells
 from topographic.training.objective import Draw
 
@@ -279,7 +279,7 @@ class WeightSmoothness:
         modules = modules_by_site(model)
         named_by: dict[str, str] = {}
         for choice in self._choices:
-            for site in find_sites(model, choice.sites):
+            for site in sites_among(modules, [choice.sites], type(model).__name__):
                 with _naming(site):
                     _refuse_absent(modules[site])
                     sheets = weight_sheets(modules[site], choice.kind, parameters=choice.parameters)
