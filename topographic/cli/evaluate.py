@@ -14,6 +14,7 @@ from topographic.cli.image_maps import is_vision_model, load_vision_model
 from topographic.cli.map import MapCommand, load_model, sites_and_layout
 from topographic.cli.own_sheets import own_sections, own_weight_sheets, smooth_sites
 from topographic.cli.suites import IMAGE_PAPERS, IMAGE_SITES, IMAGE_SUITES, PAPERS, SITES, SUITES, Part
+from topographic.cli.window_parts import FEWEST_WINDOW_WORDS
 from topographic.recording import find_sites
 from topographic.report.findings import load_findings, save_findings, write_findings
 from topographic.sheets import LAYOUTS, Layout, Sheet
@@ -126,11 +127,11 @@ class EvaluateCommand:
             )
         if not self.removed or not all(0 < share < 1 for share in self.removed):
             raise ValueError(f"removed={self.removed}; expected shares above 0 and below 1, such as [0.2, 0.5, 0.8]")
-        if self.permuted_draws < 2 or self.window_words < 8 or self.window_sequences < 1:
+        if self.permuted_draws < 2 or self.window_words < FEWEST_WINDOW_WORDS or self.window_sequences < 1:
             raise ValueError(
                 f"permuted_draws={self.permuted_draws}, window_words={self.window_words}, window_sequences="
-                f"{self.window_sequences}; expected at least 2 draws, 8 words (a window has four lags or more) and 1 "
-                "sequence"
+                f"{self.window_sequences}; expected at least 2 draws, {FEWEST_WINDOW_WORDS} words (a window has "
+                "four lags or more) and 1 sequence"
             )
         if self.n_images < 2 or self.n_test_images < 1:
             raise ValueError(

@@ -1,6 +1,5 @@
 """The windows part of a suite: over how many words units integrate, and where on the sheet."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from topographic.recording import (
     single_token_words,
     swap_words,
 )
+from topographic.recording.reading import TooManyTokensError
 from topographic.recording.replacements import word_prefix_of
 from topographic.report.figures import draw_maps, symmetric_limit
 from topographic.report.findings import Findings, Picture, Table
@@ -35,13 +35,13 @@ from topographic.report.layer_figures import draw_by_layer
 from topographic.report.site_names import site_labels
 from topographic.stimuli.word_sequences import bare_sentences, sentence_blocks, word_runs
 
-__all__ = ["windows"]
+__all__ = ["FEWEST_WINDOW_WORDS", "windows"]
 
 _MOST_LAGS = 20
 _FEWEST_SENTENCES = 5  # of one length, as many as a published block holds
 _SHORTEST_SENTENCE, _LONGEST_SENTENCE = 5, 12  # words; the longest as published
 _FEWEST_WORDS = 20  # to draw replacements from
-_FEWEST_WINDOW_WORDS = 8  # that a window may have
+FEWEST_WINDOW_WORDS = 8  # that a window may have
 _PARAMETERS = {
     "a": "exponent of the power law",
     "b": "rate of the exponential per word",
@@ -212,18 +212,15 @@ def _recorded(
             batch_size=choices.batch_size,
             word_prefix=prefix,
         )
-    except ValueError as error:
-        too_long = re.search(r"has (\d+) tokens; the model reads at most (\d+)", str(error))
-        if too_long is None:
-            raise
-        raise ValueError(_shorter(len(swapped[0].words), *map(int, too_long.groups()))) from error
+    except TooManyTokensError as error:
+        raise ValueError(_shorter(len(swapped[0].words), error.n_tokens, error.context)) from error
 
 
 def _shorter(n_words: int, n_tokens: int, context: int) -> str:
     """What to do about sequences of so many words that are longer than the context."""
     # blocks are half as long again as windows; other sequences may have longer words
     fewer = n_words * context // n_tokens * 2 // 3
-    remedy = f"window_words={fewer} or fewer" if fewer >= _FEWEST_WINDOW_WORDS else "a model that reads more"
+    remedy = f"window_words={fewer} or fewer" if fewer >= FEWEST_WINDOW_WORDS else "a model that reads more"
     return f"{n_words} words have {n_tokens} tokens; the model reads at most {context}: try {remedy}"
 
 

@@ -18,6 +18,7 @@ from topographic.stimuli.stimulus_set import StimulusSet
 
 __all__ = [
     "Text",
+    "TooManyTokensError",
     "batches",
     "caller",
     "check_finite",
@@ -65,6 +66,24 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, add_bos: 
     return texts
 
 
+class TooManyTokensError(ValueError):
+    """An item that is longer than the model's context.
+
+    Parameters
+    ----------
+    message : str
+        What to say.
+    n_tokens : int
+        Tokens of the item.
+    context : int
+        Tokens that the model reads at most.
+    """
+
+    def __init__(self, message: str, n_tokens: int, context: int) -> None:
+        super().__init__(message)
+        self.n_tokens, self.context = n_tokens, context
+
+
 def check_fit(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, texts: Sequence[Text]
 ) -> None:
@@ -73,11 +92,13 @@ def check_fit(
     positions = getattr(getattr(bare, "config", None), "max_position_embeddings", None)
     context = min(positions or tokenizer.model_max_length, tokenizer.model_max_length)
     longest = max(range(len(texts)), key=lambda index: len(texts[index].ids))
-    if len(texts[longest].ids) > context:
-        raise ValueError(
-            f"stimulus set {stimuli.name!r}: item {longest} ({stimuli.items[longest][:40]!r}...) has "
-            f"{len(texts[longest].ids)} tokens; the model reads at most {context}: shorten or split it"
+    n_tokens = len(texts[longest].ids)
+    if n_tokens > context:
+        message = (
+            f"stimulus set {stimuli.name!r}: item {longest} ({stimuli.items[longest][:40]!r}...) has {n_tokens} "
+            f"tokens; the model reads at most {context}: shorten or split it"
         )
+        raise TooManyTokensError(message, n_tokens, context)
     lookup = getattr(bare, "get_input_embeddings", None)
     embeddings = lookup() if callable(lookup) else None
     highest = max(max(text.ids) for text in texts)
