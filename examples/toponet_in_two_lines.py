@@ -20,11 +20,11 @@ from torch.nn import functional
 from topographic.interventions import downsampling_curve
 from topographic.losses import laplacian_pyramid_loss
 from topographic.maps import correlation_by_distance, t_map
+from topographic.objectives import Objective, WeightSmoothness
+from topographic.plots.figures import draw_map, symmetric_limit
 from topographic.recording import Responses, tap
-from topographic.report.figures import draw_map, symmetric_limit
 from topographic.sheets import grid, to_grid
 from topographic.stimuli import StimulusSet
-from topographic.training import Objective, WeightSmoothness
 
 SIDE, SEED, EPOCHS = 24, 0, 25
 SHEET = grid((SIDE, SIDE), "fc1")

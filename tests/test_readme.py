@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from topographic.losses import laplacian_pyramid_loss
 from topographic.stimuli import load_localizer
-from topographic.training.tokenizer import train_tokenizer
+from topographic.training.text.tokenizer import train_tokenizer
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

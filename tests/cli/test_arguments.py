@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from topographic.cli import COMMANDS
-from topographic.cli.arguments import parse_command, parse_mapping
+from topographic.cli.arguments import parse_command
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,6 @@ def test_a_switch_needs_no_value(words, expected):
             parse(*words, command=Switched)
     else:
         assert parse(*words, command=Switched) == expected
-
-
-def test_nested_keys_and_values_are_read_like_a_file():
-    assert parse_mapping("train", Outer, {"inner": {"steps": 7}}) == Outer(inner=Inner(7))
-    assert parse_mapping("train", Outer, {}) == Outer()
-    for content, message in (
-        ({"inner": {"steps": [1, 2]}}, "inner.steps.*int"),
-        ({"inner": {"stepz": 1}}, "does not accept option 'stepz'; `topo train --help` lists every key"),
-        ({"inner": {"steps": 0}}, "steps=0; expected at least 1"),
-    ):
-        with pytest.raises(ValueError, match=message) as caught:
-            parse_mapping("train", Outer, content)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
-from topographic.cli.map import MapCommand, load_model, sites_and_layout
 from topographic.models import TopoLMForCausalLM, preset
+from topographic.runs.loading import load_model, sites_and_layout
 
 
 class LayerPositions:
@@ -97,7 +97,7 @@ def test_a_checkpoint_of_nanogpt_needs_no_positions(nanogpt, tmp_path, capsys):
     tokens = torch.arange(20)[None]
     torch.testing.assert_close(model.cpu()(tokens).logits, source.eval()(tokens).logits)
     with pytest.raises(ValueError, match=r"carries no sheets; say which modules to lay out"):
-        sites_and_layout(model, MapCommand(str(tmp_path / "out")))
+        sites_and_layout(model, tmp_path / "out")
 
 
 def test_either_kind_is_told_what_it_lacks(nanogpt, shared, tmp_path):

@@ -4,7 +4,7 @@ import shutil
 
 from topographic.cli import evaluate as room
 from topographic.cli import main
-from topographic.cli.suites import SUITES
+from topographic.evaluation.suites import SUITES
 from topographic.maps import MapSummary
 
 

@@ -24,14 +24,15 @@ from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
 from topographic.cli.evaluate import EvaluateCommand, evaluate
-from topographic.cli.suites import IMAGE_SUITES, SUITES
+from topographic.evaluation.results import load_findings
+from topographic.evaluation.suites import IMAGE_SUITES, SUITES
 from topographic.losses import laplacian_pyramid_loss
 from topographic.maps import Selection, UnitMap
 from topographic.models import TopoLMForCausalLM
-from topographic.report.findings import load_findings
+from topographic.objectives.config import SmoothnessConfig, WeightSheetConfig
 from topographic.sheets import grid_cells, permuted_grid
 from topographic.stimuli import load_localizer
-from topographic.training.config import RunConfig, SmoothnessConfig, WeightSheetConfig, save_config
+from topographic.training.config import RunConfig, save_config
 
 FAST = {"quick": True, "fwhm_mm": [2.0], "lesion_draws": 1, "lesion_pairs": 1, "batch_size": 64}
 PARTS = ["network", "clusters", "profiles", "word_classes", "minimal_pairs", "lesions"]

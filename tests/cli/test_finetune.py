@@ -17,16 +17,10 @@ from transformers import (
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.finetune import ClassifierConfig, FinetuneCommand
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.recording.checksum import weights_checksum
 from topographic.storage import load_json
-from topographic.training.config import (
-    RunConfig,
-    SmoothnessConfig,
-    SpatialConfig,
-    WeightSheetConfig,
-    plain,
-    save_config,
-)
+from topographic.training.config import RunConfig, plain, save_config
 
 QUICK = ["epochs=1", "training.batch_size=8", "training.report_to=none", "training.cpu=true"]
 

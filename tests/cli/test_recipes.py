@@ -11,15 +11,16 @@ from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.demo import RECIPE
 from topographic.cli.finetune import FinetuneCommand
-from topographic.cli.rehearsal import rehearse_cells
 from topographic.cli.sweep import SweepCommand
-from topographic.cli.train import TrainCommand, build_vision_model, shape_of
 from topographic.models import register
+from topographic.objectives import configured_objective
 from topographic.recording import find_sites, first_mlp_layers, vision_layers
+from topographic.runs.building import build_vision_model, shape_of
+from topographic.runs.recipe import TrainCommand
 from topographic.storage import load_json
-from topographic.training import configured_objective
+from topographic.sweeps.rehearsal import rehearse_cells
 from topographic.training.config import plain
-from topographic.training.glue import TASKS
+from topographic.training.finetuning.glue import TASKS
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
 SWEEPS = [path for path in FILES if "sweep" in path.name]

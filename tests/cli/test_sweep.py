@@ -7,8 +7,8 @@ import yaml
 
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
-from topographic.cli.slurm import SlurmConfig
 from topographic.cli.sweep import SweepCommand, sweep
+from topographic.sweeps.slurm import SlurmConfig
 
 SWEEP = {
     "model": {"preset": "tiny", "n_layer": 1},
@@ -57,7 +57,7 @@ def test_cells_run_in_processes_of_their_own_and_finished_ones_are_skipped(recip
     assert main(["sweep", str(recipe), "maps.fwhm_mm=[0,2]"]) == 0
     assert (folder / "alpha_0-seed_0" / "run.json").read_bytes() == before
     assert not (folder / "alpha_0-seed_0" / "log.txt").exists(), "nothing was left to do there"
-    assert "finished" in (folder / "base-seed_0" / "log.txt").read_text()
+    assert "training: 100%" in (Path(folder) / "base-seed_0" / "log.txt").read_text()
     widths = {}
     for name in ("alpha_0-seed_0", "base-seed_0"):
         for part in ("maps", "maps/fwhm_2"):

@@ -155,11 +155,12 @@ def test_equals_the_authors_checkpoint(shared) -> None:
     heard, _ = outputs_of(model, list(names.values()))
     with torch.no_grad():
         logits = model(torch.from_numpy(expected["input_ids"])).logits
-    np.testing.assert_allclose(logits.numpy(), expected["logits"], atol=2e-6)
+    rounding = 5e-6  # of golden values in float32: in float64 the same weights give logits 3.7e-6 away from them
+    np.testing.assert_allclose(logits.numpy(), expected["logits"], atol=rounding)
     loss = functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(expected["targets"]).flatten())
     assert loss.item() == pytest.approx(float(expected["cross_entropy"]), abs=1e-6)
     for name, site in names.items():
-        np.testing.assert_allclose(heard[site].numpy(), expected[name], atol=2e-6, err_msg=site)
+        np.testing.assert_allclose(heard[site].numpy(), expected[name], atol=rounding, err_msg=site)
 
 
 # cache, pads, generation

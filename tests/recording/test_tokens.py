@@ -6,7 +6,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from topographic.recording import record, record_tokens, tap
 from topographic.sheets import permuted_grid
 from topographic.stimuli import StimulusSet, load_localizer
-from topographic.training.tokenizer import train_tokenizer
+from topographic.training.text.tokenizer import train_tokenizer
 
 SITES = ["transformer.h.0.mlp.c_fc", "transformer.h.1.attn"]
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from topographic.training.config import DataConfig, RunConfig, SpatialConfig, TrainingConfig
-from topographic.training.tokenizer import train_tokenizer
+from topographic.objectives.config import SpatialConfig
+from topographic.training.config import DataConfig, RunConfig, TrainingConfig
+from topographic.training.text.tokenizer import train_tokenizer
 
 SENTENCE = "the a little old black cat dog bird child man woman saw found liked chased house tree river and then ran"
 WORDS = SENTENCE.split()

@@ -12,16 +12,8 @@ from pathlib import Path
 
 from conftest import make_gpt2
 
-from topographic.training import (
-    DataConfig,
-    RunConfig,
-    SpatialConfig,
-    TrainingConfig,
-    checkpoints,
-    load_tokenizer,
-    train,
-    trainer,
-)
+from topographic.objectives import SpatialConfig
+from topographic.training import DataConfig, RunConfig, TrainingConfig, checkpoints, load_tokenizer, train, trainer
 from topographic.training.callbacks import ProgressBar
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from conftest import make_gpt2
 from killed_runs import config_in
 
-from topographic.training import SmoothnessConfig, load_tokenizer, train
+from topographic.objectives import SmoothnessConfig
+from topographic.training import load_tokenizer, train
 
 if __name__ == "__main__":
     folder, name = Path(sys.argv[1]), sys.argv[2]

@@ -4,15 +4,13 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.training.config import (
     DataConfig,
     HasTextConfigs,
     HasTrainingConfigs,
     RunConfig,
-    SmoothnessConfig,
-    SpatialConfig,
     TrainingConfig,
-    WeightSheetConfig,
     plain,
     save_config,
 )

@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, EvalPrediction
 
 from topographic.models import fresh_vision_model, vision_config
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 from topographic.recording import Preparation, vision_layers
 from topographic.storage import load_json
 from topographic.training.callbacks import ProgressBar
-from topographic.training.config import ImageConfig, SmoothnessConfig, SpatialConfig, TrainingConfig
+from topographic.training.config import ImageConfig, TrainingConfig
 from topographic.training.images import (
     Augmentation,
     ImageItems,

@@ -15,21 +15,14 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+from topographic.objectives.terms import configured_objective
 from topographic.storage import load_json
 from topographic.training import run as module
-from topographic.training.config import (
-    DataConfig,
-    RunConfig,
-    SmoothnessConfig,
-    SpatialConfig,
-    TrainingConfig,
-    WeightSheetConfig,
-    plain,
-)
-from topographic.training.data import prepare_tokens
+from topographic.training.config import DataConfig, RunConfig, TrainingConfig, plain
 from topographic.training.material import Material
 from topographic.training.run import EXAMPLE_TOKENS, rehearse, train, train_on, training_arguments
-from topographic.training.terms import configured_objective
+from topographic.training.text.data import prepare_tokens
 
 HERE = Path(__file__).parent
 
@@ -52,7 +45,7 @@ def assert_open_formats_only(folder):
 
 def run_script(*command, **environment):
     kept = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
-    path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    path = os.pathsep.join([str(HERE), str(HERE.parents[1] / "src")])
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         env={**kept, "PYTHONPATH": path},

@@ -7,11 +7,11 @@ from torch import nn
 from torch.utils.data import Subset
 from transformers import TrainerCallback
 
+from topographic.objectives.objective import Objective
+from topographic.objectives.terms import configured_objective
 from topographic.training.config import RunConfig
-from topographic.training.data import prepare_tokens
-from topographic.training.objective import Objective
 from topographic.training.run import training_arguments
-from topographic.training.terms import configured_objective
+from topographic.training.text.data import prepare_tokens
 from topographic.training.trainer import TopographicTrainer
 
 

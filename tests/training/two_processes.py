@@ -15,7 +15,8 @@ from conftest import make_gpt2
 from killed_runs import config_in
 from torch.distributed.tensor import DTensor
 
-from topographic.training import SpatialCorrelation, TopographicTrainer, load_tokenizer, train
+from topographic.objectives import SpatialCorrelation
+from topographic.training import TopographicTrainer, load_tokenizer, train
 
 DRAWN: list = []
 

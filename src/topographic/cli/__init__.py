@@ -1,0 +1,130 @@
+"""The command line: `topo demo`, `train`, `map`, `sweep`, `report`, `evaluate`, `convert`."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "main"]
+
+# name -> (module, dataclass, function, one line); the module is imported only when its command is called
+COMMANDS = {
+    "demo": (
+        "topographic.cli.demo",
+        "DemoCommand",
+        "demo",
+        "Train a topographic model and its control, map and evaluate both.",
+    ),
+    "train": (
+        "topographic.cli.train",
+        "TrainCommand",
+        "train",
+        "Train a model: topo train recipe.yaml key=value.",
+    ),
+    "map": (
+        "topographic.cli.map",
+        "MapCommand",
+        "map_model",
+        "Make the maps of a trained run or of any model.",
+    ),
+    "convert": (
+        "topographic.cli.convert",
+        "ConvertCommand",
+        "convert",
+        "Read a checkpoint of TopoLM's or TopoNets' authors, write it in our format.",
+    ),
+    "evaluate": (
+        "topographic.cli.evaluate",
+        "EvaluateCommand",
+        "evaluate",
+        "Measure what the TopoLM and TopoNets papers measure, beside nulls.",
+    ),
+    "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
+    "finetune": (
+        "topographic.cli.finetune",
+        "FinetuneCommand",
+        "finetune",
+        "Fine-tune on tasks of GLUE: topo finetune RUN tasks=[sst2,cola].",
+    ),
+    "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
+}
+
+_USAGE = "usage: topo COMMAND [recipe.yaml] [key=value ...] [--help] [--print_config]\n\ncommands:\n"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    words : sequence of str, optional
+        The words after `topo`; those of the command line by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done, 1 failed with one line on the standard error, 2 wrong words, 130 interrupted.
+        With TOPO_TRACEBACK=1 in the environment errors come with their traceback.
+    """
+    words = list(sys.argv[1:] if words is None else words)
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:<10}{entry[3]}" for name, entry in COMMANDS.items()]
+        print(
+            _USAGE
+            + "\n".join([*lines, "  lm-eval   The command line of lm-evaluation-harness, which then knows TopoLM."])
+        )
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(importlib.import_module("topographic").__version__)
+        return 0
+    if words[0] == "lm-eval":
+        return _harness(words[1:])
+    if words[0] not in COMMANDS:
+        print(f"topo: unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    # read when torch is loaded: waiting threads sleep, or other programs on the same cores slow every step tenfold
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    name, (module_name, dataclass_name, function_name, description) = words[0], COMMANDS[words[0]]
+    module = importlib.import_module(module_name)
+    arguments = importlib.import_module("topographic.cli.arguments")
+    try:
+        command = arguments.parse_command(name, getattr(module, dataclass_name), description, words[1:])
+    except ValueError as error:
+        return _failed(name, error, 2)
+    _quieten()
+    try:
+        getattr(module, function_name)(command)
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        return _failed(name, error, 1)
+    except KeyboardInterrupt:
+        print(f"topo {name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _harness(words: list[str]) -> int:
+    """Hand the words to lm-evaluation-harness after our model types are registered."""
+    from topographic.behaviour import harness_command
+    from topographic.models import register
+
+    register()
+    try:
+        harness_command(words)
+    except ImportError as error:
+        return _failed("lm-eval", error, 1)
+    return 0
+
+
+def _quieten() -> None:
+    """Leave the terminal to our own progress bars; transformers draws one for every file it reads or writes."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _failed(name: str, error: Exception, status: int) -> int:
+    if os.environ.get("TOPO_TRACEBACK"):
+        raise error
+    print(f"topo {name}: {' '.join(str(error).split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,1 @@
+"""The parts that suites are made of."""

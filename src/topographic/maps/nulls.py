@@ -1,0 +1,156 @@
+"""The three references of every map: kernel floor, unit null, label null.
+
+- floor: white noise on the same sheet through the same readout and the same statistic;
+- unit: the same responses with the units of the sheet permuted before the readout;
+- label: the same sheet and responses with the labels of exchangeable items permuted.
+
+This module makes the null maps; `references` compares numbers computed from them.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.special import gammaln
+
+from topographic.maps.two_sample import Moments, Statistic, group_moments
+
+__all__ = [
+    "exchangeable_blocks",
+    "floor_maps",
+    "label_maps",
+    "log10_relabellings",
+    "relabel",
+    "stream",
+    "unit_maps",
+]
+
+# numbers in one array of a batch of labellings; bounds memory at about 100 MB whatever the size of the sheet
+_BATCH_SIZE = 1 << 21
+
+
+def stream(seed: int, null: str, site: str = "") -> np.random.Generator:
+    """Source of randomness of one null at one site."""
+    if seed < 0:
+        raise ValueError(f"seed={seed}; expected 0 or more")
+    digest = hashlib.sha256(f"{null}/{site}".encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+
+
+def exchangeable_blocks(
+    columns: Sequence[Sequence[str] | np.ndarray], in_condition: Bool[np.ndarray, " items"]
+) -> Int[np.ndarray, " items"]:
+    """Blocks of items whose labels may be exchanged: equal entries in every column."""
+    blocks = np.zeros(len(in_condition), dtype=np.int64)
+    for column in columns:
+        _, entry = np.unique(np.asarray(column), return_inverse=True)
+        _, blocks = np.unique(blocks * (entry.max() + 1) + entry, return_inverse=True)
+    size = np.bincount(blocks)
+    members = np.bincount(blocks, weights=in_condition)
+    mixed = (members > 0) & (members < size)
+    return np.where(mixed[blocks], blocks, -1)
+
+
+def log10_relabellings(blocks: Int[np.ndarray, " items"], in_condition: Bool[np.ndarray, " items"]) -> float:
+    """How many different labellings the blocks allow, as a power of ten.
+
+    ``sum over blocks of log10 C(n_b, k_b)``
+    """
+    free = blocks >= 0
+    size = np.bincount(blocks[free]).astype(np.float64)
+    members = np.bincount(blocks[free], weights=in_condition[free])
+    ways = gammaln(size + 1) - gammaln(members + 1) - gammaln(size - members + 1)
+    return float(ways.sum() / np.log(10))
+
+
+def relabel(
+    in_condition: Bool[np.ndarray, " items"],
+    blocks: Int[np.ndarray, " items"],
+    n_draws: int,
+    generator: np.random.Generator,
+) -> Bool[np.ndarray, "draws items"]:
+    """Labels permuted within blocks."""
+    # the fixed items become blocks of their own
+    blocks = np.where(blocks >= 0, blocks, blocks.max(initial=-1) + 1 + np.arange(len(blocks)))
+    shuffled = np.argsort(blocks + generator.random((n_draws, len(blocks))), axis=1)
+    labels = np.empty((n_draws, len(blocks)), dtype=bool)
+    labels[:, np.argsort(blocks, kind="stable")] = in_condition[shuffled]
+    return labels
+
+
+def label_maps(
+    statistic: Statistic, values: Float[np.ndarray, "items units"], labels: Bool[np.ndarray, "draws items"]
+) -> Float[np.ndarray, "draws units"]:
+    """The map under every labelling."""
+    step = max(1, _BATCH_SIZE // values.shape[1])
+    parts = [statistic(group_moments(values, labels[start : start + step])) for start in range(0, len(labels), step)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def unit_maps(
+    statistic: Statistic,
+    values: Float[np.ndarray, "items units"],
+    in_condition: Bool[np.ndarray, " items"],
+    *,
+    kernel: Float[np.ndarray, "units sites"] | None,
+    n_draws: int,
+    generator: np.random.Generator,
+) -> Float[np.ndarray, "draws sites"]:
+    """The map with the units of the sheet permuted before the readout."""
+    units = np.arange(values.shape[1])
+    if kernel is None:
+        observed = statistic(group_moments(values, in_condition[None]))[0]
+        return np.stack([observed[generator.permutation(units)] for _ in range(n_draws)]).astype(np.float32)
+    values = values.astype(np.float32)
+    return _read_out_maps(statistic, in_condition, kernel, n_draws, lambda: values[:, generator.permutation(units)])
+
+
+def floor_maps(
+    statistic: Statistic,
+    in_condition: Bool[np.ndarray, " items"],
+    *,
+    n_units: int,
+    kernel: Float[np.ndarray, "units sites"] | None,
+    n_draws: int,
+    generator: np.random.Generator,
+) -> Float[np.ndarray, "draws sites"]:
+    """The map that the readout alone makes of white noise.
+
+    Notes
+    -----
+    Without a readout the units are independent and only their means and variances are drawn: for
+    normal noise these are independent, normal and chi-square, so nothing is lost by not drawing the items.
+    """
+    if kernel is not None:
+        population = (len(in_condition), n_units)
+        return _read_out_maps(
+            statistic, in_condition, kernel, n_draws, lambda: generator.standard_normal(population, dtype=np.float32)
+        )
+    shape, n_condition, n_baseline = (n_draws, n_units), int(in_condition.sum()), int((~in_condition).sum())
+    moments = Moments(
+        condition_mean=generator.standard_normal(shape) / np.sqrt(n_condition),
+        condition_variance=generator.chisquare(n_condition - 1, shape) / (n_condition - 1),
+        baseline_mean=generator.standard_normal(shape) / np.sqrt(n_baseline),
+        baseline_variance=generator.chisquare(n_baseline - 1, shape) / (n_baseline - 1),
+        n_condition=n_condition,
+        n_baseline=n_baseline,
+    )
+    return statistic(moments).astype(np.float32)
+
+
+def _read_out_maps(
+    statistic: Statistic,
+    in_condition: np.ndarray,
+    kernel: np.ndarray,
+    n_draws: int,
+    population: Callable[[], np.ndarray],
+) -> np.ndarray:
+    """Map of each of ``n_draws`` populations seen through the readout."""
+    # float32 products: twice as fast, and a null map needs no more than six digits; sums are float64
+    kernel = kernel.astype(np.float32)
+    maps = np.empty((n_draws, kernel.shape[1]), dtype=np.float32)
+    for draw in range(n_draws):
+        seen = population().astype(np.float32, copy=False) @ kernel
+        maps[draw] = statistic(group_moments(seen, in_condition[None]))[0]
+    return maps

@@ -1,0 +1,122 @@
+"""Two groups of items compared unit by unit: Welch's t and Cohen's d, for one labelling or for many at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.special import stdtr
+
+__all__ = ["STATISTICS", "Moments", "Statistic", "cohens_d", "group_moments", "welch_p", "welch_t"]
+
+# below this share of the mean square a variance is rounding error of the sums it was computed from
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and variance of two groups of items, unit by unit.
+
+    Parameters
+    ----------
+    condition_mean, baseline_mean : ndarray, shape (..., units)
+        Mean response to the items of each group.
+    condition_variance, baseline_variance : ndarray, shape (..., units)
+        Unbiased variance (ddof 1) over the items of each group.
+    n_condition, n_baseline : int
+        Number of items in each group.
+    """
+
+    condition_mean: Float[np.ndarray, "*draws units"]
+    condition_variance: Float[np.ndarray, "*draws units"]
+    baseline_mean: Float[np.ndarray, "*draws units"]
+    baseline_variance: Float[np.ndarray, "*draws units"]
+    n_condition: int
+    n_baseline: int
+
+
+Statistic = Callable[[Moments], np.ndarray]
+
+
+def group_moments(
+    values: Float[np.ndarray, "*batch items units"], in_condition: Bool[np.ndarray, "draws items"]
+) -> Moments:
+    """Moments of both groups under every labelling, from sums.
+
+    With ``A`` the 0/1 labelling, ``sum_1 = A X`` and ``square_1 = A X^2``; what is left of the totals
+    belongs to the baseline; ``variance = (square - sum^2 / n) / (n - 1)``. Two matrix products serve
+    any number of labellings.
+    """
+    values = values.astype(np.float64, copy=False)
+    labels = in_condition.astype(np.float64)
+    n_condition = int(in_condition[0].sum())
+    n_baseline = in_condition.shape[1] - n_condition
+    squares = np.square(values)
+    sum_1, square_1 = labels @ values, labels @ squares
+    sum_2 = values.sum(-2, keepdims=True) - sum_1
+    square_2 = squares.sum(-2, keepdims=True) - square_1
+    return Moments(
+        sum_1 / n_condition,
+        _variance(sum_1, square_1, n_condition),
+        sum_2 / n_baseline,
+        _variance(sum_2, square_2, n_baseline),
+        n_condition,
+        n_baseline,
+    )
+
+
+def _variance(total: np.ndarray, square: np.ndarray, n_items: int) -> np.ndarray:
+    scatter = square - total**2 / n_items
+    return np.where(scatter > _ROUNDING * np.abs(square), scatter, 0.0) / (n_items - 1)
+
+
+def welch_t(moments: Moments) -> Float[np.ndarray, "*draws units"]:
+    """Welch's t of each unit, for groups of unequal variance.
+
+    ``t = (m_1 - m_2) / sqrt(s_1^2 / n_1 + s_2^2 / n_2)``
+
+    Notes
+    -----
+    Variances are unbiased (ddof 1), as in Welch's test and in scipy. The code released with TDANN (Margalit et al.
+    2024, Neuron 112) divides by the number of items (ddof 0): its t is larger, by ``sqrt(n / (n - 1))`` where both
+    groups have ``n`` items, which matters to thresholds taken from there where items are few.
+
+    References
+    ----------
+    Welch 1947, Biometrika 34.
+    """
+    error = moments.condition_variance / moments.n_condition + moments.baseline_variance / moments.n_baseline
+    difference = moments.condition_mean - moments.baseline_mean
+    return np.divide(difference, np.sqrt(error), out=np.zeros_like(difference), where=error > 0)
+
+
+def welch_p(moments: Moments) -> Float[np.ndarray, "*draws units"]:
+    """Two-sided p value of `welch_t`, with the degrees of freedom of Welch and Satterthwaite.
+
+    ``df = (a + b)^2 / (a^2 / (n_1 - 1) + b^2 / (n_2 - 1))`` with ``a = s_1^2 / n_1``, ``b = s_2^2 / n_2``.
+    """
+    # relative to their sum, so that neither square underflows
+    first = moments.condition_variance / moments.n_condition
+    second = moments.baseline_variance / moments.n_baseline
+    error = first + second
+    share = np.divide(first, error, out=np.full_like(error, 0.5), where=error > 0)
+    freedom = 1.0 / (share**2 / (moments.n_condition - 1) + (1 - share) ** 2 / (moments.n_baseline - 1))
+    return np.where(error > 0, 2.0 * stdtr(freedom, -np.abs(welch_t(moments))), 1.0)
+
+
+def cohens_d(moments: Moments) -> Float[np.ndarray, "*draws units"]:
+    """Cohen's d of each unit, with the pooled standard deviation.
+
+    ``d = (m_1 - m_2) / sqrt(((n_1 - 1) s_1^2 + (n_2 - 1) s_2^2) / (n_1 + n_2 - 2))``
+
+    References
+    ----------
+    Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, ch. 2.
+    """
+    free_1, free_2 = moments.n_condition - 1, moments.n_baseline - 1
+    pooled = (free_1 * moments.condition_variance + free_2 * moments.baseline_variance) / (free_1 + free_2)
+    difference = moments.condition_mean - moments.baseline_mean
+    return np.divide(difference, np.sqrt(pooled), out=np.zeros_like(difference), where=pooled > 0)
+
+
+STATISTICS: dict[str, Statistic] = {"welch_t": welch_t, "cohens_d": cohens_d}

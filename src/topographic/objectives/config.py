@@ -1,0 +1,171 @@
+"""The sections ``spatial`` and ``smoothness`` of a configuration, and how a value is refused."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+__all__ = ["HasLossConfigs", "SmoothnessConfig", "SpatialConfig", "WeightSheetConfig", "expect"]
+
+
+def expect(holds: bool, name: str, value: Any, expected: str) -> None:
+    """Refuse a value in one line unless a condition holds."""
+    if not holds:
+        raise ValueError(f"{name}={value}; expected {expected}: change it in the configuration")
+
+
+@dataclass
+class SpatialConfig:
+    """What topography is asked for."""
+
+    weight: float = 2.5
+    """Weight alpha of the spatial loss of every sheet; 0 for the non-topographic control."""
+    sites: list[str] | None = None
+    """Site names or wildcards, for example "transformer.h.*.attn"; by default all sheets the model carries."""
+    layout: Literal["permuted_grid", "grid"] = "permuted_grid"
+    """How sites are laid out for which the model carries no sheet."""
+    neighborhoods: Literal["local", "scattered", "global"] = "local"
+    """Blocks of neighbours, random sets from anywhere on the sheet, or the whole sheet."""
+    radius: int = 5
+    """Radius of local blocks in lattice steps: 5 gives 9 x 9 units."""
+    k: int = 81
+    """Units per scattered set."""
+    n_neighborhoods: int = 5
+    """Neighbourhoods drawn for every sheet in every forward pass."""
+    norm: Literal["l1", "l2", "linf"] = "l2"
+    """Distance on the sheet."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no sheet can satisfy."""
+        expect(math.isfinite(self.weight) and self.weight >= 0, "spatial.weight", self.weight, "a number from 0 on")
+        expect(self.sites is None or len(self.sites) > 0, "spatial.sites", self.sites, "a list of patterns, or null")
+        expect(self.radius >= 1, "spatial.radius", self.radius, "at least 1")
+        expect(self.k >= 3, "spatial.k", self.k, "at least 3 units")
+        expect(self.n_neighborhoods >= 1, "spatial.n_neighborhoods", self.n_neighborhoods, "at least 1")
+
+
+@dataclass
+class WeightSheetConfig:
+    """Layers whose sheets differ from what the section says of all."""
+
+    sites: list[str] | str
+    """Name or wildcard of layers, or several in brackets."""
+    kind: Literal["output", "input", "bias"] | None = None
+    """As smoothness.kind, which is the default."""
+    scale: float | None = 1.0
+    """Factor of the loss of each of these sheets, beside smoothness.weight; null to log it and not train it."""
+    factor: float | tuple[float, float] | None = None
+    """As smoothness.factor, which is the default."""
+    blur: Literal["toponets", "antialias", "gaussian"] | None = None
+    """As smoothness.blur, which is the default."""
+    shape: tuple[int, int] | None = None
+    """Rows and columns, such as [3, 4] for 10 units: the last cells stay empty. Nearly square and full by default."""
+    layout: Literal["grid", "permuted_grid"] = "grid"
+    """Units along the rows in their own order, or in one that is drawn for every layer."""
+    layout_seed: int = 0
+    """Seed of the permutations; together with the name of a layer it determines the layer's."""
+    parameters: str = "*"
+    """Wildcard over the parameters of recurrent layers, for example "weight_hh_*"."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no layer can satisfy."""
+        where = "smoothness.sheets"
+        expect(len(self.sites) > 0, f"{where}: sites", self.sites, "a name or wildcard, or several")
+        holds = self.scale is None or (math.isfinite(self.scale) and self.scale >= 0)
+        expect(holds, f"{where}: scale", self.scale, "a number from 0 on, or null to watch")
+        if self.factor is not None:
+            _expect_factor(f"{where}: factor", self.factor)
+        holds = self.shape is None or min(self.shape) >= 1
+        expect(holds, f"{where}: shape", self.shape, "numbers of rows and columns from 1 on")
+        holds = self.layout_seed == 0 or self.layout == "permuted_grid"
+        expect(holds, f"{where}: layout_seed", self.layout_seed, "0 with layout=grid, which draws nothing")
+
+
+@dataclass
+class SmoothnessConfig:
+    """How smooth weights shall be (TopoNets); off unless a weight is given."""
+
+    weight: float = 0.0
+    """Weight tau of the mean loss over sheets; 0 for none."""
+    sites: list[str] | str | None = None
+    """Names or wildcards of layers with weights, for example "transformer.h.*.mlp.c_fc"."""
+    kind: Literal["output", "input", "bias"] = "output"
+    """Output units with their incoming weights, input units with their outgoing ones, or output units' biases."""
+    factor: float | tuple[float, float] = 3.0
+    """Shrinking factor of the blur, or two along rows and columns: [3, 2]."""
+    blur: Literal["toponets", "antialias", "gaussian"] = "toponets"
+    """How a sheet is blurred: as published, or without its aliasing."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """How the losses of sheets are joined."""
+    watched: list[str] | str | None = None
+    """Further layers whose loss is logged and not trained."""
+    sheets: list[WeightSheetConfig] = field(default_factory=list)
+    """Layers whose sheets are unlike those of sites, for example [{sites: head, shape: [3, 4]}]; keys: sites, kind,
+    scale (null to watch), factor, blur, shape, layout, layout_seed, parameters."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the weight goes from start_weight to weight."""
+    start_weight: float = 0.0
+    """Weight at the first step of a linear or cosine schedule."""
+    schedule_steps: int = 1000
+    """Optimiser steps a schedule takes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no layer can satisfy; one name alone becomes a list of one."""
+        for name in ("weight", "start_weight"):
+            value = getattr(self, name)
+            expect(math.isfinite(value) and value >= 0, f"smoothness.{name}", value, "a number from 0 on")
+        for name in ("sites", "watched"):
+            value = getattr(self, name)
+            expect(value is None or len(value) > 0, f"smoothness.{name}", value, "patterns of names, or null")
+            setattr(self, name, [value] if isinstance(value, str) else value)
+        holds = self.start_weight == 0 or self.schedule != "constant"
+        expect(holds, "smoothness.start_weight", self.start_weight, "0, or schedule=linear or cosine to start from it")
+        trained = bool(self.sites) or any(sheet.scale is not None for sheet in self.sheets)
+        layers = "layers, since a weight is set (or some in smoothness.sheets whose scale is not null)"
+        expect(not self.is_on or trained, "smoothness.sites", self.sites, layers)
+        _expect_factor("smoothness.factor", self.factor)
+        name, steps, unset = "smoothness.schedule_steps", self.schedule_steps, SmoothnessConfig.schedule_steps
+        expect(steps >= 1, name, steps, "at least 1")
+        holds = steps == unset or self.schedule != "constant"
+        expect(holds, name, steps, f"{unset} with schedule=constant, which takes none, or schedule=linear or cosine")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the weight is ever above 0."""
+        return self.weight > 0 or (self.schedule != "constant" and self.start_weight > 0)
+
+    @property
+    def names_layers(self) -> bool:
+        """Whether it names any, trained or only watched."""
+        return bool(self.sites or self.sheets or self.watched)
+
+    @property
+    def watches(self) -> bool:
+        """Whether the loss of some layer is logged and not trained."""
+        return bool(self.watched) or any(sheet.scale is None for sheet in self.sheets)
+
+
+def _expect_factor(name: str, factor: float | tuple[float, float]) -> None:
+    numbers = (factor,) if isinstance(factor, (int, float)) else factor
+    holds = all(math.isfinite(number) and number >= 1 for number in numbers)
+    expect(holds, name, factor, "at least 1, or two such numbers for rows and columns, such as [3, 2]")
+    expect(max(numbers) > 1, name, factor, "more than 1 along one axis at least, since factor 1 blurs nothing")
+
+
+@runtime_checkable
+class HasLossConfigs(Protocol):
+    """Any dataclass with these fields, whatever else it says."""
+
+    @property
+    def spatial(self) -> SpatialConfig:
+        """The spatial loss."""
+        ...
+
+    @property
+    def smoothness(self) -> SmoothnessConfig:
+        """The smoothness of weights."""
+        ...
+
+    @property
+    def training(self) -> Any:
+        """Whatever has ``seed`` and ``gradient_accumulation_steps``."""
+        ...

@@ -1,0 +1,19 @@
+"""Pictures: an axis goes in, the same axis comes out."""
+
+from topographic.plots.figures import (
+    draw_distance_curves,
+    draw_map,
+    draw_maps,
+    draw_null_distribution,
+    draw_spatial_curves,
+    draw_training_curves,
+)
+
+__all__ = [
+    "draw_distance_curves",
+    "draw_map",
+    "draw_maps",
+    "draw_null_distribution",
+    "draw_spatial_curves",
+    "draw_training_curves",
+]

@@ -1,0 +1,300 @@
+"""How things are kept: arrays in safetensors with a JSON header, every file written beside its place and then renamed.
+
+Nothing here pickles and nothing here executes what it reads.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+__all__ = [
+    "disk_errors",
+    "load_arrays",
+    "load_json",
+    "load_noun",
+    "one_process_at_a_time",
+    "publish_folder",
+    "save_arrays",
+    "save_json",
+    "sha256_of_file",
+    "write_atomically",
+    "write_folder_atomically",
+]
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it into place only if the block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the finished file belongs. Missing parent folders are made.
+
+    Yields
+    ------
+    Path
+        The temporary path to write to. It vanishes if the block raises, so a full disk or a
+        killed process never leaves a half-written file that looks finished.
+
+    Raises
+    ------
+    OSError
+        With the path and the advice to free space, if the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"could not write {path}: {error}; free disk space or choose a writable folder, then run again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    """Write named arrays and JSON metadata to one safetensors file.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write, usually ``*.safetensors``.
+    arrays : mapping of str to ndarray
+        Arrays of any shape and numeric or boolean type.
+    metadata : mapping
+        Anything JSON can hold; stored in the file's header.
+    """
+    header = {"topographic": json.dumps(dict(metadata), sort_keys=True)}
+    with write_atomically(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=header)
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_arrays` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to read.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        The arrays, with their shapes and types.
+    metadata : dict
+        The JSON metadata.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is absent, truncated, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; expected a .safetensors file written by this library")
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            header = (opened.metadata() or {}).get("topographic")
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file ({error}); write it again") from error
+    if header is None:
+        raise ValueError(f"{path} has no `topographic` header; expected a file written by this library's save()")
+    return arrays, json.loads(header)
+
+
+def load_noun(path: str | Path, noun: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read a file that holds one of the library's nouns.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to read.
+    noun : str
+        Name of the class that is expected.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        The arrays.
+    metadata : dict
+        The JSON metadata.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_arrays`, and if the file holds another noun.
+    """
+    arrays, metadata = load_arrays(path)
+    if metadata.get("noun") != noun:
+        expected = noun if noun.endswith("s") else f"a {noun}"
+        raise ValueError(f"{path} holds a {metadata.get('noun')}; expected {expected}: load it with that class")
+    return arrays, metadata
+
+
+def save_json(path: str | Path, content: Any) -> None:
+    """Write JSON, indented, beside its place and then renamed.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    content : object
+        Anything JSON can hold.
+    """
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to read.
+
+    Returns
+    -------
+    object
+        The parsed content.
+
+    Raises
+    ------
+    ValueError
+        If the file is not valid JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); it may be truncated: write it again") from error
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """Checksum of a file's bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to read.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as opened:
+        for block in iter(lambda: opened.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def write_folder_atomically(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``; rename it into place only if the block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the finished folder belongs. Missing parents are made; an older folder there is replaced.
+
+    Yields
+    ------
+    Path
+        The temporary folder. It vanishes if the block raises.
+
+    Raises
+    ------
+    OSError
+        With the path and the advice to free space, if it cannot be written.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        try:
+            yield staging
+            staging.chmod(0o755)
+            publish_folder(staging, path)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def publish_folder(staging: Path, path: Path) -> None:
+    """Flush every file of a finished folder to the disk, then give the folder its name.
+
+    Parameters
+    ----------
+    staging : Path
+        The finished folder.
+    path : Path
+        Its name; a folder that has it already is replaced.
+    """
+    for file in sorted(staging.rglob("*")):
+        if file.is_file():
+            with open(file, "rb") as written:
+                os.fsync(written.fileno())
+    if path.exists():
+        shutil.rmtree(path)
+    staging.rename(path)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say what could not be written, and what to do about it."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"could not write {path}: {error}; free disk space or choose a writable folder, then run again"
+        ) from error
+
+
+@contextlib.contextmanager
+def one_process_at_a_time(path: str | Path) -> Iterator[None]:
+    """Wait for other processes that work on the same thing; the system frees the lock however they end.
+
+    Parameters
+    ----------
+    path : str or Path
+        File that stands for the work; it stays.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below, outside the translation of errors
+    try:
+        # without it (Windows) two processes do the same work twice, with equal results
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        lock.close()

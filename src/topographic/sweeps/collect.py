@@ -1,0 +1,221 @@
+"""What a sweep measured: one long table of its cells, and every number over seeds beside its reference."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from topographic.maps import MapSummary
+from topographic.runs.folder import read_metrics
+from topographic.runs.recipe import TrainCommand
+from topographic.storage import load_json
+from topographic.sweeps.cell_run import is_trained, load_pairs, load_weights
+from topographic.sweeps.measure import CellMaps, contrasts_of, load_summary
+from topographic.sweeps.plan import Cell, short_name
+from topographic.sweeps.replicates import over_replicates, paired_difference
+
+__all__ = ["CellNumbers", "Measure", "Setting", "grouped_rows", "level_word", "long_rows", "read_cell", "settings_of"]
+
+
+class Measure(NamedTuple):
+    """A number of a cell: its name, and the maps it was measured on, if any."""
+
+    name: str
+    contrast: str | None = None
+    fwhm_mm: float | None = None
+
+
+# what the loss of weights is measured with
+_RULER = ("kind", "factor", "blur", "sheets")
+
+
+@dataclass(frozen=True, eq=False)
+class CellNumbers:
+    """What was measured on one cell.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    record : mapping
+        Its ``run.json``.
+    about : mapping of str to object
+        Numbers of the cell as a whole, by column; None where there is none.
+    maps : mapping of (contrast, FWHM) to mapping
+        Numbers of its maps, by column.
+    """
+
+    cell: Cell
+    record: Mapping[str, Any]
+    about: Mapping[str, Any]
+    maps: Mapping[tuple[str, float], Mapping[str, Any]]
+
+    def number(self, measure: Measure) -> float | None:
+        """One number."""
+        if measure.contrast is None or measure.fwhm_mm is None:
+            return self.about.get(measure.name)
+        return self.maps.get((measure.contrast, measure.fwhm_mm), {}).get(measure.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Cells that differ in their seed only.
+
+    Parameters
+    ----------
+    name : str
+        Name of the cells without the seed.
+    levels : mapping of str to object
+        By key: what the sweep varies.
+    cells : sequence of CellNumbers
+        One per seed.
+    reference : Setting or None
+        What it is compared with.
+    """
+
+    name: str
+    levels: Mapping[str, Any]
+    cells: Sequence[CellNumbers]
+    reference: "Setting | None" = None
+
+    @property
+    def recipe(self) -> TrainCommand:
+        """What trains one of its cells."""
+        return self.cells[0].cell.recipe
+
+    def numbers(self, measure: Measure) -> dict[int | None, float]:
+        """One number of every replicate."""
+        found = {one.cell.seed: one.number(measure) for one in self.cells}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+
+def read_cell(cell: Cell, maps: CellMaps, pairs: str | None) -> CellNumbers | None:
+    """Read what a cell left on disk."""
+    if not is_trained(cell):
+        return None
+    record = load_json(cell.folder / "run.json")
+    found = {}
+    for contrast in contrasts_of(cell.recipe, maps):
+        for fwhm_mm in maps.fwhm_mm:
+            summary = load_summary(cell, maps, contrast, fwhm_mm)
+            if summary is not None:
+                found[contrast.name, fwhm_mm] = _map_numbers(summary)
+    lines = read_metrics(cell.folder / "metrics.jsonl")
+    scores = load_pairs(cell, pairs) if pairs is not None else None
+    counted = cell.recipe.counted
+    about = {
+        counted: record[f"{counted}_seen"],
+        "parameters": record["n_parameters"],
+        "validation loss": record.get("eval_loss"),
+        "test accuracy": _last(lines, "eval_accuracy"),
+        "spatial loss": _spatial_loss(lines, cell.recipe.spatial.weight),
+        "loss of weights": load_weights(cell),
+        "accuracy": None if scores is None else scores["overall"]["accuracy"],
+        "time (s)": record["wall_time_s"],
+    }
+    return CellNumbers(cell, record, about, found)
+
+
+def _spatial_loss(lines: Sequence[Mapping[str, Any]], weight: float) -> float | None:
+    """Mean over sheets of the unweighted loss at the last validation; None for a control, where none is computed."""
+    sheets = {name for line in lines for name in line if name.startswith("spatial/")}
+    logged = _last(lines, "eval_spatial_loss")
+    return logged / (weight * len(sheets)) if logged is not None and sheets and weight else None
+
+
+def _last(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    return next((line[name] for line in reversed(lines) if line.get(name) is not None), None)
+
+
+def _map_numbers(summary: MapSummary) -> dict[str, Any]:
+    """Means over sheets."""
+    index, contrast = summary.morans_i, summary.mean_abs_t
+    row: dict[str, Any] = {"I": index.value}
+    for name, null in (("floor", index.floor), ("unit null", index.unit_null), ("label null", index.label_null)):
+        row[name] = null.mean if null is not None else None
+    for name, null in (("unit", index.unit_null), ("label", index.label_null)):
+        row |= {f"z ({name})": null.z, f"p ({name})": null.p} if null is not None else {}
+    row["mean |t|"] = contrast.value
+    row["p (mean |t|)"] = contrast.label_null.p if contrast.label_null is not None else None
+    row["dimensions"] = sum(one.effective_dimensionality for one in summary.rows) / len(summary.rows)
+    return {key: value for key, value in row.items() if value is not None and value == value}
+
+
+def long_rows(found: Sequence[CellNumbers]) -> list[dict[str, Any]]:
+    """The table of a sweep: a row per cell, contrast and readout, numbers of the cell repeated in each."""
+    rows = []
+    known = {key for one in found for key, value in one.about.items() if value is not None}
+    for one in found:
+        about = {key: value for key, value in one.about.items() if key in known}
+        cell = {"cell": one.cell.name, "seed": one.cell.seed, **_level_columns(one.cell.levels), **about}
+        maps = [
+            {"contrast": contrast, "FWHM (mm)": fwhm_mm, **numbers} for (contrast, fwhm_mm), numbers in one.maps.items()
+        ]
+        rows += [cell | numbers for numbers in maps or [{}]]
+    return rows
+
+
+def settings_of(found: Sequence[CellNumbers], reference_of: Callable[[Cell], str | None]) -> list[Setting]:
+    """Bring the replicates of every setting together."""
+    cells: dict[str, list[CellNumbers]] = {}
+    for one in found:
+        cells.setdefault(one.cell.setting, []).append(one)
+    alone = {name: Setting(name, members[0].cell.levels, members) for name, members in cells.items()}
+    home = {one.cell.name: one.cell.setting for one in found}
+    settings = []
+    for name, one in alone.items():
+        references = [reference_of(member.cell) for member in one.cells]
+        homes = [home[reference] for reference in references if reference in home]
+        reference = alone[homes[0]] if homes and homes[0] != name else None
+        settings.append(Setting(name, one.levels, one.cells, reference))
+    return settings
+
+
+def grouped_rows(settings: Sequence[Setting], measures: Sequence[Measure]) -> list[dict[str, Any]]:
+    """Every measure of every setting over its seeds, and its paired difference to the reference."""
+    rows = []
+    for measure in measures:
+        for one in settings:
+            values = one.numbers(measure)
+            if not values:
+                continue
+            row: dict[str, Any] = {"setting": one.name, **_level_columns(one.levels), "measure": measure.name}
+            if measure.contrast is not None:
+                row |= {"contrast": measure.contrast, "FWHM (mm)": measure.fwhm_mm}
+            summary = over_replicates(values.values())
+            row |= {"n": summary.n, "mean": summary.mean, "sd": summary.sd, "low": summary.low, "high": summary.high}
+            if one.reference is not None and _is_comparable(one, one.reference, measure):
+                row |= _difference(values, one.reference, measure)
+            rows.append(row)
+    return rows
+
+
+def _is_comparable(one: Setting, reference: Setting, measure: Measure) -> bool:
+    """Losses of weights on other sheets or by another blur are other numbers, whose differences say nothing."""
+    if measure.name != "loss of weights":
+        return True
+    mine, theirs = one.recipe.smoothness, reference.recipe.smoothness
+    named = (mine.sites or mine.watched) == (theirs.sites or theirs.watched)
+    return named and all(getattr(mine, name) == getattr(theirs, name) for name in _RULER)
+
+
+def _difference(values: Mapping[Any, float], reference: Setting, measure: Measure) -> dict[str, Any]:
+    found = paired_difference(values, reference.numbers(measure))
+    if found is None:
+        return {}
+    one = found.difference
+    row: dict[str, Any] = {"reference": reference.name, "pairs": one.n, "difference": one.mean}
+    row |= {"sd (difference)": one.sd, "low (difference)": one.low, "high (difference)": one.high}
+    return row | {"p (t)": found.p_t, "p (sign flip)": found.p_sign_flip}
+
+
+def _level_columns(levels: Mapping[str, Any]) -> dict[str, str]:
+    return {short_name(key): level_word(value) for key, value in levels.items()}
+
+
+def level_word(value: Any) -> str:
+    """A level as tables and figures say it."""
+    if value is None:
+        return "default"
+    if isinstance(value, list):
+        return ", ".join(map(level_word, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,281 @@
+"""Cells of a sweep: which models it trains, what they are called, and where each is kept."""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from topographic.runs.building import carries_sheets, shape_of
+from topographic.runs.parsing import parse_mapping
+from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.training.config import plain
+
+__all__ = [
+    "Cell",
+    "check_folder",
+    "find_reference",
+    "level_of",
+    "plan_cells",
+    "planned_exposure",
+    "short_name",
+]
+
+# one "seed" stands for the seeds of a replicate: initial weights, permutations, and order of windows, images and
+# neighbourhoods
+_SEEDS = ("model.seed", "model.layout_seed", "training.seed")
+_SECTIONS = ("model", "spatial", "smoothness", "training")
+_SHOWN = {"data": "the text and its tokens are the same in all cells", "images": "the images are the same in all cells"}
+_NAMES = {
+    "spatial.weight": "alpha",
+    "smoothness.weight": "tau",
+    "spatial.neighborhoods": "neighborhoods",
+    "spatial.radius": "radius",
+    "spatial.k": "k",
+    "spatial.n_neighborhoods": "n_neighborhoods",
+    "spatial.norm": "norm",
+    "model.layout": "layout",
+    "model.sheet_point": "sheet_point",
+}
+# keys that do nothing beside another key; cells that differ in these alone would be one model trained twice
+_IDLE = {
+    "control": ("neighborhoods", "radius", "k", "n_neighborhoods", "norm"),
+    "local": ("k",),
+    "scattered": ("radius",),
+    "global": ("radius", "k", "n_neighborhoods"),
+}
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model of a sweep.
+
+    Parameters
+    ----------
+    name : str
+        What differs from the base, then the seed; also the name of its run folder.
+    levels : mapping of str to object
+        By key (``spatial.weight``): the cell's value of everything the sweep varies but the seed.
+    seed : int or None
+        The replicate; None where no seed is varied.
+    recipe : TrainCommand
+        What trains it, the run folder included.
+    """
+
+    name: str
+    levels: Mapping[str, Any]
+    seed: int | None
+    recipe: TrainCommand
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return Path(self.recipe.run)
+
+    @property
+    def setting(self) -> str:
+        """Its name without the seed: what replicates have in common."""
+        return self.name if self.seed is None else self.name.removesuffix(f"-seed_{self.seed}")
+
+
+def plan_cells(base: TrainCommand, blocks: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    """All cells of a sweep, each validated as a recipe of `topo train`; nothing is trained or written."""
+    if not blocks:
+        raise ValueError(
+            "blocks is empty; expected at least one block of lists, such as - {spatial.weight: [0, 0.25], seed: [0, 1]}"
+        )
+    known = _leaves(base)
+    cells: dict[str, Cell] = {}
+    for number, block in enumerate(blocks, start=1):
+        where = f"block {number}"
+        _check_block(where, block, known)
+        for values in itertools.product(*block.values()):
+            cell = _cell(where, base, dict(zip(block, values, strict=True)))
+            cells.setdefault(cell.name, cell)
+    varied = [key for key in dict.fromkeys(itertools.chain(*blocks)) if key != "seed"]
+    found = [
+        dataclasses.replace(cell, levels={key: _leaves(cell.recipe)[key] for key in varied}) for cell in cells.values()
+    ]
+    _check_equal_exposure(found)
+    return found
+
+
+def check_folder(cell: Cell) -> None:
+    """Refuse a folder that holds a run with another configuration."""
+    path = cell.folder / "config.yaml"
+    if not path.is_file():
+        return
+    try:
+        earlier = _leaves(_explicit(parse_mapping("train", TrainCommand, yaml.safe_load(path.read_text("utf-8")))))
+    except (ValueError, yaml.YAMLError) as error:
+        raise FileExistsError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); remove the folder or choose another run="
+        ) from error
+    now = _leaves(cell.recipe)
+    differing = [f"{key} was {earlier[key]} and is {now[key]}" for key in now if earlier[key] != now[key]]
+    if differing:
+        raise FileExistsError(
+            f"{cell.folder} holds a run with another configuration ({differing[0]}); go on with the same one, choose "
+            "another run= for the sweep, or remove the folder"
+        )
+
+
+def short_name(key: str) -> str:
+    """What a key is called in names of cells, tables and figures."""
+    return _NAMES.get(key, key)
+
+
+def find_reference(cell: Cell, base: TrainCommand, reference: Mapping[str, Any], cells: Sequence[Cell]) -> str | None:
+    """The cell that another is compared with, of the same seed."""
+    _check_block("reference", {key: [value] for key, value in reference.items()}, _leaves(base))
+    names = {one.name for one in cells}
+    seed = {} if cell.seed is None else {"seed": cell.seed}
+    for otherwise in (cell.levels, {}):
+        name = _cell("reference", base, {**otherwise, **reference, **seed}).name
+        if name in names:
+            return name
+    return None
+
+
+def level_of(recipe: TrainCommand, key: str) -> Any:
+    """Value of a key, that of its preset where the recipe leaves it out."""
+    return _leaves(_explicit(recipe))[key]
+
+
+def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:
+    content = plain(base)
+    given = {key: value for key, value in chosen.items() if key != "seed"}
+    seed = chosen.get("seed")
+    words = ", ".join(f"{key}={value}" for key, value in chosen.items())
+    try:
+        if seed is not None:
+            changed = {key.split(".")[1]: value for key, value in given.items() if key.startswith("model.")}
+            changed_base = dataclasses.replace(base, model=dataclasses.replace(base.model, **changed))
+            given |= dict.fromkeys(_seeds_of(changed_base), seed)
+        for key, value in given.items():
+            section, name = key.split(".")
+            content[section][name] = value
+        recipe = _without_idle(_explicit(parse_mapping("train", TrainCommand, content)), base)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}, cell {words}: {' '.join(str(error).split())}") from None
+    name = _name(recipe, _explicit(base), seed)
+    return Cell(name, {}, seed, dataclasses.replace(recipe, run=str(Path(base.run) / name), overwrite=False))
+
+
+def _seeds_of(recipe: TrainCommand) -> tuple[str, ...]:
+    """Seeds that matter: a pretrained language model has its weights already, and only sheets of ours are permuted."""
+    if recipe.model.pretrained is not None and recipe.counted == "tokens":
+        return _SEEDS[-1:]  # of a vision model the last layer may be fresh
+    return _SEEDS if carries_sheets(recipe) else (_SEEDS[0], _SEEDS[-1])
+
+
+def _check_block(where: str, block: Any, known: Mapping[str, Any]) -> None:
+    if not isinstance(block, Mapping) or not block:
+        raise ValueError(f"{where} is {block!r}; expected keys with lists, such as spatial.weight: [0, 0.25]")
+    for key, values in block.items():
+        if key != "seed" and (key not in known or key.split(".")[0] not in _SECTIONS):
+            reason = _SHOWN.get(str(key).split(".")[0], "unknown")
+            raise ValueError(
+                f"{where} varies {key} ({reason}); expected seed or a key of {', '.join(_SECTIONS)}, such as "
+                "spatial.weight: see topo train --help"
+            )
+        if not isinstance(values, list) or not values:
+            raise ValueError(
+                f"{where}: {key} is {values!r}; expected a list of values, also for a single one: [{values}]"
+            )
+    if "seed" in block:
+        wrong = [seed for seed in block["seed"] if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0]
+        if wrong:
+            raise ValueError(f"{where}: seed {wrong[0]!r}; expected whole numbers from 0 on, such as [0, 1, 2]")
+        also = [key for key in _SEEDS if key in block]
+        if also:
+            raise ValueError(f"{where} varies seed and {also[0]}, which seed sets as well; vary either")
+
+
+def _check_equal_exposure(cells: Sequence[Cell]) -> None:
+    """Models are compared at equal numbers of tokens or images, or not at all."""
+    seen: dict[int, Cell] = {}
+    for cell in cells:
+        if cell.recipe.training.early_stopping_patience is not None:
+            raise ValueError(
+                f"training.early_stopping_patience={cell.recipe.training.early_stopping_patience}; expected null in a "
+                "sweep, because cells that stop at different steps have seen different numbers of "
+                f"{cell.recipe.counted}"
+            )
+        seen.setdefault(planned_exposure(cell.recipe), cell)
+    if len(seen) > 1:
+        (fewer, first), (more, second) = sorted(seen.items(), key=lambda entry: entry[0])[:2]
+        raise ValueError(
+            f"cell {first.name} sees {fewer} {first.recipe.counted} and cell {second.name} {more}; expected equal "
+            "numbers: vary neither max_steps nor batches alone"
+        )
+
+
+def planned_exposure(recipe: TrainCommand) -> int:
+    """Tokens or images that a process sees until its training ends."""
+    training = recipe.training
+    items = training.max_steps * training.batch_size * training.gradient_accumulation_steps
+    return items * recipe.data.sequence_length if recipe.counted == "tokens" else items
+
+
+def _explicit(recipe: TrainCommand) -> TrainCommand:
+    """The recipe with what its preset says spelt out, so that saying it and leaving it out are the same cell."""
+    if recipe.model.pretrained is not None:
+        if recipe.model.changes():
+            raise ValueError(
+                f"model.pretrained={recipe.model.pretrained!r} with {sorted(recipe.model.changes())}; give either"
+            )
+        return recipe
+    if recipe.counted == "images":
+        return recipe
+    config = shape_of(recipe.model)
+    if config.model_type != "topolm" or recipe.model.config:
+        return recipe  # other architectures have names of their own for their fields
+    own = {"pretrained", "model_type", "config", "vocab_size"}
+    unsaid = [entry.name for entry in dataclasses.fields(ModelConfig) if getattr(recipe.model, entry.name) is None]
+    said = {name: getattr(config, name) for name in unsaid if name not in own}
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **said))
+
+
+def _without_idle(recipe: TrainCommand, base: TrainCommand) -> TrainCommand:
+    spatial = recipe.spatial
+    idle = _IDLE["control" if spatial.weight == 0 else spatial.neighborhoods]
+    as_base = {name: getattr(base.spatial, name) for name in idle}
+    return dataclasses.replace(recipe, spatial=dataclasses.replace(spatial, **as_base))
+
+
+def _leaves(recipe: TrainCommand) -> dict[str, Any]:
+    """Every setting by its dotted key, but folder and overwrite."""
+    content = plain(recipe)
+    return {
+        f"{section}.{name}": value
+        for section, entries in content.items()
+        if isinstance(entries, dict)
+        for name, value in entries.items()
+    }
+
+
+def _name(recipe: TrainCommand, base: TrainCommand, seed: int | None) -> str:
+    ours, theirs = _leaves(recipe), _leaves(base)
+    skipped = _SEEDS if seed is not None else ()
+    differing = [key for key in ours if ours[key] != theirs[key] and key not in skipped]
+    parts = [f"{short_name(key)}_{_word(ours[key])}" for key in differing] or ["base"]
+    name = "-".join([*parts, *([f"seed_{seed}"] if seed is not None else [])])
+    if len(name) > _LONGEST_NAME:
+        return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name
+
+
+def _word(value: Any) -> str:
+    """A value as part of a file name."""
+    if isinstance(value, list):
+        return "+".join(map(_word, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return quote(str(value).lower() if value is None or isinstance(value, bool) else str(value), safe="")

@@ -1,0 +1,354 @@
+"""A training run, from a model to a run folder."""
+
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import nn
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
+
+from topographic.objectives.objective import Objective
+from topographic.objectives.terms import configured_objective
+from topographic.storage import load_json
+from topographic.training.callbacks import EarlyStopping, MetricsLog, ProgressBar, rises_in_a_row
+from topographic.training.checkpoints import check_checkpoint, last_checkpoint
+from topographic.training.config import HasTextConfigs, HasTrainingConfigs, TrainingConfig, plain, save_config
+from topographic.training.material import Material, whole_steps
+from topographic.training.record import RunRecord, device_name, git_commit, versions
+from topographic.training.text.data import prepare_tokens
+
+__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_on", "training_arguments"]
+
+EXAMPLE_TOKENS = {"input_ids": torch.zeros(2, 2, dtype=torch.int64)}  # the smallest inputs of any language model
+# what a run folder holds, besides evaluations of its model; nothing else is ever deleted
+_OURS = ("config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "maps", "report.html")
+
+
+def train(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    config: HasTextConfigs,
+    run_folder: str | Path,
+    *,
+    resume: Literal["auto", "never"] = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """Train a causal language model in place on text, and keep everything about it in a run folder.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A causal language model in Hugging Face form: takes ``input_ids`` and ``labels``, returns its loss.
+    tokenizer : PreTrainedTokenizerBase
+        As `load_tokenizer` returns it.
+    config : RunConfig
+        Or any dataclass with its fields; all of it goes into ``config.yaml``.
+    run_folder, resume, overwrite
+        As in `train_on`.
+
+    Returns
+    -------
+    Path
+        The run folder.
+
+    Raises
+    ------
+    FileExistsError, ValueError, FloatingPointError, ImportError
+        As in `train_on`.
+    """
+    _check_fit(model, tokenizer, config)
+
+    def prepare() -> Material:
+        tokens = prepare_tokens(config.data, tokenizer)
+        about = {key: entry for key, entry in tokens.manifest.items() if key != "files"}
+        counted = ("tokens", tokens.train.sequence_length)
+        return Material(tokens.train, tokens.validation, about, config.data.seed, counted)
+
+    return train_on(
+        model,
+        config,
+        run_folder,
+        prepare=prepare,
+        example=EXAMPLE_TOKENS,
+        processor=tokenizer,
+        resume=resume,
+        overwrite=overwrite,
+    )
+
+
+def train_on(
+    model: nn.Module,
+    config: HasTrainingConfigs,
+    run_folder: str | Path,
+    *,
+    prepare: Callable[[], Material],
+    example: Mapping[str, torch.Tensor],
+    processor: Any = None,
+    resume: Literal["auto", "never"] = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """Train a model in place on anything, and keep everything about it in a run folder.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes a batch's entries, labels among them, and returns its loss.
+    config : RunConfig
+        Or any dataclass with the fields ``spatial``, ``smoothness`` and ``training``; all of it goes into
+        ``config.yaml``.
+    run_folder : str or Path
+        Folder to make or, if the run in it was interrupted, to go on with.
+    prepare : callable
+        Makes or opens what is trained on, once it is known that the model and the folder will do.
+    example : mapping of str to Tensor
+        Inputs of a small forward pass; with it the objective is tried before anything is made.
+    processor : optional
+        Tokenizer or image processor that is saved with the model.
+    resume : {"auto", "never"}
+        Whether an interrupted run is gone on with, from its last complete checkpoint.
+    overwrite : bool
+        Delete an earlier run in this folder first.
+
+    Returns
+    -------
+    Path
+        The run folder with ``config.yaml``, ``run.json``, ``metrics.jsonl``, ``checkpoints/`` and ``model/``.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds a finished run, or one with another configuration.
+    ValueError
+        If data, model and configuration do not fit together, or a checkpoint is damaged.
+    FloatingPointError
+        If activations or losses become NaN, naming the site.
+    ImportError
+        If accelerate is not installed.
+
+    Notes
+    -----
+    The model is trained on the accelerator if there is one; start with ``torchrun`` for several, on machines that
+    share a disk if they are several. The weights in ``model/`` are those of the last step. Global random generators
+    are seeded with ``training.seed``, since dropout draws from them.
+    """
+    settings = config.training
+    _require_extras(settings)
+    _require_machine(settings)
+    objective = configured_objective(model, config)
+    rehearse(model, objective, example)
+    folder = Path(run_folder)
+    if os.environ.get("RANK", "0") == "0":
+        _open_run_folder(folder, config, resume=resume, overwrite=overwrite)
+    material = prepare()
+    if settings.early_stopping_patience is not None and material.validation is None:
+        raise ValueError("training.early_stopping_patience is set and nothing is held out; hold some items out")
+    arguments = training_arguments(settings, folder, evaluates=material.validation is not None)
+    train_set, validation_set, seen_per_step = whole_steps(material, settings, arguments.world_size)
+
+    from topographic.training.trainer import TopographicTrainer
+
+    callbacks = [MetricsLog(folder, tensorboard=settings.report_to == "tensorboard"), ProgressBar()]
+    if settings.early_stopping_patience is not None:
+        callbacks.append(EarlyStopping(settings.early_stopping_patience))
+    record = RunRecord(folder / "run.json", _about(model, config, material, arguments), seen_per_step)
+    trainer = TopographicTrainer(
+        model,
+        arguments,
+        objective=objective,
+        train_dataset=train_set,
+        eval_dataset=validation_set,
+        processor=processor,
+        callbacks=[*callbacks, record, *material.callbacks],
+        material=material,
+    )
+    if settings.fsdp and not trainer.is_fsdp_enabled:
+        raise ValueError(
+            f"training.fsdp=True on {arguments.device}; parameters are sharded over accelerators only: switch it off"
+        )
+    trainer.accelerator.wait_for_everyone()
+    checkpoint = last_checkpoint(folder / "checkpoints")
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, arguments.world_size)
+    trainer.train_from(checkpoint, already_done=checkpoint is not None and _is_done(checkpoint, settings))
+    trainer.save_for_use(folder / "model")
+    if arguments.process_index == 0:
+        record.finish(trainer.state, stopped_early=trainer.state.global_step < settings.max_steps)
+    return folder
+
+
+def training_arguments(config: TrainingConfig, run_folder: Path, *, evaluates: bool) -> TrainingArguments:
+    """Translate a configuration into transformers' words."""
+    arguments = TrainingArguments(
+        output_dir=str(run_folder / "checkpoints"),
+        run_name=run_folder.name,
+        max_steps=config.max_steps,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        optim="adamw_torch",
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine_warmup_with_min_lr",
+        lr_scheduler_kwargs={"min_lr": config.min_learning_rate},
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        adam_beta1=config.betas[0],
+        adam_beta2=config.betas[1],
+        max_grad_norm=config.max_grad_norm,
+        bf16=config.bf16,
+        torch_compile=config.compile,
+        fsdp=True if config.fsdp else None,  # pyright: ignore[reportArgumentType] - annotated as the word it once was
+        use_cpu=config.cpu,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=False,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,  # a NaN ends the run here; it is not averaged away
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=config.eval_steps,
+        save_steps=config.save_steps,
+        save_total_limit=config.keep_checkpoints,
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to=["wandb"] if config.report_to == "wandb" else [],
+        disable_tqdm=False,
+        remove_unused_columns=False,
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # DataParallel copies the model in every pass, out of reach of `listen`; torchrun does not
+    return arguments
+
+
+def rehearse(model: nn.Module, objective: Objective, example: Mapping[str, torch.Tensor]) -> None:
+    """Let an objective hear a small example, so that a sheet that cannot be is refused before anything is made."""
+    was_training = model.training
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), objective.listen(model.eval()):
+            model(**{name: entry.to(device) for name, entry in example.items()})
+        objective(torch.zeros((), device=device), draw=0)
+    finally:
+        model.train(was_training)
+
+
+def _require_extras(config: TrainingConfig) -> None:
+    if importlib.util.find_spec("accelerate") is None:
+        raise ImportError("training needs accelerate, which is not installed; run `pip install 'topographic[train]'`")
+    if config.report_to == "wandb" and importlib.util.find_spec("wandb") is None:
+        raise ImportError(
+            "training.report_to=wandb needs wandb, which is not installed; run `pip install 'topographic[wandb]'`"
+        )
+
+
+def _require_machine(config: TrainingConfig) -> None:
+    if config.fsdp and os.environ.get("WORLD_SIZE", "1") == "1":
+        raise ValueError(
+            "training.fsdp=True in a single process; start several with torchrun --nproc-per-node, or switch it off"
+        )
+    if config.bf16 and not config.cpu and not (is_torch_bf16_gpu_available() or is_torch_xla_available()):
+        raise ValueError(
+            "training.bf16=True and no accelerator here that computes in bfloat16; say training.bf16=false, or "
+            "training.cpu=true for a CPU's own"
+        )
+
+
+def _open_run_folder(folder: Path, config: HasTrainingConfigs, *, resume: str, overwrite: bool) -> None:
+    """Refuse a folder that is taken, or write the configuration into it."""
+    if overwrite:
+        for name in (*_OURS, *(file.parent.name for file in folder.glob("evaluation*/evaluation.json"))):
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    if (folder / "run.json").is_file():
+        status = load_json(folder / "run.json").get("status")
+        if status == "finished" or resume == "never":
+            raise FileExistsError(
+                f"{folder} holds a run that is {status}; expected a new folder: choose another name, or say "
+                "overwrite=true"
+            )
+        earlier, now = _earlier_sections(folder / "config.yaml", config), _sections(plain(config))
+        if earlier != now:
+            raise FileExistsError(
+                f"{folder} holds an interrupted run with another configuration ({_difference(earlier, now)}); "
+                "go on with the same one, choose another name, or say overwrite=true"
+            )
+    save_config(folder / "config.yaml", config)
+
+
+def _sections(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides the numbers: not the words beside the sections, such as the folder's name or "overwrite"."""
+    return {key: entry for key, entry in config.items() if isinstance(entry, dict)}
+
+
+def _earlier_sections(file: Path, config: Any) -> dict[str, Any]:
+    """Sections of a run's file; fields that the file is too old to have had their defaults then."""
+    written = _sections(yaml.safe_load(file.read_text(encoding="utf-8")))
+    for section in fields(config):
+        value = getattr(config, section.name)
+        if is_dataclass(value):
+            known = {
+                entry.name: entry.default if entry.default_factory is MISSING else entry.default_factory()
+                for entry in fields(value)
+                if (entry.default, entry.default_factory) != (MISSING, MISSING)
+            }
+            written[section.name] = {**json.loads(json.dumps(known, default=asdict)), **written.get(section.name, {})}
+    return written
+
+
+def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
+    """First key that differs."""
+    for key in [*earlier, *now]:
+        old, new = earlier.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict) and old != new:
+            return _difference(old, new, f"{prefix}{key}.")
+        if old != new:
+            return f"{prefix}{key} was {old} and is {new}"
+    return "nothing"
+
+
+def _check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: HasTextConfigs) -> None:
+    shape = getattr(model, "config", None)
+    entries = getattr(shape, "vocab_size", None)
+    if entries is not None and len(tokenizer) > entries:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} entries, the model {entries}; make the model with at least as many"
+        )
+    longest = getattr(shape, "max_position_embeddings", getattr(shape, "n_positions", None))
+    if longest is not None and config.data.sequence_length > longest:
+        raise ValueError(
+            f"data.sequence_length={config.data.sequence_length}; the model takes {longest} tokens at most: shorten it"
+        )
+    if config.training.early_stopping_patience is not None and config.data.validation_fraction == 0:
+        raise ValueError(
+            "training.early_stopping_patience is set and data.validation_fraction is 0; hold some documents out"
+        )
+
+
+def _about(
+    model: nn.Module, config: HasTrainingConfigs, material: Material, arguments: TrainingArguments
+) -> dict[str, Any]:
+    return {
+        "model": type(model).__name__,
+        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "corpus": dict(material.about),
+        "seeds": {"data": material.seed, "training": config.training.seed},
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "n_processes": arguments.world_size,
+        "device": device_name(arguments.device),
+    }
+
+
+def _is_done(checkpoint: Path, config: TrainingConfig) -> bool:
+    """Whether a run was killed after its last step, but before its model was saved."""
+    state = load_json(checkpoint / "trainer_state.json")
+    patience = config.early_stopping_patience
+    stopped = patience is not None and rises_in_a_row(state["log_history"]) >= patience
+    return stopped or state["global_step"] >= config.max_steps

@@ -1,0 +1,164 @@
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from topographic.cli.sweep import SweepCommand
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig
+from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.storage import load_json
+from topographic.sweeps.collect import CellNumbers, Measure, grouped_rows, level_word, long_rows, read_cell, settings_of
+from topographic.sweeps.plan import find_reference, plan_cells
+
+Z = Measure("z (unit)", "noun-verb", 2.0)
+
+
+@pytest.fixture(scope="module")
+def found(swept):
+    return [read_cell(cell, swept.maps, None) for cell in swept.cells()]
+
+
+@pytest.fixture(scope="module")
+def settings(swept, found):
+    cells = swept.cells()
+    return settings_of(found, lambda cell: find_reference(cell, swept.base(), swept.reference, cells))
+
+
+def test_every_number_is_the_one_on_disk(swept, found):
+    for one in found:
+        for fwhm_mm, part in ((0.0, "maps"), (2.0, "maps/fwhm_2")):
+            content = json.loads((one.cell.folder / part / "noun-verb" / "summary.json").read_text())
+            row = one.maps["noun-verb", fwhm_mm]
+            assert row["I"] == pytest.approx(np.mean([site["morans_i"]["value"] for site in content["rows"]]))
+            for name in ("unit", "label"):
+                null = content["morans_i"][f"{name}_null"]
+                assert (row[f"z ({name})"], row[f"p ({name})"]) == (null["z"], null["p"])
+                assert row[f"{name} null"] == null["mean"]
+            assert row["floor"] == content["morans_i"]["floor"]["mean"]
+            assert row["mean |t|"] == content["mean_abs_t"]["value"]
+            dimensions = [site["effective_dimensionality"] for site in content["rows"]]
+            assert row["dimensions"] == pytest.approx(np.mean(dimensions))
+        assert one.number(Measure("validation loss")) == load_json(one.cell.folder / "run.json")["eval_loss"]
+
+
+def test_the_spatial_loss_is_a_mean_over_sheets_without_its_weight(found):
+    # planted: 0.3 and 0.1, summed and weighted in the log
+    losses = {one.cell.recipe.spatial.weight: one.number(Measure("spatial loss")) for one in found}
+    assert losses == {0.0: None, 0.25: pytest.approx(0.2), 1.0: pytest.approx(0.2)}
+
+
+def test_an_untrained_cell_has_no_numbers(swept):
+    (cell, *_) = swept.cells()
+    record = (cell.folder / "run.json").read_text()
+    try:
+        (cell.folder / "run.json").write_text(record.replace("finished", "running"))
+        assert read_cell(cell, swept.maps, None) is None
+    finally:
+        (cell.folder / "run.json").write_text(record)
+
+
+def test_the_long_table_has_a_row_per_cell_contrast_and_readout(found):
+    rows = long_rows(found)
+    assert len(rows) == len(found) * 2
+    assert {(row["cell"], row["FWHM (mm)"]) for row in rows} == {
+        (one.cell.name, width) for one in found for width in (0.0, 2.0)
+    }
+    first = rows[0]
+    assert (first["cell"], first["seed"], first["alpha"], first["layout"]) == (
+        "alpha_0-seed_0",
+        0,
+        "0",
+        "permuted_grid",
+    )
+
+
+def test_replicates_come_together_and_each_has_its_control(settings):
+    names = {one.name: (one.reference.name if one.reference else None, len(one.cells)) for one in settings}
+    assert names == {
+        "alpha_0": (None, 3),
+        "base": ("alpha_0", 3),
+        "alpha_1": ("alpha_0", 3),
+        "layout_grid": ("alpha_0", 3),  # there is no control on a plain grid, so that of the recipe
+    }
+
+
+def test_paired_differences_are_paired(settings):
+    by_name = {one.name: one for one in settings}
+    values, controls = (list(by_name[name].numbers(Z).values()) for name in ("base", "alpha_0"))
+    rows = {(row["setting"], row["measure"]): row for row in grouped_rows(settings, [Measure("validation loss"), Z])}
+    row = rows["base", "z (unit)"]
+    assert (row["n"], row["mean"], row["sd"]) == (
+        3,
+        pytest.approx(np.mean(values)),
+        pytest.approx(np.std(values, ddof=1)),
+    )
+    assert row["difference"] == pytest.approx(np.mean(np.subtract(values, controls)))
+    assert row["p (t)"] == pytest.approx(stats.ttest_rel(values, controls).pvalue)
+    # planted: seeds differ by 1 nat, alpha costs 0.1 + 0.01 seed, so only pairing finds it
+    loss = rows["alpha_1", "validation loss"]
+    assert (loss["sd"], loss["difference"]) == (pytest.approx(1.01), pytest.approx(0.11))
+    assert loss["sd (difference)"] == pytest.approx(0.01)
+    assert "difference" not in rows["alpha_0", "validation loss"]
+
+
+def test_smooth_cells_are_told_from_rough_ones(settings):
+    bare = Measure("z (unit)", "noun-verb", 0.0)  # a readout of 2 mm leaves little of sheets of 8 x 8
+    z = {one.name: np.mean(list(one.numbers(bare).values())) for one in settings}
+    assert z["alpha_1"] > 4
+    assert abs(z["alpha_0"]) < 3
+
+
+def test_references_may_be_any_cell(swept):
+    cells = swept.cells()
+
+    def references(**keys):
+        wanted = {key.replace("__", "."): value for key, value in keys.items()}
+        return {cell.name: find_reference(cell, swept.base(), wanted, cells) for cell in cells}
+
+    found = references(model__layout="permuted_grid")
+    assert found["layout_grid-seed_1"] == "base-seed_1"
+    assert found["alpha_1-seed_2"] == "alpha_1-seed_2"
+    assert set(references(spatial__weight=7).values()) == {None}
+    with pytest.raises(ValueError, match=r"reference varies spatial.wight \(unknown\)"):
+        references(spatial__wight=0)
+    with pytest.raises(ValueError, match=r"reference, cell .*spatial.radius=0; expected at least 1"):
+        references(spatial__radius=0)
+
+
+def test_smooth_weights_are_compared_with_models_without():
+    base = TrainCommand(
+        model=ModelConfig("nanogpt_demo"),
+        spatial=SpatialConfig(weight=0.0),
+        smoothness=SmoothnessConfig(weight=1.0, sites=["transformer.h.*.mlp.c_fc"]),
+    )
+    cells = plan_cells(base, [{"smoothness.weight": [0, 1, 10], "seed": [0]}])
+    found = {cell.name: find_reference(cell, base, SweepCommand().reference, cells) for cell in cells}
+    assert found == dict.fromkeys(["tau_0-seed_0", "base-seed_0", "tau_10-seed_0"], "tau_0-seed_0")
+
+
+def test_losses_by_different_blurs_are_not_subtracted():
+    base = TrainCommand(
+        model=ModelConfig("nanogpt_demo"),
+        spatial=SpatialConfig(weight=0.0),
+        smoothness=SmoothnessConfig(weight=1.0, sites=["transformer.h.*.mlp.c_fc"]),
+    )
+    blocks = [{"smoothness.weight": [0, 1], "seed": [0]}, {"smoothness.factor": [2.0], "seed": [0]}]
+    cells = plan_cells(base, blocks)
+    about = {"loss of weights": 0.5, "validation loss": 5.0}
+    found = [CellNumbers(cell, {}, about, {}) for cell in cells]
+    settings = settings_of(found, lambda cell: find_reference(cell, base, SweepCommand().reference, cells))
+    rows = grouped_rows(settings, [Measure(name) for name in about])
+    compared = {(row["setting"], row["measure"]) for row in rows if "difference" in row}
+    assert compared == {
+        ("base", "loss of weights"),
+        ("base", "validation loss"),
+        ("smoothness.factor_2", "validation loss"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(0.25, "0.25"), (0.0, "0"), (3, "3"), ("grid", "grid"), (None, "default"), (["a", "b"], "a, b")]
+)
+def test_levels_in_words(value, word):
+    assert level_word(value) == word
