@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from topographic.storage import (
+    HeldElsewhereError,
+    code_version,
+    digest,
     disk_errors,
     load_arrays,
     load_json,
-    one_process_at_a_time,
+    locked,
     publish_folder,
     save_arrays,
     save_json,
@@ -149,7 +152,7 @@ def test_other_errors_pass_unchanged(tmp_path):
 
 
 def hold(lock, events, seconds):
-    with one_process_at_a_time(lock):
+    with locked(lock, wait=True):
         events.put(("in", os.getpid()))
         time.sleep(seconds)
         events.put(("out", os.getpid()))
@@ -173,3 +176,40 @@ def test_processes_take_turns_and_a_killed_one_frees_the_lock(tmp_path):
         process.join()
     assert [kind for kind, _ in seen] == ["in", "out", "in", "out"]
     assert seen[0][1] == seen[1][1] != seen[2][1] == seen[3][1]
+
+
+def test_a_second_writer_is_told_who_holds_it(tmp_path):
+    holder = rf"run is being written by process {os.getpid()} on .* since"
+    with locked(tmp_path / "run"):
+        with pytest.raises(HeldElsewhereError, match=holder), locked(tmp_path / "run"):
+            raise AssertionError("two writers")
+        assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir()), "nothing is left of a lock"
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys():
+    assert digest({"a": 1, "b": [2, None]}) == digest({"b": [2, None], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert len(digest({})) == 64
+
+
+def test_the_version_of_a_module_changes_with_what_it_imports(tmp_path, monkeypatch):
+    package = tmp_path / "library_of_a_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "low.py").write_text("x = 1\n")
+    (package / "top.py").write_text("from library_of_a_test.low import x\n")
+    (package / "other.py").write_text("y = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def version() -> str:
+        code_version.cache_clear()
+        return code_version("library_of_a_test.top")
+
+    first = version()
+    (package / "other.py").write_text("y = 2\n")
+    assert version() == first
+    (package / "low.py").write_text("x = 2\n")
+    assert version() != first

@@ -3,26 +3,35 @@
 Nothing here pickles and nothing here executes what it reads.
 """
 
+import ast
 import contextlib
+import functools
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 __all__ = [
+    "HeldElsewhereError",
+    "code_version",
+    "digest",
     "disk_errors",
     "load_arrays",
     "load_json",
     "load_noun",
-    "one_process_at_a_time",
+    "locked",
     "publish_folder",
     "save_arrays",
     "save_json",
@@ -270,31 +279,88 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Say what could not be written, and what to do about it."""
     try:
         yield
+    except HeldElsewhereError:
+        raise
     except (OSError, SafetensorError) as error:
         raise OSError(
             f"could not write {path}: {error}; free disk space or choose a writable folder, then run again"
         ) from error
 
 
+class HeldElsewhereError(OSError):
+    """Another process writes here already."""
+
+
 @contextlib.contextmanager
-def one_process_at_a_time(path: str | Path) -> Iterator[None]:
-    """Wait for other processes that work on the same thing; the system frees the lock however they end.
+def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
+    """Be the only process that writes to a file or folder; the system frees the lock however the process ends.
 
     Parameters
     ----------
     path : str or Path
-        File that stands for the work; it stays.
+        What is written. It need not exist: the lock is a hidden file beside it, which goes with the lock.
+    wait : bool
+        Wait for other processes that do the same work, in place of refusing at once.
+
+    Raises
+    ------
+    HeldElsewhereError
+        Without ``wait``, saying which process holds it and since when.
+    OSError
+        With the path and the advice to free space, if there can be no lock.
     """
-    path = Path(path)
+    path = Path(path).absolute()
+    lock = FileLock(path.parent / f".{path.name}.lock", thread_local=False)
+    holder = path.parent / f".{path.name}.holder"
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below, outside the translation of errors
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout as error:
+            held = holder.read_text(encoding="utf-8").strip() if holder.is_file() else "another process"
+            raise HeldElsewhereError(
+                f"{path} is being written by {held}; wait until it has ended, or choose another folder"
+            ) from error
     try:
-        # without it (Windows) two processes do the same work twice, with equal results
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # says who, no more
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n")
         yield
     finally:
-        lock.close()
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def digest(content: Any) -> str:
+    """Checksum of anything JSON can hold, whatever the order of its keys: one kind of key for everything kept."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@functools.cache
+def code_version(module: str) -> str:
+    """Checksum of the source of a module and of every module of this library that it imports, directly or not.
+
+    A kept result names it, so that a corrected statistic is measured again and everything else is not.
+    """
+    package, found, wanted = module.split(".")[0], {}, [module]
+    while wanted:
+        name = wanted.pop()
+        spec = None if name in found else importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            continue
+        source = Path(spec.origin).read_text(encoding="utf-8")
+        found[name] = hashlib.sha256(source.encode()).hexdigest()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+                wanted += [node.module or "", *_submodules(node.module or "", [alias.name for alias in node.names])]
+    return digest(found)
+
+
+def _submodules(module: str, names: Sequence[str]) -> list[str]:
+    return [f"{module}.{name}" for name in names if importlib.util.find_spec(module) and _is_module(f"{module}.{name}")]
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the parent is a file, not a package
+        return False

@@ -2,12 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from topographic.runs.loading import load_model
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from topographic.cli import main
 from topographic.evaluation.mapping import MapCommand, map_model
 from topographic.maps import MapSummary
-from topographic.runs.loading import load_model
 from topographic.stimuli import StimulusSet, load_localizer
 
 

@@ -1,8 +1,8 @@
 import pytest
+from topographic.runs.loading import load_model
 
 from topographic.cli import main
 from topographic.maps import UnitMap
-from topographic.runs.loading import load_model
 from topographic.sheets import grid, permuted_grid
 
 

@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from topographic.runs.building import build_vision_model
+from topographic.runs.loading import is_vision_model, load_vision_model
 from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
@@ -16,8 +18,6 @@ from topographic.cli import main
 from topographic.evaluation.image_mapping import DEFAULT_CONTRASTS
 from topographic.maps import MapSummary
 from topographic.recording import Preparation
-from topographic.runs.building import build_vision_model
-from topographic.runs.loading import is_vision_model, load_vision_model
 from topographic.runs.recipe import ModelConfig
 from topographic.stimuli import CATEGORY_CONTRASTS, StimulusSet, category_images
 

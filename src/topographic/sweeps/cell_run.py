@@ -10,7 +10,7 @@ from topographic.objectives.weight_terms import WeightSmoothness
 from topographic.runs.building import train_model
 from topographic.runs.loading import load_model, load_vision_model
 from topographic.runs.own_sheets import own_weight_sheets
-from topographic.storage import load_json, one_process_at_a_time, save_json
+from topographic.storage import load_json, locked, save_json
 from topographic.sweeps.measure import CellMaps, check_maps, map_cell, missing_maps
 from topographic.sweeps.plan import Cell
 
@@ -35,7 +35,7 @@ def run_cell(cell: Cell, maps: CellMaps, pairs: str | None) -> None:
             _measure(cell, maps, pairs)
         return
     # a second sweep in the same folder waits here, and then finds nothing left to do
-    with one_process_at_a_time(cell.folder / ".lock"):
+    with locked(cell.folder.with_name(f"{cell.name}.cell"), wait=True):
         if not is_trained(cell):
             train_model(cell.recipe)
         _measure(cell, maps, pairs)

@@ -16,7 +16,7 @@ from topographic.recording.preparation import Preparation
 from topographic.stimuli.download import user_cache
 from topographic.stimuli.image_sets import IMAGE_SETS, load_images
 from topographic.stimuli.image_stimuli import ImageStimuli
-from topographic.storage import one_process_at_a_time
+from topographic.storage import locked
 from topographic.training.config import HasImageConfigs, ImageConfig
 from topographic.training.material import Material
 from topographic.training.run import train_on
@@ -86,7 +86,7 @@ def open_images(config: ImageConfig, *, progress: bool = True) -> LabelledImages
     name = _divided(config.name)
     cache = user_cache() if config.cache_folder is None else Path(config.cache_folder).expanduser()
     where = {"folder": config.folder, "cache_folder": cache, "progress": progress}
-    with one_process_at_a_time(cache / "images.lock"):
+    with locked(cache / "images", wait=True):
         train = load_images(name, "train", n_images=config.train_images, **where)
         validation = load_images(name, "test", n_images=config.validation_images, **where)
     return LabelledImages(name, train, validation, IMAGE_SETS[name].classes, _preparation(config, train.pixels.shape))

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from topographic.storage import load_json, one_process_at_a_time, save_json, sha256_of_file, write_atomically
+from topographic.storage import load_json, locked, save_json, sha256_of_file, write_atomically
 from topographic.training.config import DataConfig
 from topographic.training.text.corpus import Corpus, open_corpus
 from topographic.training.text.tokenizer import tokenizer_checksum
@@ -119,7 +119,7 @@ def prepare_tokens(config: DataConfig, tokenizer: PreTrainedTokenizerBase) -> To
     key = hashlib.sha256(json.dumps([corpus.identity, checksum, settings]).encode()).hexdigest()[:16]
     folder = config.cache() / "tokens" / key
     if not (folder / "tokens.json").is_file():
-        with one_process_at_a_time(folder.with_suffix(".lock")):
+        with locked(folder, wait=True):
             if not (folder / "tokens.json").is_file():
                 _write_tokens(folder, corpus, config, tokenizer)
     manifest = load_json(folder / "tokens.json")

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from topographic.storage import one_process_at_a_time, write_folder_atomically
+from topographic.storage import locked, write_folder_atomically
 from topographic.training.config import DataConfig
 from topographic.training.text.corpus import Corpus, open_corpus
 
@@ -67,7 +67,7 @@ def _trained_folder(config: DataConfig) -> Path:
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     folder = config.cache() / "tokenizers" / key
     if not folder.is_dir():
-        with one_process_at_a_time(folder.with_suffix(".lock")):
+        with locked(folder, wait=True):
             if not folder.is_dir():
                 trained = train_tokenizer(_training_texts(config, corpus), config.vocab_size)
                 with write_folder_atomically(folder) as staging:

@@ -1,0 +1,1 @@
+"""A run folder: its recipe, its model, its state."""

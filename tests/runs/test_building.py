@@ -1,0 +1,97 @@
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from topographic.cli import main
+from topographic.runs.loading import load_model
+from topographic.runs.recipe import ModelConfig
+from topographic.runs.building import build_model
+from topographic.maps import UnitMap
+from topographic.sheets import grid, permuted_grid
+
+
+class Tokenizer:
+    """As much of a tokenizer as building a model needs."""
+
+    bos_token_id = eos_token_id = pad_token_id = 0
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+
+def test_a_preset_with_changes():
+    model = build_model(ModelConfig("tiny", n_layer=1, layout_seed=7, sheet_point="post_residual"), Tokenizer(300))
+    assert model.config.n_layer == 1
+    assert model.config.sheet_point == "post_residual"
+    assert model.config.vocab_size == 320, "the next multiple of 64"
+    other = build_model(ModelConfig("tiny", n_layer=1, layout_seed=8), Tokenizer(300))
+    assert model.sheets() != other.sheets()
+
+
+def test_the_seed_decides_the_weights_and_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    one, two, three = (build_model(ModelConfig("tiny", seed=seed), Tokenizer(64)) for seed in (1, 1, 2))
+    weights = [model.transformer.wte.weight for model in (one, two, three)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_pretrained_model_is_taken_as_it_is(demo_folder):
+    folder = str(demo_folder / "control" / "model")
+    model = build_model(ModelConfig(pretrained=folder), Tokenizer(64))
+    expected = AutoModelForCausalLM.from_pretrained(folder)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+    with pytest.raises(ValueError, match="give either"):
+        build_model(ModelConfig(pretrained=folder, n_layer=2), Tokenizer(64))
+    with pytest.raises(ValueError, match=r"use its own: data\.tokenizer="):
+        build_model(ModelConfig(pretrained=folder), Tokenizer(100_000))
+
+
+def test_any_architecture_from_its_own_words():
+    config = ModelConfig(model_type="gpt_neo", n_layer=3, n_embd=32, n_head=4, config={"intermediate_size": 48})
+    model = build_model(config, Tokenizer(300))
+    assert type(model).__name__ == "GPTNeoForCausalLM"
+    assert (model.config.num_layers, model.config.intermediate_size, model.config.vocab_size) == (3, 48, 320)
+    assert (model.config.eos_token_id, model.config.pad_token_id) == (0, None)
+    model = build_model(ModelConfig("gpt_neo_demo", vocab_size=301, config={"bos_token_id": 7}), Tokenizer(300))
+    assert (model.config.hidden_size, model.config.vocab_size, model.config.bos_token_id) == (192, 301, 7)
+
+
+def test_the_published_vocabularies():
+    """Those of nanoGPT and GPT-Neo, with the 50257 tokens of GPT-2's tokenizer."""
+    tiny = {"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 8}
+    assert build_model(ModelConfig("nanogpt", **tiny), Tokenizer(50257)).config.vocab_size == 50304
+    assert build_model(ModelConfig("gpt_neo", vocab_size=50257, **tiny), Tokenizer(50257)).config.vocab_size == 50257
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: ModelConfig(n_layer=2, config={"n_layer": 3}),
+            r"model\.config gives n_layer; give it as",
+        ),
+        (
+            lambda: ModelConfig(config={"vocab_size": 3}),
+            r"gives vocab_size; give it as model\.vocab_size only",
+        ),
+        (lambda: ModelConfig(pretrained="a", model_type="gpt2"), r"pretrained='a' with model_type='gpt2'; give either"),
+        (lambda: build_model(ModelConfig(pretrained="a", config={"b": 1}), Tokenizer(9)), r"\['b'\]; give either"),
+        (
+            lambda: build_model(ModelConfig("tiny", vocab_size=64), Tokenizer(65)),
+            r"model\.vocab_size=64 and the tokenizer knows 65 tokens; give as many",
+        ),
+        (
+            lambda: build_model(ModelConfig("gpt2_demo", n_layer=2, config={"num_hidden_layers": 3}), Tokenizer(9)),
+            r"sets n_layer of model_type 'gpt2' a second time",
+        ),
+    ],
+)
+def test_what_is_said_twice_or_does_not_fit(make, message):
+    with pytest.raises(ValueError, match=message) as told:
+        make()
+    assert "\n" not in str(told.value)
