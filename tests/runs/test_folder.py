@@ -14,7 +14,7 @@ import time
 import pytest
 
 from topographic.runs.folder import require_finished
-from topographic.storage import disk_errors, one_process_at_a_time, publish_folder, write_folder_atomically
+from topographic.storage import disk_errors
 
 
 def test_a_line_cut_by_a_kill_is_left_out(tmp_path):
