@@ -298,7 +298,8 @@ def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
     Parameters
     ----------
     path : str or Path
-        What is written. It need not exist: the lock is a hidden file beside it, which goes with the lock.
+        What is written. It need not exist: the lock is an empty hidden file beside it,
+        which stays, since whoever removed it could give two processes the same lock.
     wait : bool
         Wait for other processes that do the same work, in place of refusing at once.
 
