@@ -243,8 +243,8 @@ def test_every_dependency_is_used_and_every_import_declared():
 
 def doors() -> list[tuple[str, str, set[str]]]:
     """Room, name and named parameters of every signature in the document that shows the doors."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    block = text.split("## Doors")[1].split("```python")[1].split("```")[0]
+    text = (ROOT / "docs" / "doors.md").read_text(encoding="utf-8")
+    block = text.split("```python")[1].split("```")[0]
     found, room = [], ""
     for line in block.splitlines():
         if line.startswith("# "):
@@ -258,6 +258,6 @@ def doors() -> list[tuple[str, str, set[str]]]:
 def test_doors_have_the_signatures_that_are_written_down(room, name, named):
     module = importlib.import_module(f"topographic.{room}")
     found = module.Objective.__call__ if name == "objective" else getattr(module, name, None)
-    assert found is not None, f"docs/architecture.md names {name}, which {room} does not have"
+    assert found is not None, f"docs/doors.md names {name}, which {room} does not have"
     missing = named - set(inspect.signature(found).parameters)
-    assert not missing, f"docs/architecture.md gives {name} the parameters {sorted(missing)}"
+    assert not missing, f"docs/doors.md gives {name} the parameters {sorted(missing)}"
