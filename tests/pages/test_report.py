@@ -10,11 +10,13 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from fixtures.written_runs import beside
 
 from topographic.pages import report, tables, write_page
 from topographic.pages.report import SECTIONS, Comparison, lead, section
 from topographic.pages.run_folder import read_runs
 from topographic.plots import nulls
+from topographic.plots.nulls import references
 
 CONTRAST = "sentences-nonwords"
 QUESTIONS = {
@@ -150,9 +152,8 @@ def replaced(run, **changes):
 
 def with_nulls(number, **p_of):
     """The same value with other p under its nulls."""
-    return dataclasses.replace(
-        number, **{null: dataclasses.replace(getattr(number, null), p=p) for null, p in p_of.items()}
-    )
+    found = references(number)
+    return beside(number, **found | {name: dataclasses.replace(found[name], p=p) for name, p in p_of.items()})
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def test_verdicts_say_what_was_planted(runs):
 @pytest.mark.parametrize("question", ["organised", "about the contrast", "separates"])
 def test_verdicts_flip_with_the_numbers(runs, question):
     summary = runs[0].summaries[CONTRAST]
-    null = {"organised": "unit_null", "about the contrast": "label_null", "separates": "label_null"}[question]
+    null = {"organised": "unit", "about the contrast": "label", "separates": "label"}[question]
     field = "mean_abs_t" if question == "separates" else "morans_i"
     found = {}
     for p in (0.01, 0.6):
@@ -201,7 +202,7 @@ def test_every_verdict_has_a_question(runs):
     asked = [question for _, question in answers([replaced(runs[0], provenance=provenance)])]
     assert any(QUESTIONS["beyond readout"] in one for one in asked)
     assert ("caution", f"{QUESTIONS['caution']} ") in answers([replaced(runs[0], provenance=provenance)])
-    bare = dataclasses.replace(runs[0].summaries[CONTRAST].morans_i, unit_null=None, label_null=None, floor=None)
+    bare = beside(runs[0].summaries[CONTRAST].morans_i)
     assert answers([replaced(runs[0], morans_i=bare)]) == [("caution", f"{QUESTIONS['organised']} ")]
 
 
@@ -358,7 +359,7 @@ def test_a_failure_that_run_json_does_not_explain(tmp_path, run_folders):
     assert "dead: training failed: run.json does not say why." in text_of(text)
 
 
-def test_losses_that_are_no_number_are_gaps_and_no_last_value(tmp_path, run_folders, monkeypatch):
+def test_losses_that_are_no_number_are_gaps(tmp_path, run_folders, monkeypatch):
     dead = read_runs([failed_run(tmp_path / "dead", run_folders[0])])
     task, spatial = (
         spy(monkeypatch, name, lambda: page_of(dead, "Training"))[0]
@@ -378,8 +379,8 @@ def test_a_run_whose_process_lives_is_in_training(runs):
 
 def test_nulls_of_any_name_stand_in_tables_and_text(runs, monkeypatch):
     """A map that carries a null which this room has never heard of."""
-    null = runs[0].summaries[CONTRAST].morans_i.unit_null
-    original = nulls.references
+    original = references
+    null = original(runs[0].summaries[CONTRAST].morans_i)["unit"]
 
     def with_spin(number):
         return {**original(number), "spin": null}

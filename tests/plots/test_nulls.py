@@ -1,5 +1,6 @@
 import doctest
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ class AnyNulls(Referenced):
 
 
 def test_null_bands_reach_two_deviations_either_way():
-    numbers = {"first": Referenced(0.7, unit_null=NULL), "second": Referenced(-0.2)}
+    numbers = {"first": AnyNulls(0.7, unit=NULL), "second": Referenced(-0.2)}
     ax = draw_null_distribution(numbers)
     (band,) = ax.patches
     assert (band.get_x(), band.get_width()) == (pytest.approx(0.2), pytest.approx(0.4))
@@ -32,7 +33,7 @@ def test_null_bands_reach_two_deviations_either_way():
 
 def test_the_legend_of_the_nulls_is_inside_the_figure():
     ax = draw_null_distribution({
-        "layer 10 attention output": Referenced(0.7, NULL, NULL, NULL),
+        "layer 10 attention output": AnyNulls(0.7, floor=NULL, unit=NULL, label=NULL),
         "mean": Referenced(0.1),
     })
     ax.figure.draw_without_rendering()
@@ -42,7 +43,10 @@ def test_the_legend_of_the_nulls_is_inside_the_figure():
 
 
 def test_references_are_read_from_fields_and_from_a_mapping():
-    assert references(Referenced(0.7, floor=NULL, label_null=NULL)) == {"floor": NULL, "label": NULL}
+    assert references(SimpleNamespace(value=0.7, floor=NULL, unit_null=None, label_null=NULL)) == {
+        "floor": NULL,
+        "label": NULL,
+    }
     assert references(AnyNulls(0.7, spin=NULL, unit=NULL)) == {"spin": NULL, "unit": NULL}
     assert references(AnyNulls(0.7)) == {}
 

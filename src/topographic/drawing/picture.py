@@ -13,7 +13,7 @@ from topographic.drawing.style import (
     MISSING,
     UNSIGNED_COLOUR_MAP,
     colour_bar,
-    matplotlib,
+    import_matplotlib,
     new_axes,
 )
 from topographic.sheets import Sheet, grid_shape, to_grid
@@ -117,7 +117,7 @@ def draw_sheet(
         )
     ax = ax if ax is not None else new_axes(2.4, 2.4)
     limit = symmetric_limit([values]) if limit is None else limit
-    colours = matplotlib().colormaps[COLOUR_MAP if is_signed else UNSIGNED_COLOUR_MAP]
+    colours = import_matplotlib().colormaps[COLOUR_MAP if is_signed else UNSIGNED_COLOUR_MAP]
     scale = {"cmap": colours.with_extremes(bad=MISSING), "vmin": -limit if is_signed else 0.0, "vmax": limit}
     if grid_shape(sheet) is not None:
         picture = np.ma.masked_invalid(to_grid(sheet, values))

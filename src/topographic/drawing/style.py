@@ -24,7 +24,7 @@ __all__ = [
     "colour_bar",
     "data_uri",
     "finish",
-    "matplotlib",
+    "import_matplotlib",
     "new_axes",
     "new_figure",
     "quieten",
@@ -37,7 +37,7 @@ ZERO_LINE = {"color": "#666666", "linewidth": 0.9}
 COLOUR_MAP, UNSIGNED_COLOUR_MAP = "RdBu_r", "OrRd"
 
 
-def matplotlib(module: str = "") -> Any:
+def import_matplotlib(module: str = "") -> Any:
     """Import matplotlib or one of its modules, or say how to get it."""
     try:
         return importlib.import_module(f"matplotlib.{module}".rstrip("."))
@@ -49,7 +49,7 @@ def matplotlib(module: str = "") -> Any:
 
 def new_figure(width_inches: float, height_inches: float) -> "Figure":
     """A figure that makes room for its labels."""
-    return matplotlib("figure").Figure(figsize=(width_inches, height_inches), layout="constrained")
+    return import_matplotlib("figure").Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
 def new_axes(width_inches: float, height_inches: float) -> "Axes":
@@ -89,7 +89,7 @@ def data_uri(figure: "Figure", kind: Literal["png", "svg"] = "svg") -> str:
     """Render a figure into an address that carries the whole picture."""
     settings = {"svg.hashsalt": "topographic"}  # element names from the content, not from a random number
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib().rc_context(settings), io.BytesIO() as buffer:
+    with import_matplotlib().rc_context(settings), io.BytesIO() as buffer:
         figure.savefig(buffer, format=kind, dpi=200, facecolor="white", metadata=metadata)
         encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f"data:image/{'svg+xml' if kind == 'svg' else 'png'};base64,{encoded}"

@@ -73,7 +73,7 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "tokens seen": count(record["tokens_seen"]) if "tokens_seen" in record else "",
         "images seen": count(record["images_seen"]) if "images_seen" in record else "",
         "training time": duration(record.get("wall_time_s")),
-        "finished": _moment(record["finished"]) if run.status == "finished" else run.status if record else "",
+        "finished": _finished(run) if record else "",
         "machine": _listed(record.get("device"), f"{processes} processes" if processes > 1 else ""),
     }
 
@@ -82,9 +82,11 @@ def _listed(*words: str | None) -> str:
     return ", ".join(word for word in words if word)
 
 
-def _moment(text: str) -> str:
-    """An ISO time to the minute."""
-    return datetime.datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
+def _finished(run: RunFolder) -> str:
+    """When, to the minute; how far training has come where it has not."""
+    if run.status != "finished" or "finished" not in run.record:
+        return run.status
+    return datetime.datetime.fromisoformat(run.record["finished"]).strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
 def repeat_commands(runs: Sequence[RunFolder]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from topographic.drawing.style import COLOURS, INK, ZERO_LINE, finish, matplotlib, new_axes, new_figure, quieten
+from topographic.drawing.style import COLOURS, INK, ZERO_LINE, finish, import_matplotlib, new_axes, new_figure, quieten
 from topographic.interventions import CompressionEffect
 from topographic.maps import Profile
 
@@ -35,7 +35,7 @@ def draw_by_layer(
         raise ValueError("no line to draw; expected one per layer")
     ax = ax if ax is not None else new_axes(5.6, 3.4)
     ax.axhline(0.0, **ZERO_LINE)
-    colours = matplotlib().colormaps["viridis"](np.linspace(0.0, 0.88, max(len(lines), 2)))
+    colours = import_matplotlib().colormaps["viridis"](np.linspace(0.0, 0.88, max(len(lines), 2)))
     many = len(lines) > _MOST_IN_LEGEND
     for index, (colour, (name, (x, y))) in enumerate(zip(colours, lines.items(), strict=False)):
         named = not many or index in (0, len(lines) // 2, len(lines) - 1)
@@ -43,7 +43,7 @@ def draw_by_layer(
     for name, (x, y) in (references or {}).items():
         ax.plot(x, y, color="#8a8a8a", linewidth=1.4, linestyle=(0, (4, 2)), label=name)
     if all(float(place).is_integer() for x, _ in lines.values() for place in x):
-        ax.xaxis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(import_matplotlib("ticker").MaxNLocator(integer=True))
     return finish(ax, x_label, y_label)
 
 

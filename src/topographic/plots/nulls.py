@@ -1,7 +1,7 @@
 """A number beside its nulls, whatever they are called: their titles, their colours, their picture."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from topographic.drawing.style import COLOURS, INK, ZERO_LINE, new_axes, quieten
 from topographic.maps import MoransI, NullReference, Referenced
@@ -16,7 +16,7 @@ _BAND_COLOURS = {"floor": "#9a9a9a", "unit": "#56b4e9", "label": "#e69f00"}
 _OTHER_COLOURS = (COLOURS[2], COLOURS[3], COLOURS[4], COLOURS[1])
 
 
-def references(number: MoransI | Referenced) -> dict[str, NullReference]:
+def references(number: Any) -> dict[str, NullReference]:
     """The references of a number by the name of their null, whether it keeps them in one mapping or in fields."""
     fields = {"floor": "floor", "unit": "unit_null", "label": "label_null"}
     kept = getattr(number, "nulls", None)
@@ -25,7 +25,7 @@ def references(number: MoransI | Referenced) -> dict[str, NullReference]:
     return {name: reference for name, reference in kept.items() if reference is not None}
 
 
-def null_names(numbers: Iterable[MoransI | Referenced]) -> list[str]:
+def null_names(numbers: Iterable[Any]) -> list[str]:
     """Names of all nulls that some number has, those with a title of their own first."""
     found = dict.fromkeys(name for number in numbers for name in references(number))
     return [*(name for name in TITLES if name in found), *(name for name in found if name not in TITLES)]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from topographic.brain import SurfaceMesh
 from topographic.drawing import symmetric_limit
-from topographic.drawing.style import COLOUR_MAP, INK, MISSING, colour_bar, matplotlib, new_axes, new_figure
+from topographic.drawing.style import COLOUR_MAP, INK, MISSING, colour_bar, import_matplotlib, new_axes, new_figure
 from topographic.maps import UnitMap
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def draw_surface_map(
     corners = seen[mesh.triangles]
     colours = _colours(unit_map, mesh, limit, sulcal_depth) * _light(corners)[:, None]
     order = np.argsort(corners[:, :, 2].mean(axis=1), kind="stable")
-    triangles = matplotlib("collections").PolyCollection(
+    triangles = import_matplotlib("collections").PolyCollection(
         corners[order][:, :, :2],
         facecolors=colours[order],
         edgecolors="face",
@@ -89,8 +89,8 @@ def draw_surface_views(
     for panel, view in zip(panels, views, strict=True):
         draw_surface_map(unit_map, mesh, panel, view=view, limit=limit, sulcal_depth=sulcal_depth)
         panel.set_title(f"from the {view}", fontsize=9.5, color=INK)
-    scale = matplotlib("colors").Normalize(-limit, limit)
-    drawn = matplotlib("cm").ScalarMappable(scale, COLOUR_MAP)
+    scale = import_matplotlib("colors").Normalize(-limit, limit)
+    drawn = import_matplotlib("cm").ScalarMappable(scale, COLOUR_MAP)
     place = {"location": "bottom", "shrink": 0.5, "aspect": 28}
     colour_bar(figure, drawn, list(panels), colour_label or unit_map.statistic, **place)
     return figure
@@ -101,10 +101,10 @@ def _colours(
 ) -> Float[np.ndarray, "triangles 3"]:
     """Red, green and blue of every triangle."""
     values = unit_map.values[mesh.triangles].mean(axis=1)
-    colour_map: Any = matplotlib().colormaps[COLOUR_MAP]
+    colour_map: Any = import_matplotlib().colormaps[COLOUR_MAP]
     colours = colour_map(np.clip(np.nan_to_num(values) / (2 * limit) + 0.5, 0, 1))[:, :3]
     missing = np.isnan(values)
-    colours[missing] = matplotlib("colors").to_rgb(MISSING)
+    colours[missing] = import_matplotlib("colors").to_rgb(MISSING)
     if sulcal_depth is not None:
         low, high = np.nanpercentile(sulcal_depth, [5, 95])
         depth = (np.nan_to_num(sulcal_depth)[mesh.triangles[missing]].mean(axis=1) - low) / max(high - low, 1e-12)

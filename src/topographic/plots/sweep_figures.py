@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topographic.drawing.style import COLOURS, INK, PALE, finish, matplotlib, new_axes, new_figure
+from topographic.drawing.style import COLOURS, INK, PALE, finish, import_matplotlib, new_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,21 +22,11 @@ _COLOUR_RANGE = (0.05, 0.82)
 
 @dataclass(frozen=True)
 class TradeOff:
-    """One setting of a sweep in a trade-off figure.
+    """One setting of a sweep in a trade-off figure."""
 
-    Parameters
-    ----------
-    level : float
-        Decides its colour: the weight of the spatial loss, 0 for a control.
-    kind : str
-        Decides its marker: what else is special about it; empty for nothing.
-    x, y : sequence of float
-        One value per replicate, in the same order.
-    """
-
-    level: float
-    kind: str
-    x: Sequence[float]
+    level: float  # decides its colour: the weight of the spatial loss, 0 for a control
+    kind: str  # decides its marker: what else is special about it; empty for nothing
+    x: Sequence[float]  # one value per replicate, in the same order as y
     y: Sequence[float]
 
 
@@ -123,13 +113,13 @@ def _colours(settings: Sequence[TradeOff]) -> dict[float, Any]:
     levels = sorted({one.level for one in settings})
     topographic = [level for level in levels if level != 0]
     places = np.linspace(*_COLOUR_RANGE, max(len(topographic), 2))
-    colours = dict(zip(topographic, matplotlib().colormaps["plasma"](places), strict=False))
+    colours = dict(zip(topographic, import_matplotlib().colormaps["plasma"](places), strict=False))
     return {level: colours.get(level, CONTROL_COLOUR) for level in levels}
 
 
 def _explain(ax: "Axes", settings: Sequence[TradeOff], level_name: str) -> None:
     """Two legends to the right of the axes: colours, then markers if there are several."""
-    lines = matplotlib("lines")
+    lines = import_matplotlib("lines")
     plain = {"linestyle": "none", "markeredgecolor": "white", "markeredgewidth": 0.7, "markersize": 8.5}
     colours, kinds = _colours(settings), _kinds(settings)
     handles = [
