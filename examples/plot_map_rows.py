@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from topographic.maps import UnitMap
-from topographic.plots.figures import draw_map, symmetric_limit
+from topographic.plots import draw_map, symmetric_limit
 from topographic.plots.site_names import site_labels
 from topographic.sheets import grid_shape
 

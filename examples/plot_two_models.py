@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from topographic.maps import MapSummary
-from topographic.plots.figures import draw_map, symmetric_limit
+from topographic.plots import draw_map, symmetric_limit
 
 
 def main(runs: list[str], out: str, contrast: str = "sentences-nonwords") -> None:

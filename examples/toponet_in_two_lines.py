@@ -21,7 +21,7 @@ from topographic.interventions import downsampling_curve
 from topographic.losses import laplacian_pyramid_loss
 from topographic.maps import correlation_by_distance, t_map
 from topographic.objectives import Objective, WeightSmoothness
-from topographic.plots.figures import draw_map, symmetric_limit
+from topographic.plots import draw_map, symmetric_limit
 from topographic.recording import Responses, tap
 from topographic.sheets import grid, to_grid
 from topographic.stimuli import StimulusSet

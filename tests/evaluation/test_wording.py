@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from topographic.evaluation.wording import count, duration, number, p_value
+from topographic.evaluation.wording import count, duration, number, p_value, percent, plus_minus
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,10 @@ def test_counts_and_durations():
         "2 d 3 h",
     ]
     assert duration(None) == "\N{EN DASH}"
+
+
+def test_shares_and_spreads():
+    assert [percent(share) for share in (0.1234, 0.0, math.nan, None)] == ["12.3 %", "0.0 %", *["\N{EN DASH}"] * 2]
+    joined = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
+    assert plus_minus(-0.5, 0.25) == f"\N{MINUS SIGN}0.50{joined}0.25"
+    assert plus_minus(0.5, math.nan, 1) == f"0.5{joined}\N{EN DASH}"

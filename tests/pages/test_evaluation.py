@@ -1,5 +1,4 @@
 import html
-import json
 import re
 
 import pytest
@@ -7,8 +6,10 @@ from matplotlib.figure import Figure
 
 from topographic.evaluation.results import Findings, Picture, Table, save_findings
 from topographic.pages import write_page
-from topographic.pages.evaluation import evaluation_blocks, read_evaluations
+from topographic.pages.evaluation import side_by_side
 from topographic.pages.findings import write_findings
+from topographic.pages.render import render
+from topographic.pages.run_folder import RunFolder, read_evaluations
 from topographic.storage import save_json
 
 KEYS = ("contrast", "FWHM (mm)")
@@ -50,7 +51,9 @@ def evaluated(run, parts, *, suite="topolm", folder="evaluation", lead="A model 
 
 
 def blocks(place, **runs):
-    return evaluation_blocks({name: (run, read_evaluations(run)) for name, run in runs.items()}, place)
+    """What the page says of the evaluations of these folders."""
+    read = [RunFolder(run, name, {}, {}, [], {}, {}, read_evaluations(run)) for name, run in runs.items()]
+    return render("evaluations.html", runs=read, suites=side_by_side(read, place))
 
 
 @pytest.fixture
@@ -127,15 +130,6 @@ def test_what_is_missing_is_told_with_its_command(both, tmp_path):
     said = text_of(blocks(tmp_path, **both))
     assert f"control has no finished part 'words': topo evaluate {both['control']} suite=topolm" in said
     assert "0.910" in said
-
-
-def test_an_evaluation_of_another_version_is_told(tmp_path):
-    save_json(tmp_path / "evaluation" / "evaluation.json", {"command": {}})
-    with pytest.raises(ValueError, match=r"evaluation\.json has no 'suite'; it is of another version: run topo eval"):
-        read_evaluations(tmp_path)
-    (tmp_path / "evaluation" / "evaluation.json").write_text(json.dumps([1]))
-    with pytest.raises(ValueError, match="has no 'suite'"):
-        read_evaluations(tmp_path)
 
 
 def test_a_folder_with_nothing_but_an_evaluation_can_be_reported(both):

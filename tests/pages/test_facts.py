@@ -6,21 +6,26 @@ from urllib.parse import unquote
 
 import pytest
 
-from topographic.pages.facts import (
-    caveats,
-    contrast_text,
-    model_name,
-    repeat_commands,
-    sides,
-    stimuli_text,
-    version_text,
-    what_was_run,
-)
+from topographic.pages.facts import model_name, repeat_commands
+from topographic.pages.report import Comparison, section
 from topographic.pages.run_folder import read_runs
 
 
 def text_of(made):
-    return html.unescape(re.sub(r"<[^>]*>", " ", made))
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", made)))
+
+
+def what_was_run(runs):
+    return section("What was run", Comparison(runs, runs[0].folder.parent))
+
+
+def stimuli_of(*runs):
+    return text_of(section("Stimuli and caveats", Comparison(runs, runs[0].folder.parent)))
+
+
+def maps_of(run, summary):
+    mapped = dataclasses.replace(run, summaries={summary.contrast: summary})
+    return text_of(section("Maps", Comparison([mapped], run.folder.parent)))
 
 
 def with_provenance(summary, **changes):
@@ -28,7 +33,7 @@ def with_provenance(summary, **changes):
 
 
 @pytest.fixture
-def runs(run_folders):
+def runs(run_folders, no_ink):
     return read_runs(run_folders)
 
 
@@ -76,23 +81,23 @@ def test_model_is_named_from_the_maps_where_it_was_not_trained_here(runs):
     assert not model_name(dataclasses.replace(runs[0], record={}, summaries={}))
 
 
-def test_contrast_in_words(measured):
+def test_contrast_in_words(runs, measured):
     summary = measured["topographic"]
-    assert sides(summary, " against ") == "sentences against nonwords"
-    said = text_of(contrast_text(summary))
+    made = section("Maps", Comparison(runs, runs[0].folder.parent))
+    assert "<h3>sentences against nonwords</h3>" in made
+    said = maps_of(runs[0], summary)
     assert "40 items (sentences)" in said
-    assert "without any smoothing" in said
+    assert "without any smoothing. Red units prefer sentences, blue units prefer nonwords." in said
     assert "60 draws (seed 0)" in said
-    assert "exchanged within run" in said
-    said = text_of(contrast_text(with_provenance(summary, fwhm_mm=2.0, n_draws=0)))
-    assert "Gaussian readout of 2 mm FWHM" in said
-    assert "No nulls were drawn" in said
+    assert "exchanged within run." in said
+    said = maps_of(runs[0], with_provenance(summary, fwhm_mm=2.0, n_draws=0))
+    assert "through a Gaussian readout of 2 mm FWHM." in said
+    assert "No nulls were drawn." in said
 
 
 def test_stimuli_are_shown_with_examples_of_every_condition(runs):
     summary = runs[0].summaries["sentences-nonwords"]
-    (shown,) = runs[0].stimuli.values()
-    said = text_of(stimuli_text(summary, shown, run=runs[0]))
+    said = stimuli_of(runs[0])
     for words in (
         "sentences (40 items)",
         "nonwords (40 items)",
@@ -102,28 +107,32 @@ def test_stimuli_are_shown_with_examples_of_every_condition(runs):
         assert words in said
     lengths = summary.provenance["n_tokens"]
     assert f"{lengths['condition']:.1f} tokens on average in sentences" in said
-    assert "Licence: CC0." in said
+    assert "Written for the tests. Licence: CC0." in said
 
 
 def test_stimuli_that_were_not_kept_are_said_to_be_missing(runs):
-    said = text_of(stimuli_text(runs[0].summaries["sentences-nonwords"], None, run=runs[0]))
-    assert "items themselves were not kept" in said
+    said = stimuli_of(dataclasses.replace(runs[0], stimuli={}))
+    assert "items themselves were not kept with topographic (maps/sentences-nonwords/stimuli.json)" in said
     assert f"topo map {runs[0].folder}" in said
 
 
-def test_caveats_state_the_smallest_p(runs, measured):
-    fewer = with_provenance(measured["control"], n_draws=19)
-    assert "With 60 draws no p can be smaller than .016" in caveats(runs, list(measured.values()))
-    assert "With 19 draws no p can be smaller than .050" in caveats(runs, [measured["topographic"], fewer])
-    assert "draws" not in caveats(runs, [with_provenance(measured["control"], n_draws=0)])
-    assert "one training with one seed" in caveats(runs, [])
-    assert "one training with one seed" not in caveats(runs[:1], [])
+def test_caveats_state_the_smallest_p(runs):
+    def draws(run, n_draws):
+        summary = with_provenance(run.summaries["sentences-nonwords"], n_draws=n_draws)
+        return dataclasses.replace(run, summaries={"sentences-nonwords": summary})
+
+    assert "With 60 draws no p can be smaller than .016" in stimuli_of(*runs)
+    assert "With 19 draws no p can be smaller than .050" in stimuli_of(runs[0], draws(runs[1], 19))
+    assert "With 60 draws" in stimuli_of(runs[0], draws(runs[1], 0))
+    assert "draws" not in stimuli_of(draws(runs[0], 0))
+    assert "one training with one seed" in stimuli_of(*runs)
+    assert "one training with one seed" not in stimuli_of(runs[0])
 
 
 def test_versions_seeds_and_checksums(runs):
     changed = {**runs[1].record, "git_commit": runs[1].record["git_commit"] + "+changes"}
     runs = [runs[0], dataclasses.replace(runs[1], record=changed)]
-    said = " ".join(text_of(version_text(runs, runs[0].folder.parent)).split())
+    said = text_of(section("Versions, seeds and files", Comparison(runs, runs[0].folder.parent)))
     for fact in ("version of torch 2.13.0 2.13.0", "seed of training 42 42", "seed of initial weights 0 0"):
         assert fact in said
     for fact in (
@@ -140,7 +149,7 @@ def test_links_lead_from_the_page_to_the_files(runs, tmp_path, run_folders):
     shutil.copytree(run_folders[0], odd)
     place = tmp_path / "pages"
     place.mkdir()
-    made = version_text(read_runs([odd]), place)
+    made = section("Versions, seeds and files", Comparison(read_runs([odd]), place))
     targets = re.findall(r'href="([^"]*)"', made)
     assert len(targets) == 6 + 8
     for target in targets:

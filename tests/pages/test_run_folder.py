@@ -1,9 +1,14 @@
+import dataclasses
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from topographic.pages.run_folder import read_runs
+from topographic.pages.run_folder import Failure, read_evaluations, read_runs
+from topographic.storage import save_json
 
 
 def test_everything_in_a_run_is_read(run_folders, measured):
@@ -68,3 +73,54 @@ def test_a_file_of_another_shape_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("a: [")
     with pytest.raises(ValueError, match=r"config\.yaml is not valid YAML"):
         read_runs([tmp_path])
+
+
+def test_an_evaluation_of_another_version_is_told(tmp_path):
+    save_json(tmp_path / "evaluation" / "evaluation.json", {"command": {}})
+    with pytest.raises(ValueError, match=r"evaluation\.json has no 'suite'; it is of another version: run topo eval"):
+        read_evaluations(tmp_path)
+    (tmp_path / "evaluation" / "evaluation.json").write_text(json.dumps([1]))
+    with pytest.raises(ValueError, match="has no 'suite'"):
+        read_evaluations(tmp_path)
+
+
+def running(tmp_path, run_folders):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folders[1], folder)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    return folder
+
+
+def test_a_run_is_in_training_as_long_as_its_process_lives(tmp_path, run_folders):
+    """run.json says "running" of a process that was killed, too."""
+    folder = running(tmp_path, run_folders)
+    holds = (
+        "import sys, topographic.storage as storage\n"
+        "with storage.locked(sys.argv[1]):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holds, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    assert read_runs([folder])[0].status == "training"
+    process.kill()
+    process.wait()
+    assert read_runs([folder])[0].status == "unfinished"
+    assert read_runs(run_folders[:1])[0].status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("record", "failure"),
+    [
+        ({"failure": {"type": "E", "message": "loss is NaN", "step": 3}, "steps": 2}, Failure(3, "loss is NaN")),
+        ({"failure": {"type": "OutOfMemoryError", "step": None}, "steps": 2}, Failure(2, "OutOfMemoryError")),
+        ({"reason": "loss is NaN", "step": 0}, Failure(0, "loss is NaN")),
+        ({}, Failure(None, "")),
+    ],
+)
+def test_where_and_why_a_run_failed(run_folders, record, failure):
+    (run,) = read_runs(run_folders[:1])
+    dead = dataclasses.replace(run, record={"status": "failed", **record})
+    assert dead.status == "failed"
+    assert dead.failure == failure

@@ -1,23 +1,23 @@
 import dataclasses
-import re
 
 import numpy as np
-import pytest
+from fixtures.written_runs import beside
 
 from topographic.evaluation.wording import number, p_value
 from topographic.pages.tables import headline_table, last_value, settings_table, statistics_table
 
 
 def cells(made):
-    """Text of every row, the name of the row first."""
-    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", made)
-    return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)] for row in rows]
+    """All rows, the header first."""
+    return [list(made.header), *map(list, made.rows)]
 
 
 def test_statistics_equal_the_summary(measured):
     summary = measured["topographic"]
-    _, header, *rows, mean = cells(statistics_table(summary, run="topographic"))
+    header, *rows, mean = cells(statistics_table(summary))
     assert len(header) == 15
+    groups = [("", 1), ("Moran's I", 2), ("unit null", 3), ("label null", 3), ("responses", 2), ("t map", 4)]
+    assert statistics_table(summary).groups == groups
     assert [row[0] for row in rows] == [one.site for one in summary.rows]
     for row, one in zip(rows, summary.rows, strict=True):
         index = one.morans_i
@@ -67,14 +67,15 @@ def test_headline_equals_the_summary_and_has_a_column_per_run(measured):
 
 
 def test_maps_without_nulls_have_dashes_in_place_of_references(measured):
-    bare = dataclasses.replace(measured["control"].morans_i, floor=None, unit_null=None, label_null=None)
+    bare = beside(measured["control"].morans_i)
     summary = dataclasses.replace(measured["control"], morans_i=bare)
-    *_, mean = cells(statistics_table(summary, run="control"))
+    *_, mean = cells(statistics_table(summary))
     assert mean[2:9] == ["\N{EN DASH}"] * 7
 
 
 def test_last_value_is_that_of_the_highest_step():
     assert last_value([{"step": 20, "x": 1.0}, {"step": 10, "x": 2.0}], "x") == "1.000"
+    assert last_value([{"step": 20, "x": None}, {"step": 10, "x": 2.0}], "x") == "\N{EN DASH}"
     assert last_value([], "x") == "\N{EN DASH}"
 
 
@@ -83,17 +84,12 @@ def test_settings_side_by_side():
         "a": {"spatial": {"weight": 0.25}, "seed": 1},
         "b": {"spatial": {"weight": 0.0}, "seed": 1, "new": "<x>"},
     }
-    assert cells(settings_table(settings, caption="all")) == [
+    assert cells(settings_table(settings)) == [
         ["", "a", "b"],
         ["spatial.weight", "0.25", "0.0"],
         ["seed", "1", "1"],
-        ["new", "\N{EN DASH}", "&lt;x&gt;"],
+        ["new", "\N{EN DASH}", "<x>"],
     ]
-    made = settings_table(settings, caption="differing", differing=True)
+    made = settings_table(settings, differing=True)
     assert [row[0] for row in cells(made)] == ["", "spatial.weight", "new"]
-    assert settings_table({"a": {"x": 1}, "b": {"x": 1}}, caption="differing", differing=True) is None
-
-
-@pytest.mark.parametrize("run", ["topographic", "control"])
-def test_run_names_are_in_the_caption(measured, run):
-    assert f"<caption>{run}, contrast sentences-nonwords</caption>" in statistics_table(measured[run], run=run)
+    assert settings_table({"a": {"x": 1}, "b": {"x": 1}}, differing=True) is None

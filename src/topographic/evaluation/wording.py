@@ -2,9 +2,10 @@
 
 import math
 
-__all__ = ["MINUS", "NOTHING", "count", "duration", "number", "p_value"]
+__all__ = ["MINUS", "NOTHING", "NO_BREAK", "count", "duration", "number", "p_value", "percent", "plus_minus"]
 
 MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
+NO_BREAK = "\N{NO-BREAK SPACE}"  # a number keeps its unit beside it where a cell is broken
 
 
 def number(value: float | int | None, digits: int = 2, *, signed: bool = False) -> str:
@@ -26,6 +27,16 @@ def p_value(p: float | None, *, sign: bool = False) -> str:
     if p < 0.001:
         return "< .001"
     return f"{'= ' if sign else ''}{f'{p:.3f}'.removeprefix('0')}"
+
+
+def plus_minus(mean: float, sd: float, digits: int = 2) -> str:
+    """A mean with its standard deviation."""
+    return f"{number(mean, digits)}{NO_BREAK}±{NO_BREAK}{number(sd, digits)}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in percent."""
+    return NOTHING if share is None or math.isnan(share) else f"{number(100 * share, digits)} %"
 
 
 def count(value: int | None) -> str:

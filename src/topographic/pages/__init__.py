@@ -1,5 +1,5 @@
 """Pages to read and click."""
 
-from topographic.pages.page import write_page
+from topographic.pages.report import write_page
 
 __all__ = ["write_page"]

@@ -1,14 +1,13 @@
 """The page of one evaluation or sweep: all its parts, self-contained."""
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
-from string import Template
+from typing import Any
 from urllib.parse import quote
 
-import topographic
 from topographic.evaluation.results import Findings, markdown_table, rest_of, shown_rows
-from topographic.pages.markup import Html, resource, table, tag
+from topographic.pages.render import png_source, write_rendered
+from topographic.pages.tables import Cells
 from topographic.storage import write_atomically
 
 __all__ = ["write_findings"]
@@ -20,7 +19,6 @@ def write_findings(
     """Write all parts of an evaluation as ``evaluation.md`` and as a self-contained ``index.html``."""
     folder = Path(folder)
     blocks = [f"# {title}", lead]
-    sections = []
     for part, findings in parts.items():
         blocks += [f"## {findings.title}", findings.text, *(f"- {note}" for note in findings.notes)]
         blocks += [
@@ -29,31 +27,19 @@ def write_findings(
         blocks += [
             markdown_table(one) + f"\n\n[{one.name}.csv]({quote(part)}/{one.name}.csv)" for one in findings.tables
         ]
-        sections.append(_section(folder / part, findings))
-    files = folder / f"{name}.md", folder / "index.html"
-    page = Template(resource("page.html")).substitute(
-        title=tag("title", title),
-        style=resource("page.css"),
-        header=tag("header", tag("h1", title), tag("p", lead, class_="lead")),
-        main=tag("main", *sections),
-        footer=tag("footer", tag("p", f"Written by topographic {topographic.__version__}.")),
-    )
-    for file, content in zip(files, ("\n\n".join(blocks) + "\n", page), strict=True):
-        with write_atomically(file) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    return files
+    with write_atomically(folder / f"{name}.md") as temporary:
+        temporary.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    shown = [_part(folder / part, findings) for part, findings in parts.items()]
+    page = write_rendered(folder / "index.html", "findings.html", title=title, lead=lead, parts=shown)
+    return folder / f"{name}.md", page
 
 
-def _section(folder: Path, findings: Findings) -> Html:
-    parts = [tag("h2", findings.title), tag("p", findings.text)]
-    parts += [tag("p", note, class_="missing") for note in findings.notes]
-    for picture in findings.pictures:
-        encoded = base64.b64encode((folder / f"{picture.name}.png").read_bytes()).decode("ascii")
-        image = tag("img", src=f"data:image/png;base64,{encoded}", alt=picture.title, style="max-width: 100%")
-        parts.append(tag("figure", tag("h3", picture.title), image, tag("figcaption", picture.note)))
-    for found in findings.tables:
-        parts.append(tag("h3", found.title))
-        rows = shown_rows(found)
-        parts.append(table(found.columns, rows, style="numbers dense") if rows else tag("p", "none"))
-        parts += [tag("p", note, class_="note") for note in (rest_of(found), found.note) if note]
-    return tag("section", *parts)
+def _part(folder: Path, findings: Findings) -> dict[str, Any]:
+    return {
+        "findings": findings,
+        "pictures": [
+            {"title": one.title, "note": one.note, "src": png_source(folder / f"{one.name}.png")}
+            for one in findings.pictures
+        ],
+        "tables": [(one, Cells(one.columns, shown_rows(one)), rest_of(one)) for one in findings.tables],
+    }

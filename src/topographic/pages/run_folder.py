@@ -4,56 +4,71 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from topographic.evaluation.results import Findings, load_findings
 from topographic.maps import MapSummary
-from topographic.pages.evaluation import Evaluation, read_evaluations
 from topographic.runs.folder import read_metrics
 from topographic.stimuli import StimulusSet
-from topographic.storage import load_json
+from topographic.storage import HeldElsewhereError, load_json, locked
 
-__all__ = ["RunFolder", "read_runs"]
+__all__ = ["Evaluation", "Failure", "RunFolder", "read_evaluations", "read_runs"]
+
+
+class Evaluation(NamedTuple):
+    """An evaluation on disk: of which model and stimuli, and its parts, None where one is gone or not finished."""
+
+    folder: Path
+    suite: str
+    lead: str
+    parts: Mapping[str, Findings | None]
+
+
+class Failure(NamedTuple):
+    """At which step training failed, and why; None and empty where run.json does not say."""
+
+    step: int | None
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class RunFolder:
-    """One run as a report reads it.
+    """One run as a report reads it."""
 
-    Parameters
-    ----------
-    folder : Path
-        Where it lies, as it was given.
-    name : str
-        What the report calls it, different for every run of a page.
-    config : mapping
-        ``config.yaml``.
-    record : mapping
-        ``run.json``: versions, seeds, corpus, times, status.
-    metrics : sequence of mappings
-        ``metrics.jsonl``, one mapping per line.
-    summaries : mapping of str to MapSummary
-        One per contrast that was mapped.
-    stimuli : mapping of str to StimulusSet
-        By checksum, the sets whose items lie beside the maps (``maps/<contrast>/stimuli.json``).
-    evaluations : mapping of str to Evaluation
-        By suite (``evaluation*/``).
-    """
-
-    folder: Path
-    name: str
-    config: Mapping[str, Any]
-    record: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, Any]]
-    summaries: Mapping[str, MapSummary]
-    stimuli: Mapping[str, StimulusSet]
-    evaluations: Mapping[str, Evaluation]
+    folder: Path  # as it was given
+    name: str  # what the report calls it, different for every run of a page
+    config: Mapping[str, Any]  # config.yaml
+    record: Mapping[str, Any]  # run.json: versions, seeds, corpus, times, status
+    metrics: Sequence[Mapping[str, Any]]  # metrics.jsonl, one mapping per line
+    summaries: Mapping[str, MapSummary]  # one per contrast that was mapped
+    stimuli: Mapping[str, StimulusSet]  # by checksum, the sets whose items lie beside the maps
+    evaluations: Mapping[str, Evaluation]  # by suite
+    is_held: bool = False  # whether a process was writing to the folder when it was read
 
     @property
     def word(self) -> str:
         """The folder as one word of a command line."""
         return shlex.quote(str(self.folder))
+
+    @property
+    def status(self) -> Literal["finished", "failed", "training", "unfinished"]:
+        """How far training has come; run.json says "running" of a process that was killed, too."""
+        said = self.record.get("status")
+        if said in ("finished", "failed"):
+            return said
+        return "training" if said == "running" and self.is_held else "unfinished"
+
+    @property
+    def failure(self) -> Failure:
+        """Where and why training failed, whichever way run.json says it."""
+        said = self.record.get("failure")
+        told = said if isinstance(said, Mapping) else {"message": said}
+        everything = {**self.record, **{key: value for key, value in told.items() if value is not None}}
+        step = next((everything[key] for key in ("step", "steps") if everything.get(key) is not None), None)
+        reasons = (everything.get(key) for key in ("message", "reason", "type"))
+        return Failure(step, next((str(reason) for reason in reasons if reason), ""))
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
@@ -80,16 +95,42 @@ def _read_run(folder: Path, name: str) -> RunFolder:
             f"{folder} is no run folder: it holds neither config.yaml, run.json, maps/*/summary.json nor "
             "evaluation/evaluation.json; give a folder that `topo train`, `topo map` or `topo evaluate` wrote"
         )
+    known = _mapping(record, load_json(record)) if record.is_file() else {}
     return RunFolder(
         folder=folder,
         name=name,
         config=_mapping(config, _load_yaml(config)) if config.is_file() else {},
-        record=_mapping(record, load_json(record)) if record.is_file() else {},
+        record=known,
         metrics=read_metrics(metrics) if metrics.is_file() else [],
         summaries={summary.contrast: summary for summary in map(MapSummary.load, contrasts)},
         stimuli={shown.checksum: shown for shown in map(StimulusSet.load, folder.glob("maps/*/stimuli.json"))},
         evaluations=evaluations,
+        is_held=known.get("status") == "running" and _is_held(folder),
     )
+
+
+def read_evaluations(folder: Path) -> dict[str, Evaluation]:
+    """Read every evaluation of a run, by suite."""
+    found = {}
+    for file in sorted(folder.glob("evaluation*/evaluation.json")):
+        record = load_json(file)
+        lacking = [key for key in ("suite", "lead", "parts") if not isinstance(record, Mapping) or key not in record]
+        if lacking:
+            raise ValueError(f"{file} has no {lacking[0]!r}; it is of another version: run topo evaluate again")
+        parts = {name: load_findings(file.parent / name) for name in record["parts"]}
+        found[record["suite"]] = Evaluation(file.parent, record["suite"], record["lead"], parts)
+    return found
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether another process writes to the folder: the lock of one that was killed is free."""
+    try:
+        with locked(folder):
+            return False
+    except HeldElsewhereError:
+        return True
+    except OSError:  # no lock can be had on a disk that is full or only read: nobody trains there either
+        return False
 
 
 def _load_yaml(path: Path) -> Any:

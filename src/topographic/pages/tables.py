@@ -1,30 +1,93 @@
-"""Tables: what was measured on the maps, and in what the runs differ."""
+"""Tables of a report: what was measured on the maps, and in what the runs differ."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from topographic.evaluation.wording import NOTHING, number, p_value
-from topographic.maps import MapSummary, MoransI, NullReference, Referenced
-from topographic.pages.markup import Html, table
+from topographic.evaluation.wording import NO_BREAK, NOTHING, number, p_value, percent, plus_minus
+from topographic.maps import MapSummary, NullReference
 from topographic.plots.figures import series
+from topographic.plots.nulls import TITLES, null_names, null_title, references
 
-JOIN = "\N{NO-BREAK SPACE}"  # a number keeps its unit beside it where a cell is broken
+__all__ = ["Cells", "headline_table", "last_value", "named_nulls", "settings_table", "statistics_table"]
 
-__all__ = ["headline_table", "last_value", "settings_table", "statistics_table"]
+Cell = Callable[[Any], str]
 
 
-def headline_table(summaries: Mapping[str, MapSummary], metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Html:
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """A table as text; the first ``n_names`` cells of a row name it, groups (name, columns) stand above the header."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    groups: Sequence[tuple[str, int]] = ()
+    n_names: int = 1
+
+
+def named_nulls(summaries: Sequence[MapSummary]) -> list[str]:
+    """The nulls that `topo map` draws, with a dash where a map has none, and any other that some map has."""
+    found = null_names(row.morans_i for summary in summaries for row in summary.rows)
+    return list(dict.fromkeys([*TITLES, *found]))
+
+
+def headline_table(summaries: Mapping[str, MapSummary], metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Cells:
     """The few numbers that matter, one column per run."""
-    rows = [
-        (name, *(cell(summaries[run]) if run in summaries else NOTHING for run in metrics))
-        for name, cell in HEADLINE.items()
-    ]
+    means = {run: _mean_row(summary) for run, summary in summaries.items()}
+    cells: dict[str, Cell] = {"Moran's I of the maps": lambda row: number(row.morans_i.value, 3)}
+    for name in named_nulls(list(summaries.values())):
+        cells[f"its {null_title(name)}"] = _beside(name, lambda null: plus_minus(null.mean, null.sd, 3))
+        if name != "floor":
+            cells[f"I against the {null_title(name)}"] = _beside(name, _z_and_p)
+    cells["mean |t| of the units"] = lambda row: number(row.mean_abs_t.value)
+    # only other labels change it: nulls that move units leave their t as they are
+    cells["mean |t| against its label null"] = _beside("label", _z_and_p, of="mean_abs_t")
+    cells["effective dimensionality"] = _dimensions
+    rows = [(name, *(cell(means[run]) if run in means else NOTHING for run in metrics)) for name, cell in cells.items()]
     rows.append(("last validation loss (nats)", *(last_value(metrics[run], "eval_loss") for run in metrics)))
     if any("eval_accuracy" in line for lines in metrics.values() for line in lines):
         rows.append(("last validation accuracy", *(last_value(metrics[run], "eval_accuracy") for run in metrics)))
-    return table(["mean over sheets", *metrics], rows, style="numbers")
+    return Cells(["mean over sheets", *metrics], rows)
+
+
+def statistics_table(summary: MapSummary) -> Cells:
+    """Every measurement of one run, a row per sheet and one for their mean."""
+    columns: list[tuple[str, str, Cell]] = [
+        ("", "sheet", lambda row: row.site),
+        ("Moran's I", "I", lambda row: number(row.morans_i.value)),
+    ]
+    for name in named_nulls([summary]):
+        if name == "floor":
+            columns.append(("Moran's I", null_title(name), _beside(name, lambda null: plus_minus(null.mean, null.sd))))
+            continue
+        columns += [
+            (null_title(name), "mean", _beside(name, lambda null: number(null.mean))),
+            (null_title(name), "z", _beside(name, lambda null: number(null.z, 1, signed=True))),
+            (null_title(name), "p", _beside(name, lambda null: p_value(null.p))),
+        ]
+    columns += [
+        ("responses", "dimensions", lambda row: number(row.effective_dimensionality, 1)),
+        ("responses", "range", lambda row: number(row.correlation_range)),
+        ("t map", "rise", lambda row: number(row.difference_rise)),
+        ("t map", "q < .05", lambda row: percent(row.fraction_significant)),
+        ("t map", "mean |t|", lambda row: number(row.mean_abs_t.value)),
+        ("t map", "max |d|", lambda row: number(row.max_abs_d)),
+    ]
+    groups = [(name, len(list(some))) for name, some in itertools.groupby(columns, key=lambda column: column[0])]
+    rows = [[cell(row) for *_, cell in columns] for row in (*summary.rows, _mean_row(summary))]
+    return Cells([name for _, name, _ in columns], rows, groups)
+
+
+def settings_table(settings: Mapping[str, Mapping[str, Any]], *, differing: bool = False) -> Cells | None:
+    """Nested settings of several runs side by side."""
+    flat = {run: _flatten(nested) for run, nested in settings.items()}
+    keys = list(dict.fromkeys(key for entries in flat.values() for key in entries))
+    rows = [(key, *(entries.get(key, NOTHING) for entries in flat.values())) for key in keys]
+    rows = [row for row in rows if not differing or len(set(row[1:])) > 1]
+    return Cells(["", *settings], rows) if rows else None
 
 
 def last_value(lines: Sequence[Mapping[str, Any]], quantity: str) -> str:
@@ -33,45 +96,35 @@ def last_value(lines: Sequence[Mapping[str, Any]], quantity: str) -> str:
     return number(float(values[-1]), 3) if values.size else NOTHING
 
 
-def statistics_table(summary: MapSummary, *, run: str) -> Html:
-    """Every measurement of one run, a row per sheet and one for their mean."""
-    groups = [("", 1), ("Moran's I", 2), ("unit null", 3), ("label null", 3), ("responses", 2), ("t map", 4)]
-    header = ["sheet", "I", "kernel floor", "mean", "z", "p", "mean", "z", "p", "dimensions", "range"]
-    header += ["rise", "q < .05", "mean |t|", "max |d|"]
-    rows = [
-        (
-            row.site,
-            *_index_cells(row.morans_i),
-            number(row.effective_dimensionality, 1),
-            number(row.correlation_range),
-            number(row.difference_rise),
-            _percent(row.fraction_significant),
-            number(row.mean_abs_t.value),
-            number(row.max_abs_d),
-        )
-        for row in summary.rows
-    ]
-    mean = (
-        f"mean over {len(summary.rows)} sheets",
-        *_index_cells(summary.morans_i),
-        number(_mean(summary, "effective_dimensionality"), 1),
-        number(_mean(summary, "correlation_range")),
-        number(_mean(summary, "difference_rise")),
-        _percent(_mean(summary, "fraction_significant")),
-        number(summary.mean_abs_t.value),
-        number(_mean(summary, "max_abs_d")),
-    )
-    caption = f"{run}, contrast {summary.contrast}"
-    return table(header, [*rows, mean], groups=groups, caption=caption, style="numbers dense")
+def _mean_row(summary: MapSummary) -> SimpleNamespace:
+    """The mean over sheets, to be read like the row of one."""
+    numbers = ("effective_dimensionality", "correlation_range", "difference_rise", "fraction_significant", "max_abs_d")
+    means = {name: float(np.mean([getattr(row, name) for row in summary.rows])) for name in numbers}
+    about = {"morans_i": summary.morans_i, "mean_abs_t": summary.mean_abs_t, "rows": summary.rows}
+    return SimpleNamespace(site=f"mean over {len(summary.rows)} sheets", **about, **means)
 
 
-def settings_table(settings: Mapping[str, Mapping[str, Any]], *, caption: str, differing: bool = False) -> Html | None:
-    """Nested settings of several runs side by side."""
-    flat = {run: _flatten(nested) for run, nested in settings.items()}
-    keys = list(dict.fromkeys(key for entries in flat.values() for key in entries))
-    rows = [(key, *(entries.get(key, NOTHING) for entries in flat.values())) for key in keys]
-    rows = [row for row in rows if not differing or len(set(row[1:])) > 1]
-    return table(["", *settings], rows, caption=caption) if rows else None
+def _beside(name: str, say: Callable[[NullReference], str], of: str = "morans_i") -> Cell:
+    """What to say of a number under one null; a dash where it was not drawn."""
+
+    def cell(row: Any) -> str:
+        null = references(getattr(row, of)).get(name)
+        return NOTHING if null is None else say(null)
+
+    return cell
+
+
+def _z_and_p(null: NullReference) -> str:
+    """Both in one cell: "z = +12.3, p = .005"."""
+    z, p = f"z = {number(null.z, 1, signed=True)},", f"p {p_value(null.p, sign=True)}"
+    return f"{z.replace(' ', NO_BREAK)} {p.replace(' ', NO_BREAK)}"
+
+
+def _dimensions(row: Any) -> str:
+    """Mean and span over the sheets."""
+    every = [one.effective_dimensionality for one in row.rows]
+    span = f"{number(min(every), 1)}{NO_BREAK}to{NO_BREAK}{number(max(every), 1)}"
+    return f"{number(row.effective_dimensionality, 1)} ({span})"
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -83,50 +136,3 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
-
-
-def _index_cells(index: MoransI | Referenced) -> tuple[str, ...]:
-    """I, floor, and mean, z and p of both nulls."""
-    cells = [number(index.value), _mean_sd(index.floor)]
-    for null in (index.unit_null, index.label_null):
-        cells += [NOTHING] * 3 if null is None else [number(null.mean), number(null.z, 1, signed=True), p_value(null.p)]
-    return tuple(cells)
-
-
-def _mean_sd(null: NullReference | None, digits: int = 2) -> str:
-    return NOTHING if null is None else f"{number(null.mean, digits)}{JOIN}±{JOIN}{number(null.sd, digits)}"
-
-
-def _z_and_p(null: NullReference | None) -> str:
-    """Both in one cell: "z = +12.3, p = .005"."""
-    if null is None:
-        return NOTHING
-    p = p_value(null.p, sign=True)
-    z = f"z = {number(null.z, 1, signed=True)},"
-    return f"{z.replace(' ', JOIN)} {f'p {p}'.replace(' ', JOIN)}"
-
-
-def _percent(share: float) -> str:
-    return NOTHING if np.isnan(share) else f"{number(100 * share, 1)} %"
-
-
-def _mean(summary: MapSummary, key: str) -> float:
-    return float(np.mean([getattr(row, key) for row in summary.rows]))
-
-
-def _dimensionality(summary: MapSummary) -> str:
-    values = [row.effective_dimensionality for row in summary.rows]
-    return f"{number(float(np.mean(values)), 1)} ({number(min(values), 1)}{JOIN}to{JOIN}{number(max(values), 1)})"
-
-
-HEADLINE: dict[str, Callable[[MapSummary], str]] = {
-    "Moran's I of the maps": lambda summary: number(summary.morans_i.value, 3),
-    "its kernel floor": lambda summary: _mean_sd(summary.morans_i.floor, 3),
-    "its unit null": lambda summary: _mean_sd(summary.morans_i.unit_null, 3),
-    "I against the unit null": lambda summary: _z_and_p(summary.morans_i.unit_null),
-    "its label null": lambda summary: _mean_sd(summary.morans_i.label_null, 3),
-    "I against the label null": lambda summary: _z_and_p(summary.morans_i.label_null),
-    "mean |t| of the units": lambda summary: number(summary.mean_abs_t.value),
-    "mean |t| against its label null": lambda summary: _z_and_p(summary.mean_abs_t.label_null),
-    "effective dimensionality": _dimensionality,
-}

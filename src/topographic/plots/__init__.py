@@ -4,10 +4,11 @@ from topographic.plots.figures import (
     draw_distance_curves,
     draw_map,
     draw_maps,
-    draw_null_distribution,
     draw_spatial_curves,
     draw_training_curves,
+    symmetric_limit,
 )
+from topographic.plots.nulls import draw_null_distribution
 
 __all__ = [
     "draw_distance_curves",
@@ -16,4 +17,5 @@ __all__ = [
     "draw_null_distribution",
     "draw_spatial_curves",
     "draw_training_curves",
+    "symmetric_limit",
 ]

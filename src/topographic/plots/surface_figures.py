@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from topographic.brain import SurfaceMesh
+from topographic.drawing import symmetric_limit
+from topographic.drawing.style import COLOUR_MAP, INK, MISSING, colour_bar, import_matplotlib, new_axes, new_figure
 from topographic.maps import UnitMap
-from topographic.plots.figures import COLOUR_MAP, INK, MISSING, _matplotlib, _new_axes, symmetric_limit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,8 @@ def draw_surface_map(
     front by their centres, which is exact but for those that pierce each other.
     """
     n_vertices = len(mesh.positions_mm)
-    for name, length in (("map", unit_map.sheet.n_units), ("sulcal_depth", len(_or(sulcal_depth, mesh.positions_mm)))):
+    depths = n_vertices if sulcal_depth is None else len(sulcal_depth)
+    for name, length in (("map", unit_map.sheet.n_units), ("sulcal_depth", depths)):
         if length != n_vertices:
             raise ValueError(
                 f"{name} at {unit_map.site!r} has {length} vertices and mesh {mesh.name!r} {n_vertices}; give surfaces "
@@ -45,13 +47,13 @@ def draw_surface_map(
             )
     if view not in VIEWS:
         raise ValueError(f"view={view!r}; expected one of {list(VIEWS)}")
-    ax = ax if ax is not None else _new_axes(4.0, 3.2)
-    limit = symmetric_limit([unit_map]) if limit is None else limit
+    ax = ax if ax is not None else new_axes(4.0, 3.2)
+    limit = symmetric_limit([unit_map.values]) if limit is None else limit
     seen = mesh.positions_mm @ np.array(VIEWS[view], dtype=float).T
     corners = seen[mesh.triangles]
     colours = _colours(unit_map, mesh, limit, sulcal_depth) * _light(corners)[:, None]
     order = np.argsort(corners[:, :, 2].mean(axis=1), kind="stable")
-    triangles = _matplotlib("collections").PolyCollection(
+    triangles = import_matplotlib("collections").PolyCollection(
         corners[order][:, :, :2],
         facecolors=colours[order],
         edgecolors="face",
@@ -77,33 +79,21 @@ def draw_surface_views(
     colour_label: str | None = None,
 ) -> "Figure":
     """Draw a map on a surface from several sides, with one colour bar."""
-    limit = symmetric_limit([unit_map]) if limit is None else limit
+    limit = symmetric_limit([unit_map.values]) if limit is None else limit
     if unknown := [view for view in views if view not in VIEWS]:
         raise ValueError(f"view={unknown[0]!r}; expected one of {list(VIEWS)}")
     spans = [np.ptp(mesh.positions_mm @ np.array(VIEWS[view], dtype=float).T, axis=0) for view in views]
     widths = [2.5 * across / max(span[1] for span in spans) for across, *_ in spans]
-    figure = _matplotlib("figure").Figure(figsize=(max(sum(widths), 3.0), 3.3), layout="constrained")
+    figure = new_figure(max(sum(widths), 3.0), 3.3)
     panels = figure.subplots(1, len(views), squeeze=False, width_ratios=widths)[0]
     for panel, view in zip(panels, views, strict=True):
         draw_surface_map(unit_map, mesh, panel, view=view, limit=limit, sulcal_depth=sulcal_depth)
         panel.set_title(f"from the {view}", fontsize=9.5, color=INK)
-    scale = _matplotlib("colors").Normalize(-limit, limit)
-    bar = figure.colorbar(
-        _matplotlib("cm").ScalarMappable(scale, COLOUR_MAP),
-        ax=list(panels),
-        location="bottom",
-        shrink=0.5,
-        aspect=28,
-        extend="both",
-        label=colour_label or unit_map.statistic,
-    )
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=9, colors=INK)
+    scale = import_matplotlib("colors").Normalize(-limit, limit)
+    drawn = import_matplotlib("cm").ScalarMappable(scale, COLOUR_MAP)
+    place = {"location": "bottom", "shrink": 0.5, "aspect": 28}
+    colour_bar(figure, drawn, list(panels), colour_label or unit_map.statistic, **place)
     return figure
-
-
-def _or(array: np.ndarray | None, default: np.ndarray) -> np.ndarray:
-    return default if array is None else array
 
 
 def _colours(
@@ -111,10 +101,10 @@ def _colours(
 ) -> Float[np.ndarray, "triangles 3"]:
     """Red, green and blue of every triangle."""
     values = unit_map.values[mesh.triangles].mean(axis=1)
-    colour_map: Any = _matplotlib().colormaps[COLOUR_MAP]
+    colour_map: Any = import_matplotlib().colormaps[COLOUR_MAP]
     colours = colour_map(np.clip(np.nan_to_num(values) / (2 * limit) + 0.5, 0, 1))[:, :3]
     missing = np.isnan(values)
-    colours[missing] = _matplotlib("colors").to_rgb(MISSING)
+    colours[missing] = import_matplotlib("colors").to_rgb(MISSING)
     if sulcal_depth is not None:
         low, high = np.nanpercentile(sulcal_depth, [5, 95])
         depth = (np.nan_to_num(sulcal_depth)[mesh.triangles[missing]].mean(axis=1) - low) / max(high - low, 1e-12)

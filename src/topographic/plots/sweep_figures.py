@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topographic.plots.figures import INK, _finish, _matplotlib, _new_axes
+from topographic.drawing.style import COLOURS, INK, PALE, finish, import_matplotlib, new_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,21 +22,11 @@ _COLOUR_RANGE = (0.05, 0.82)
 
 @dataclass(frozen=True)
 class TradeOff:
-    """One setting of a sweep in a trade-off figure.
+    """One setting of a sweep in a trade-off figure."""
 
-    Parameters
-    ----------
-    level : float
-        Decides its colour: the weight of the spatial loss, 0 for a control.
-    kind : str
-        Decides its marker: what else is special about it; empty for nothing.
-    x, y : sequence of float
-        One value per replicate, in the same order.
-    """
-
-    level: float
-    kind: str
-    x: Sequence[float]
+    level: float  # decides its colour: the weight of the spatial loss, 0 for a control
+    kind: str  # decides its marker: what else is special about it; empty for nothing
+    x: Sequence[float]  # one value per replicate, in the same order as y
     y: Sequence[float]
 
 
@@ -51,7 +41,7 @@ def draw_trade_off(
 ) -> "Axes":
     """Draw two numbers of every setting against each other: replicates small, their mean large."""
     kinds, colours = _kinds(settings), _colours(settings)
-    ax = ax if ax is not None else _new_axes(6.6, 4.2)
+    ax = ax if ax is not None else new_axes(6.6, 4.2)
     joined = sorted((one for one in settings if one.kind == kinds[0]), key=lambda one: one.level)
     ax.plot([np.mean(one.x) for one in joined], [np.mean(one.y) for one in joined], color="#c4c4c4", zorder=1)
     for one in settings:
@@ -61,8 +51,8 @@ def draw_trade_off(
         middle = np.mean(one.x), np.mean(one.y)
         ax.errorbar(*middle, xerr=spread[0], yerr=spread[1], fmt="none", ecolor=colour, elinewidth=1.1, zorder=3)
         ax.scatter(*middle, s=78, color=colour, marker=marker, edgecolors="white", linewidths=0.9, zorder=4)
-    _finish(ax, x_label, y_label)
-    ax.grid(axis="x", color="#ececec", linewidth=0.8)
+    finish(ax, x_label, y_label)
+    ax.grid(axis="x", color=PALE, linewidth=0.8)
     if legend:
         _explain(ax, settings, level_name)
     return ax
@@ -72,7 +62,7 @@ def draw_trade_offs(
     panels: Mapping[str, Sequence[TradeOff]], *, x_label: str, y_label: str, level_name: str = "alpha"
 ) -> "Figure":
     """Draw several trade-offs of the same settings side by side."""
-    figure = _matplotlib("figure").Figure(figsize=(2.0 + 3.9 * len(panels), 3.9), layout="constrained")
+    figure = new_figure(2.0 + 3.9 * len(panels), 3.9)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for index, (ax, (title, settings)) in enumerate(zip(axes, panels.items(), strict=True)):
         draw_trade_off(settings, ax, x_label=x_label, y_label=y_label if index == 0 else "", legend=False)
@@ -88,7 +78,7 @@ def draw_factor(levels: Sequence[str], panels: Mapping[str, Sequence[Mapping[Any
         raise ValueError(
             f"panels {ragged or 'none'} for {len(levels)} levels of {name}; give for every number a mapping per level"
         )
-    figure = _matplotlib("figure").Figure(figsize=(0.6 + 2.6 * len(panels), 2.9), layout="constrained")
+    figure = new_figure(0.6 + 2.6 * len(panels), 2.9)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     places = np.arange(len(levels))
     for ax, (label, values) in zip(axes, panels.items(), strict=True):
@@ -99,10 +89,10 @@ def draw_factor(levels: Sequence[str], panels: Mapping[str, Sequence[Mapping[Any
         known = [place for place, one in zip(places, found, strict=True) if one.size]
         means = [one.mean() for one in found if one.size]
         spread = [one.std(ddof=1) if one.size > 1 else 0.0 for one in found if one.size]
-        ax.errorbar(known, means, yerr=spread, fmt="o", color="#0072b2", markersize=7, elinewidth=1.3, zorder=3)
+        ax.errorbar(known, means, yerr=spread, fmt="o", color=COLOURS[0], markersize=7, elinewidth=1.3, zorder=3)
         ax.set_xticks(places, list(levels), rotation=0 if max(map(len, levels)) * len(levels) < 32 else 30)
         ax.set_xlim(-0.4, len(levels) - 0.6)
-        _finish(ax, name, "")
+        finish(ax, name, "")
         ax.set_title(label, fontsize=10, color=INK, loc="left")
     return figure
 
@@ -123,13 +113,13 @@ def _colours(settings: Sequence[TradeOff]) -> dict[float, Any]:
     levels = sorted({one.level for one in settings})
     topographic = [level for level in levels if level != 0]
     places = np.linspace(*_COLOUR_RANGE, max(len(topographic), 2))
-    colours = dict(zip(topographic, _matplotlib().colormaps["plasma"](places), strict=False))
+    colours = dict(zip(topographic, import_matplotlib().colormaps["plasma"](places), strict=False))
     return {level: colours.get(level, CONTROL_COLOUR) for level in levels}
 
 
 def _explain(ax: "Axes", settings: Sequence[TradeOff], level_name: str) -> None:
     """Two legends to the right of the axes: colours, then markers if there are several."""
-    lines = _matplotlib("lines")
+    lines = import_matplotlib("lines")
     plain = {"linestyle": "none", "markeredgecolor": "white", "markeredgewidth": 0.7, "markersize": 8.5}
     colours, kinds = _colours(settings), _kinds(settings)
     handles = [

@@ -13,7 +13,7 @@ from topographic.maps.localizer import LENGTHS, LOCALIZER_RULES, localize, local
 from topographic.maps.profiles import Profile, held_out, ordering_counts, response_profile
 from topographic.maps.stability import split_half, split_half_stability
 from topographic.plots.figures import draw_maps, symmetric_limit
-from topographic.plots.profile_figures import draw_profiles
+from topographic.plots.layer_figures import draw_profiles
 from topographic.plots.site_names import site_labels
 from topographic.recording import Responses, readout
 

@@ -22,8 +22,7 @@ from topographic.maps import (
     t_map,
     tuning_smoothness,
 )
-from topographic.plots.layer_figures import draw_by_layer
-from topographic.plots.profile_figures import draw_by_depth
+from topographic.plots.layer_figures import draw_by_depth, draw_by_layer
 from topographic.plots.site_names import site_labels
 from topographic.recording import Responses
 

@@ -14,7 +14,7 @@ from topographic.evaluation.subject import Choices
 from topographic.losses import random_weights_loss, weight_sheets
 from topographic.maps import Referenced, mean_over_sheets, weight_smoothness
 from topographic.objectives.weight_terms import WeightSheet
-from topographic.plots.profile_figures import draw_by_depth
+from topographic.plots.layer_figures import draw_by_depth
 from topographic.plots.site_names import site_labels
 from topographic.recording.sites import modules_by_site
 from topographic.runs.own_sheets import placed

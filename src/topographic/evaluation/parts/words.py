@@ -10,7 +10,7 @@ from topographic.evaluation.parts.language import map_picture, significant_clust
 from topographic.evaluation.results import Findings, Picture, Table
 from topographic.evaluation.subject import Bench, Choices
 from topographic.maps import ClusterTest, MapSummary, MoransI, Referenced, UnitMap, summarize
-from topographic.plots.profile_figures import draw_by_depth
+from topographic.plots.layer_figures import draw_by_depth
 from topographic.plots.site_names import site_labels
 from topographic.recording import Responses
 from topographic.stimuli import StimulusSet

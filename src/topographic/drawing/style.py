@@ -1,0 +1,95 @@
+"""What all figures share: how matplotlib is had, colours, axes, and a picture as an address.
+
+matplotlib is used without pyplot, so neither the backend nor the settings of the caller's session are touched.
+"""
+
+import base64
+import importlib
+import io
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "COLOUR_MAP",
+    "FAINT",
+    "INK",
+    "MISSING",
+    "PALE",
+    "UNSIGNED_COLOUR_MAP",
+    "ZERO_LINE",
+    "colour_bar",
+    "data_uri",
+    "finish",
+    "import_matplotlib",
+    "new_axes",
+    "new_figure",
+    "quieten",
+]
+
+# colours that the common forms of colour blindness keep apart (Okabe & Ito 2008)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
+INK, FAINT, MISSING, PALE = "#222222", "#d9d9d9", "#c9c9c9", "#ececec"
+ZERO_LINE = {"color": "#666666", "linewidth": 0.9}
+COLOUR_MAP, UNSIGNED_COLOUR_MAP = "RdBu_r", "OrRd"
+
+
+def import_matplotlib(module: str = "") -> Any:
+    """Import matplotlib or one of its modules, or say how to get it."""
+    try:
+        return importlib.import_module(f"matplotlib.{module}".rstrip("."))
+    except ImportError as error:
+        raise ImportError(
+            f"figures need matplotlib, which is not installed ({error}); run `pip install topographic[report]`"
+        ) from error
+
+
+def new_figure(width_inches: float, height_inches: float) -> "Figure":
+    """A figure that makes room for its labels."""
+    return import_matplotlib("figure").Figure(figsize=(width_inches, height_inches), layout="constrained")
+
+
+def new_axes(width_inches: float, height_inches: float) -> "Axes":
+    """The axes of a figure of their own."""
+    return new_figure(width_inches, height_inches).subplots()
+
+
+def finish(ax: "Axes", x_label: str, y_label: str) -> "Axes":
+    """Name both axes, explain what has a label, and leave the rest quiet."""
+    ax.set_xlabel(x_label, fontsize=10)
+    ax.set_ylabel(y_label, fontsize=10)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=9)
+    quieten(ax)
+    return ax
+
+
+def quieten(ax: "Axes", *, grid_axis: Literal["x", "y"] = "y") -> None:
+    """Leave two spines and a faint grid behind the data."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("#888888")
+    ax.tick_params(colors=INK, labelsize=9, color="#888888")
+    ax.grid(axis=grid_axis, color=PALE, linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def colour_bar(
+    figure: Any, drawn: Any, axes: Any, label: str, *, extend: Literal["both", "max"] = "both", **place: Any
+) -> None:
+    """Say what the colours of one or more axes mean; values may lie beyond the scale."""
+    bar = figure.colorbar(drawn, ax=axes, extend=extend, label=label, **place)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=9, colors=INK)
+
+
+def data_uri(figure: "Figure", kind: Literal["png", "svg"] = "svg") -> str:
+    """Render a figure into an address that carries the whole picture."""
+    settings = {"svg.hashsalt": "topographic"}  # element names from the content, not from a random number
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    with import_matplotlib().rc_context(settings), io.BytesIO() as buffer:
+        figure.savefig(buffer, format=kind, dpi=200, facecolor="white", metadata=metadata)
+        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/{'svg+xml' if kind == 'svg' else 'png'};base64,{encoded}"

@@ -1,0 +1,224 @@
+"""Run folders -> one self-contained page; each section draws what its template in ``templates/sections`` asks for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from topographic.drawing.style import data_uri
+from topographic.evaluation.wording import MINUS
+from topographic.maps import MapSummary, verdicts
+from topographic.pages.evaluation import side_by_side
+from topographic.pages.facts import examples, files, repeat_commands, trained, versions_and_seeds, what_was_run
+from topographic.pages.render import render, write_rendered
+from topographic.pages.run_folder import RunFolder, read_runs
+from topographic.pages.tables import headline_table, named_nulls, settings_table, statistics_table
+from topographic.plots import (
+    draw_distance_curves,
+    draw_maps,
+    draw_null_distribution,
+    draw_spatial_curves,
+    draw_training_curves,
+    symmetric_limit,
+)
+from topographic.plots.figures import spatial_names
+from topographic.plots.site_names import site_labels
+
+__all__ = ["SECTIONS", "Comparison", "lead", "section", "write_page"]
+
+_PIXELS_PER_INCH = 112  # of the page, so that letters in figures are nearly as large as those of the text
+
+Made = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The runs of a page in the order of their columns, and the folder it lies in, from which its links start."""
+
+    runs: Sequence[RunFolder]
+    place: Path
+
+    @property
+    def contrasts(self) -> dict[str, dict[str, MapSummary]]:
+        """For each contrast the summaries of the runs that have it; the one that units separate best comes first."""
+        names = dict.fromkeys(name for run in self.runs for name in run.summaries)
+        found = {name: {run.name: run.summaries[name] for run in self.runs if name in run.summaries} for name in names}
+        return dict(sorted(found.items(), key=lambda one: -max(each.mean_abs_t.value for each in one[1].values())))
+
+    def each(self, make: Callable[[dict[str, MapSummary]], Made]) -> Made:
+        """What a section makes of each contrast."""
+        return {"each": {name: {"contrast": name} | make(found) for name, found in self.contrasts.items()}}
+
+
+def write_page(run_folders: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
+    """Write one page about one or more runs, side by side.
+
+    Parameters
+    ----------
+    run_folders : sequence of Path
+        Folders that `topo train` and `topo map` wrote.
+    out : Path
+        File to write. It carries its style and its pictures and loads nothing; only its links to the
+        files of the runs are relative to where it lies.
+    title : str, optional
+        Heading; the names of the runs by default.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    ValueError
+        If no folder is given, one is given twice, or one is no run.
+    ImportError
+        If matplotlib or jinja2 is missing.
+    OSError
+        If the page cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from topographic.pages import write_page
+    >>> write_page([Path("runs/a"), Path("runs/b")], Path("compared.html"))  # doctest: +SKIP
+    PosixPath('compared.html')
+    """
+    out = Path(out)
+    comparison = Comparison(read_runs(run_folders), out.parent)
+    *names, last = (run.name for run in comparison.runs)
+    title = title or f"Report on {', '.join(names)}{' and ' if names else ''}{last}"
+    sections = [(heading.lower().replace(" ", "-"), heading, section(heading, comparison)) for heading in SECTIONS]
+    return write_rendered(out, "report.html", title=title, lead=lead(comparison.runs), sections=sections)
+
+
+def lead(runs: Sequence[RunFolder]) -> str:
+    """What was trained, in one sentence per run."""
+    return render("lead.html", leads=[(run, trained(run)) for run in runs])
+
+
+def section(heading: str, comparison: Comparison) -> str:
+    """One section of the page."""
+    template, make = SECTIONS[heading]
+    return render(f"sections/{template}", comparison=comparison, **make(comparison))
+
+
+def _picture(figure: Any, kind: Literal["svg", "png"] = "svg") -> Made:
+    return {"src": data_uri(figure, kind), "width": round(_PIXELS_PER_INCH * figure.get_figwidth())}
+
+
+def _in_short(comparison: Comparison) -> Made:
+    metrics = {run.name: run.metrics for run in comparison.runs}
+    return comparison.each(
+        lambda summaries: {
+            "verdicts": {run: verdicts(summary, f"the {run} model") for run, summary in summaries.items()},
+            "headline": headline_table(summaries, metrics),
+        }
+    )
+
+
+def _runs(comparison: Comparison) -> Made:
+    runs = comparison.runs
+    # without the name of the folder, which always differs
+    compared = {
+        run.name: {key: run.config[key] for key in run.config if key not in ("run", "overwrite")} for run in runs
+    }
+    return {
+        "facts": what_was_run(runs),
+        "differing": settings_table(compared, differing=True),
+        "commands": repeat_commands(runs),
+    }
+
+
+def _training(comparison: Comparison) -> Made:
+    logged = {run.name: run.metrics for run in comparison.runs if run.metrics}
+    spatial = {run: lines for run, lines in logged.items() if spatial_names(lines)}
+    return {
+        "logged": list(logged),
+        "spatial": list(spatial),
+        "without": [run for run in logged if run not in spatial],
+        "task_loss": _picture(draw_training_curves(logged).figure) if logged else None,
+        "spatial_loss": _picture(draw_spatial_curves(spatial).figure) if spatial else None,
+    }
+
+
+def _maps(comparison: Comparison) -> Made:
+    def make(summaries: dict[str, MapSummary]) -> Made:
+        flat = {
+            run: {site: one for site, one in summary.maps.items() if one.sheet.positions_mm.shape[1] == 2}
+            for run, summary in summaries.items()
+        }
+        limit = symmetric_limit([one for maps in flat.values() for one in maps.values()])
+        given = next(iter(summaries.values())).provenance
+        compared = f" {MINUS} ".join(" and ".join(given[side]) for side in ("condition", "baseline"))
+        options = {"limit": limit, "colour_label": f"{compared}  (Welch's t)"}
+        pictures = {run: _picture(draw_maps(maps, **options), "png") for run, maps in flat.items() if maps}
+        return {"flat": flat, "limit": limit, "pictures": pictures}
+
+    return comparison.each(make)
+
+
+def _distance(comparison: Comparison) -> Made:
+    def make(summaries: dict[str, MapSummary]) -> Made:
+        curves = {run: [row.curve for row in summary.rows] for run, summary in summaries.items()}
+        return {"curves": _picture(draw_distance_curves(curves).figure)}
+
+    return comparison.each(make)
+
+
+def _statistics(comparison: Comparison) -> Made:
+    def make(summaries: dict[str, MapSummary]) -> Made:
+        axes = {run: draw_null_distribution(_numbers(summary)) for run, summary in summaries.items()}
+        ends = [end for ax in axes.values() for end in ax.get_xlim()]
+        for run, ax in axes.items():
+            ax.axhline(len(summaries[run].rows) - 0.5, color="#888888", linewidth=0.8)  # the mean stands apart
+            ax.set_xlim(min(ends), max(ends))
+        return {
+            "pictures": {run: _picture(ax.figure) for run, ax in axes.items()},
+            "tables": {run: statistics_table(summary) for run, summary in summaries.items()},
+        }
+
+    every = [summary for summaries in comparison.contrasts.values() for summary in summaries.values()]
+    return {"nulls": named_nulls(every), **comparison.each(make)}
+
+
+def _numbers(summary: MapSummary) -> dict[str, Any]:
+    """Moran's I by short name of the sheet, and the mean."""
+    labels = site_labels([row.site for row in summary.rows])
+    return {labels[row.site]: row.morans_i for row in summary.rows} | {"mean": summary.morans_i}
+
+
+def _evaluation(comparison: Comparison) -> Made:
+    return {"runs": comparison.runs, "suites": side_by_side(comparison.runs, comparison.place)}
+
+
+def _stimuli(comparison: Comparison) -> Made:
+    def make(summaries: dict[str, MapSummary]) -> Made:
+        runs = [run for run in comparison.runs if run.name in summaries]
+        summary = summaries[runs[0].name]
+        checksum = summary.provenance["stimuli"]["checksum"]
+        shown = next((run.stimuli[checksum] for run in runs if checksum in run.stimuli), None)
+        return {"run": runs[0], "summary": summary, "shown": shown, "examples": examples(shown) if shown else {}}
+
+    draws = {one.provenance["n_draws"] for found in comparison.contrasts.values() for one in found.values()}
+    return {"fewest_draws": min(draws - {0}, default=0), **comparison.each(make)}
+
+
+def _versions(comparison: Comparison) -> Made:
+    return {
+        "recorded": settings_table({run.name: versions_and_seeds(run) for run in comparison.runs}),
+        "files": {run.name: files(run, comparison.place) for run in comparison.runs},
+    }
+
+
+SECTIONS: Mapping[str, tuple[str, Callable[[Comparison], Made]]] = {
+    "In short": ("in_short.html", _in_short),
+    "What was run": ("what_was_run.html", _runs),
+    "Training": ("training.html", _training),
+    "Maps": ("maps.html", _maps),
+    "Correlation against distance": ("distance.html", _distance),
+    "Statistics": ("statistics.html", _statistics),
+    "Evaluation": ("evaluation.html", _evaluation),
+    "Stimuli and caveats": ("stimuli.html", _stimuli),
+    "Versions, seeds and files": ("versions.html", _versions),
+}
