@@ -94,17 +94,3 @@ class Recipe:
     def counted(self) -> Literal["tokens", "images"]:
         """What the model is shown, and what is counted as seen."""
         return "tokens" if self.images.name is None else "images"
-
-
-
-
-
-
-
-
-
-
-
-
-
-
