@@ -107,7 +107,7 @@ def test_a_long_value_is_cut():
 
 def test_complaints_come_together():
     wrong = {"training": {"max_steps": 0, "betas": 3}, "spatial": {"weight": -1}, "data": {"txt": "a"}}
-    with pytest.raises(ValueError, match="training.betas") as caught:
+    with pytest.raises(ValueError, match=r"training\.betas") as caught:
         parse_mapping("train", Recipe, wrong)
     assert str(caught.value) == (
         "training.betas=3; expected [a number, a number]; unknown key data.txt; did you mean data.text? "
@@ -158,5 +158,5 @@ def test_files_that_hold_no_keys(content, message, tmp_path):
 def test_anchors_that_stand_for_something_are_read(tmp_path):
     (tmp_path / "r.yaml").write_text("a: &x {b: 1e-3}\nc: [*x, *x]\n")
     assert read_yaml(tmp_path / "r.yaml") == {"a": {"b": 0.001}, "c": [{"b": 0.001}, {"b": 0.001}]}
-    with pytest.raises(FileNotFoundError, match="no file at .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"no file at .*absent"):
         read_yaml(tmp_path / "absent.yaml")

@@ -11,7 +11,7 @@ from topographic.storage import load_arrays
 def caught(function, *arguments):
     try:
         function(*arguments)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - bugs of any kind
         return error
     raise AssertionError("expected an error")
 

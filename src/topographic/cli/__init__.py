@@ -11,8 +11,8 @@ from topographic.runs.refusals import is_refusal
 
 __all__ = ["COMMANDS", "main"]
 
-# name -> (module, dataclass, function, one line); the module is imported when its command is called, and must not import
-# torch or transformers outside its function, so that help and wrong words take no time
+# name -> (module, dataclass, function, one line); the module is imported when its command is called, and imports torch
+# and transformers inside its function only, so that help and wrong words take no time
 COMMANDS = {
     "demo": (
         "topographic.cli.demo",

@@ -59,8 +59,7 @@ def _pairs(name: str, command: type, words: Sequence[str]) -> Iterator[tuple[str
         yield first.name, bare
     elif len(bare) > 1:
         raise ValueError(
-            f"unexpected word {bare[1]!r} after {first.name}={bare[0]}; expected key=value, in quotes where a value has "
-            "spaces"
+            f"unexpected word {bare[1]!r} after {first.name}={bare[0]}; expected key=value, in quotes if it has spaces"
         )
     elif bare:
         yield first.name, bare[0]
