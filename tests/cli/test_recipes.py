@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from topographic.runs.building import build_vision_model, shape_of
 from transformers import AutoModelForCausalLM
 
 from topographic.cli import main
@@ -16,6 +15,7 @@ from topographic.cli.sweep import SweepCommand
 from topographic.models import register
 from topographic.objectives import configured_objective
 from topographic.recording import find_sites, first_mlp_layers, vision_layers
+from topographic.runs.building import build_vision_model, shape_of
 from topographic.runs.recipe import Recipe
 from topographic.storage import load_json
 from topographic.sweeps.rehearsal import rehearse_cells

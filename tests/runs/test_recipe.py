@@ -86,9 +86,9 @@ def heard(*words):
 
 def test_small_presets_mean_windows_and_blocks_that_fit():
     assert heard() == (256, 5)
-    assert heard("model.preset=tiny") == (32, 3)
+    assert heard("model.preset=tiny") == (32, 2)
     assert heard("model.preset=demo") == (128, 5)
-    assert heard("model.preset=tiny", "data.sequence_length=16", "spatial.radius=2") == (16, 2), "what is said is meant"
+    assert heard("model.preset=tiny", "data.sequence_length=16", "spatial.radius=3") == (16, 3), "what is said is meant"
     assert heard("model.preset=tiny", "model.n_positions=64", "model.n_embd=400") == (64, 5)
     assert heard("model.n_positions=100") == (100, 5)
     assert heard("model.preset=tiny", "model.model_type=gpt2") == heard("model.pretrained=gpt2") == (256, 5)

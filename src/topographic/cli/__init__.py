@@ -141,10 +141,7 @@ def _failed(name: str, error: Exception, status: int) -> int:
 
 
 def _say(line: str) -> None:
-    """A line of its own, below the progress bars that were open."""
-    bars = [bar for bar in list(tqdm._instances) if not bar.disable]
-    for bar in sorted(bars, key=lambda bar: -abs(bar.pos)):
+    """A line of its own: progress bars that are still open end theirs, or are wiped, first."""
+    for bar in sorted(tqdm._instances, key=lambda bar: -abs(bar.pos)):
         bar.close()
-    if any(not bar.leave for bar in bars):
-        print(file=sys.stderr)  # such a bar is wiped and its line goes on
     print(line, file=sys.stderr)

@@ -18,11 +18,12 @@ from topographic.models import (
     register_pixel_mlp,
     vision_config,
 )
+from topographic.objectives.config import SpatialConfig
 from topographic.runs.loading import pretrained
 from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.runs.refusals import is_refusal
 from topographic.runs.sources import found_source
-from topographic.sheets import local_neighborhoods
+from topographic.sheets import Sheet, local_neighborhoods
 from topographic.training import load_tokenizer, open_images, train, train_on_images
 from topographic.training.text.corpus import open_corpus
 
@@ -107,7 +108,16 @@ def _misfits(recipe: Recipe, shape: PreTrainedConfig) -> Iterator[Exception]:
     spatial = recipe.spatial
     hears_sheets = spatial.weight > 0 and spatial.sites is None and spatial.neighborhoods == "local"
     if isinstance(shape, TopoLMConfig) and shape.sheet_point != "none" and hears_sheets:
-        yield from _refused(lambda: local_neighborhoods(shape.sheet("transformer.h.0.attn_sheet"), spatial.radius))
+        yield from _refused(lambda: _require_blocks(shape.sheet("transformer.h.0.attn_sheet"), spatial))
+
+
+def _require_blocks(sheet: Sheet, spatial: SpatialConfig) -> None:
+    blocks = local_neighborhoods(sheet, spatial.radius)
+    if spatial.n_neighborhoods > len(blocks):
+        raise ValueError(
+            f"spatial.n_neighborhoods={spatial.n_neighborhoods}; {len(blocks)} blocks of radius {spatial.radius} fit "
+            "on a sheet of the model: ask for as many at most, or make spatial.radius smaller"
+        )
 
 
 def _refused(attempt: Callable[[], Any]) -> Iterator[Exception]:

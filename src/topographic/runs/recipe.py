@@ -13,7 +13,7 @@ __all__ = ["PRESET_CONTEXTS", "ModelConfig", "Recipe", "read_recipe", "read_sect
 
 # tokens that presets take, where they are fewer than a recipe's default; `topographic.models` builds them
 PRESET_CONTEXTS = {"tiny": 32, "demo": 128, "nanogpt_demo": 128, "gpt2_demo": 128, "gpt_neo_demo": 128}
-_TINY_RADIUS = 3  # 5 x 5 units, on sheets of 6 x 6
+_TINY_RADIUS = 2  # 3 x 3 units, on sheets of 6 x 6
 
 
 @dataclass(frozen=True)
