@@ -74,11 +74,6 @@ def test_what_is_no_recipe_is_refused_by_its_name(content, message, tmp_path):
         read_recipe(tmp_path)
 
 
-def test_a_run_needs_a_folder():
-    with pytest.raises(ValueError, match="run=''; expected the folder of the run, such as runs/topolm"):
-        Recipe(run="")
-
-
 def heard(*words):
     recipe = parse_command("train", Recipe, "", words)
     return recipe.data.sequence_length, recipe.spatial.radius

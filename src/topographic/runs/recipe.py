@@ -83,11 +83,6 @@ class Recipe:
     run, overwrite, model, data, images, spatial, smoothness, training
         As `topo train --help` explains them, key by key.
 
-    Raises
-    ------
-    ValueError
-        If ``run`` is empty; each section refuses what nothing can satisfy.
-
     Examples
     --------
     >>> recipe = Recipe("runs/small", model=ModelConfig("mini", n_layer=2))
@@ -111,11 +106,6 @@ class Recipe:
     """The smoothness of weights (TopoNets)."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The optimisation."""
-
-    def __post_init__(self) -> None:
-        """Refuse a run without a folder."""
-        if not self.run.strip():
-            raise ValueError(f"run={self.run!r}; expected the folder of the run, such as runs/topolm")
 
     @property
     def counted(self) -> Literal["tokens", "images"]:
