@@ -2,11 +2,11 @@ import pytest
 
 from topographic.cli.arguments import parse_command
 from topographic.objectives.config import SmoothnessConfig, WeightSheetConfig, expect
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 
 
 def told(*words):
-    return parse_command("train", TrainCommand, "", words).smoothness
+    return parse_command("train", Recipe, "", words).smoothness
 
 
 def test_the_words_of_the_command_line():
@@ -28,9 +28,9 @@ def test_the_words_of_the_command_line():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("smoothness.factor=[3,2,1]", "tuple with 2 elements"),
-        ("smoothness.sheets=[{site: head}]", "'site' is not accepted"),
-        ("smoothness.sheets=[{shape: [3, 4]}]", "arguments are required: sites"),
+        ("smoothness.factor=[3,2,1]", r"expected a number or \[a number, a number\]"),
+        ("smoothness.sheets=[{site: head}]", r"did you mean smoothness\.sheets\[0\]\.sites\?"),
+        ("smoothness.sheets=[{shape: [3, 4]}]", r"sheets\[0\]\.sites is missing"),
         ("smoothness.sheets=[{sites: a, blur: box}]", "blur"),
         ("smoothness.sheets=[{sites: a, scale: -1}]", r"smoothness\.sheets: scale=-1\.0; expected a number from 0 on"),
     ],

@@ -4,11 +4,11 @@ import pytest
 
 from topographic.cli.sweep import SweepCommand
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.sweeps.plan import check_folder, find_reference, level_of, plan_cells, planned_exposure, short_name
 from topographic.training.config import DataConfig, ImageConfig, TrainingConfig, save_config
 
-BASE = TrainCommand(
+BASE = Recipe(
     run="runs/x",
     model=ModelConfig("tiny"),
     data=DataConfig(sequence_length=16),
@@ -143,7 +143,7 @@ def test_models_without_sheets_have_no_layout_to_permute():
         ([{"seed": [0], "training.seed": [1]}], "varies seed and training.seed, which seed sets as well"),
         ([{"seed": ["a"]}], "seed 'a'; expected whole numbers"),
         ([{"seed": [True]}], "seed True; expected whole numbers"),
-        ([{"spatial.weight": [[0, 1]]}], r"block 1, cell spatial.weight=\[0, 1\]: .*spatial.weight.*float"),
+        ([{"spatial.weight": [[0, 1]]}], r"block 1, cell spatial.weight=\[0, 1\]: .*spatial.weight=.*expected a number"),
         ([{"spatial.radius": [0]}], "cell spatial.radius=0: spatial.radius=0; expected at least 1"),
         ([{"model.layout": ["spiral"]}], "model.layout"),
         ([{"model.preset": ["huge"]}], "no preset 'huge'"),

@@ -18,7 +18,7 @@ from topographic.objectives.weight_terms import WeightSheet
 from topographic.pages.findings import write_findings
 from topographic.recording import find_sites
 from topographic.runs.folder import require_finished
-from topographic.runs.loading import is_vision_model, load_model, load_vision_model, sites_and_layout
+from topographic.runs.loading import kind_of, load_model, load_vision_model, sites_and_layout
 from topographic.runs.own_sheets import own_sections, own_weight_sheets, smooth_sites
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import save_json
@@ -168,7 +168,7 @@ def evaluate(command: EvaluateCommand) -> Path:
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)
-    is_vision = is_vision_model(command.run)
+    is_vision = kind_of(command.run) == "vision"
     suites = IMAGE_SUITES if is_vision else SUITES
     if command.suite not in suites:
         raise ValueError(f"{command.run} is a vision model and suite={command.suite!r} for texts; use suite=toponets")

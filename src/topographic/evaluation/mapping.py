@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from topographic.maps import MapSummary, summarize
 from topographic.recording import IMAGE_POOLINGS, POOLINGS, record
 from topographic.runs.folder import require_finished
-from topographic.runs.loading import is_vision_model, load_model, sites_and_layout
+from topographic.runs.loading import kind_of, load_model, sites_and_layout
 from topographic.stimuli import CATEGORY_CONTRASTS, load_localizer
 
 __all__ = ["CONTRASTS", "Contrast", "MapCommand", "check_words", "map_model"]
@@ -138,7 +138,7 @@ def check_words(command: MapCommand, kind: Literal["language", "vision"]) -> Non
 
 def _shows_images(command: MapCommand) -> bool:
     """Whether it is a vision model: by its folder, or by the contrasts of one that is on the hub."""
-    if is_vision_model(command.run):
+    if kind_of(command.run) == "vision":
         return True
     asked = bool(command.contrasts and set(command.contrasts) & set(CATEGORY_CONTRASTS))
     return asked and not Path(command.run).exists()
