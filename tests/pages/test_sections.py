@@ -77,7 +77,7 @@ def test_every_verdict_has_a_question(runs):
     asked = [question for _, question in answers([replaced(runs[0], provenance=provenance)])]
     assert any(QUESTIONS["beyond readout"] in one for one in asked)
     assert ("caution", f"{QUESTIONS['caution']} ") in answers([replaced(runs[0], provenance=provenance)])
-    bare = dataclasses.replace(runs[0].summaries[CONTRAST].morans_i, unit_null=None, label_null=None, floor=None)
+    bare = dataclasses.replace(runs[0].summaries[CONTRAST].morans_i, nulls={})
     assert answers([replaced(runs[0], morans_i=bare)]) == [("caution", f"{QUESTIONS['organised']} ")]
 
 

@@ -67,7 +67,7 @@ def test_headline_equals_the_summary_and_has_a_column_per_run(measured):
 
 
 def test_maps_without_nulls_have_dashes_in_place_of_references(measured):
-    bare = dataclasses.replace(measured["control"].morans_i, floor=None, unit_null=None, label_null=None)
+    bare = dataclasses.replace(measured["control"].morans_i, nulls={})
     summary = dataclasses.replace(measured["control"], morans_i=bare)
     *_, mean = cells(statistics_table(summary, run="control"))
     assert mean[2:9] == ["\N{EN DASH}"] * 7

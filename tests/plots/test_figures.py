@@ -234,7 +234,7 @@ def test_sheets_with_different_bins_have_no_mean():
 
 def test_null_bands_reach_two_deviations_either_way():
     null = NullReference(mean=0.4, sd=0.1, z=3.0, p=0.01, n_draws=99)
-    numbers = {"first": Referenced(0.7, unit_null=null), "second": Referenced(-0.2)}
+    numbers = {"first": Referenced(0.7, {"unit": null}), "second": Referenced(-0.2)}
     ax = draw_null_distribution(numbers)
     (band,) = ax.patches
     assert (band.get_x(), band.get_width()) == (pytest.approx(0.2), pytest.approx(0.4))
@@ -271,7 +271,7 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
 def test_the_legend_of_the_nulls_is_inside_the_figure():
     null = NullReference(mean=0.4, sd=0.1, z=3.0, p=0.01, n_draws=99)
     ax = draw_null_distribution({
-        "layer 10 attention output": Referenced(0.7, null, null, null),
+        "layer 10 attention output": Referenced(0.7, dict.fromkeys(("floor", "unit", "label"), null)),
         "mean": Referenced(0.1),
     })
     ax.figure.draw_without_rendering()
