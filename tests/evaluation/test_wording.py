@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from topographic.evaluation.wording import count, duration, number, p_value
+from topographic.evaluation.wording import count, counted, duration, number, p_value
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,7 @@ def test_counts_and_durations():
         "2 d 3 h",
     ]
     assert duration(None) == "\N{EN DASH}"
+
+
+def test_one_is_told_in_the_singular():
+    assert [counted(n, "sheet") for n in (0, 1, 2)] == ["0 sheets", "1 sheet", "2 sheets"]

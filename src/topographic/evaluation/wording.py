@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["MINUS", "NOTHING", "count", "duration", "number", "p_value"]
+__all__ = ["MINUS", "NOTHING", "count", "counted", "duration", "number", "p_value"]
 
 MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -45,3 +45,8 @@ def duration(seconds: float | int | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of something: one in the singular."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -102,8 +102,9 @@ class BesideNulls:
             ``{name, "unit null", "sd (unit)", "p (unit)", ...}``, or ``{name, name + " null", "p (name)"}``.
         """
         row = {name: self.value}
-        for null, reference in self.nulls.items():
+        for null in sorted(self.nulls, key=lambda null: null != "floor"):  # what is least comes first
             if of in (None, null):
+                reference = self.nulls[null]
                 title, word = (f"{name} null", name) if of else (null_title(null), null)
                 row |= {title if one == "mean" else f"{one} ({word})": getattr(reference, one) for one in show}
         return row

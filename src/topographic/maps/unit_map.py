@@ -93,7 +93,8 @@ class UnitMap:
         arrays |= {key: array for key, array in (("p", self.p), ("q", self.q)) if array is not None}
         arrays |= {f"null.{key}": maps for key, maps in self.nulls.items()}
         metadata = {"noun": "UnitMap", "site": self.site, "statistic": self.statistic, "sheet": sheet}
-        save_arrays(path, arrays, {**metadata, "nulls": list(self.nulls), "provenance": dict(self.provenance)})
+        metadata |= {"nulls": list(self.nulls)} if self.nulls else {}
+        save_arrays(path, arrays, {**metadata, "provenance": dict(self.provenance)})
 
     @classmethod
     def load(cls, path: str | Path) -> "UnitMap":
