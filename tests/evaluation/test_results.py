@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from topographic.evaluation import Findings, NotMeasurable, Picture, Results, Table
-from topographic.evaluation.results import kept_key, load_findings, save_findings, save_table
+from topographic.evaluation import Findings, NotMeasurable, Results, Table
+from topographic.evaluation.results import Picture, kept_key, load_findings, save_findings, save_table
 from topographic.maps import Selection, UnitMap
 from topographic.sheets import permuted_grid
 from topographic.storage import HeldElsewhereError, digest, locked

@@ -1,5 +1,6 @@
 """`topo evaluate`: everything a paper measures, on a trained run or on any Hugging Face model."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +90,7 @@ def evaluation_folder(suite: str) -> str:
     return "evaluation" if suite == "topolm" else f"evaluation_{suite}"
 
 
-def _by_reason(replaced: dict[str, str]) -> str:
+def _by_reason(replaced: Mapping[str, str]) -> str:
     """Parts that were replaced for one reason stand together."""
     parts: dict[str, list[str]] = {}
     for name, reason in replaced.items():

@@ -2,19 +2,15 @@
 
 from topographic.evaluation.choices import Choices, Shown
 from topographic.evaluation.evaluate import evaluate, subject_of
-from topographic.evaluation.results import Findings, NotMeasurable, Picture, Results, Table
-from topographic.evaluation.subject import LanguageSubject, VisionSubject
+from topographic.evaluation.results import Findings, NotMeasurable, Results, Table
 
 __all__ = [
     "Choices",
     "Findings",
-    "LanguageSubject",
     "NotMeasurable",
-    "Picture",
     "Results",
     "Shown",
     "Table",
-    "VisionSubject",
     "evaluate",
     "subject_of",
 ]

@@ -86,13 +86,7 @@ class Choices:
         _require_one_of(self, "lesion_mode", LesionMode)
 
     def as_measured(self) -> "Choices":
-        """These choices with what a quick look makes of them.
-
-        Returns
-        -------
-        Choices
-            As few draws, lesions and sequences as a quick look has; shares in their order.
-        """
+        """With as few draws, lesions and sequences as a quick look has; shares in their order."""
         sizes = {name: min(getattr(self, name), most) for name, most in _QUICK.items()} if self.quick else {}
         fractions = self.lesion_fractions[:1] if self.quick else self.lesion_fractions
         return replace(self, removed=tuple(sorted(self.removed)), lesion_fractions=fractions, **sizes)

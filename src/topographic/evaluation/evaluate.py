@@ -73,6 +73,11 @@ def evaluate(
         If the suite is for another kind of model, or nothing can be measured with what is shown.
     HeldElsewhereError
         If another process writes to the folder.
+
+    Examples
+    --------
+    >>> results = evaluate(subject_of(model, tokenizer), "topolm", Choices(quick=True))  # doctest: +SKIP
+    >>> results["lesions"].to_frame()  # doctest: +SKIP
     """
     found = suite_for(subject.kind, suite, subject.source)
     subject, chosen = replace(subject), choices.as_measured()  # a copy knows nothing of weights that have since changed
@@ -145,6 +150,10 @@ def subject_of(
     ------
     ValueError
         If no sites are named and nobody says which there are, or nothing can be shown.
+
+    Examples
+    --------
+    >>> subject_of(model, tokenizer, sites="transformer.h.*.attn", text="passages.txt")  # doctest: +SKIP
     """
     kind = LanguageSubject.kind if isinstance(reader, PreTrainedTokenizerBase) else VisionSubject.kind
     found = suite_for(kind, suite, str(run or ""))

@@ -81,13 +81,7 @@ class Table:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
     def to_frame(self) -> pd.DataFrame:
-        """The table as a DataFrame.
-
-        Returns
-        -------
-        DataFrame
-            A row per row; what a row does not have is missing.
-        """
+        """The table as a DataFrame: a row per row, what a row does not have is missing."""
         return pd.DataFrame([plain(row) for row in self.rows], columns=self.columns)
 
     def __repr__(self) -> str:
@@ -97,23 +91,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of an analysis.
-
-    Parameters
-    ----------
-    name : str
-        Name of its file.
-    title : str
-        Heading, which also stands for the picture where it cannot be seen.
-    figure : matplotlib Figure or None
-        What to draw; None once it is on disk.
-    note : str
-        What to look for.
-    headline : bool
-        Whether a report on several runs shows it.
-    file : Path, optional
-        Where it lies on disk.
-    """
+    """A picture of an analysis: a figure to be drawn or, once it is on disk, a file; the title stands for it unseen."""
 
     name: str
     title: str
@@ -124,7 +102,7 @@ class Picture:
 
     def write(self, path: Path) -> None:
         """Draw it into a file, or copy the file that is there."""
-        if self.figure is None and self.file is not None:
+        if self.file is not None:
             shutil.copyfile(self.file, path)
         else:
             self.figure.savefig(path, format="png", dpi=150, facecolor="white", metadata={"Software": None})
@@ -168,18 +146,7 @@ class Findings:
         raise KeyError(f"no table {name!r}; {self.title!r} has {', '.join(one.name for one in self.tables) or 'none'}")
 
     def to_frame(self) -> pd.DataFrame:
-        """The main table as a DataFrame.
-
-        Returns
-        -------
-        DataFrame
-            As `Table.to_frame` gives it.
-
-        Raises
-        ------
-        NotMeasurable
-            If nothing was measured; the notes say why.
-        """
+        """The main table as a DataFrame; `NotMeasurable` where there is none, and the notes say why."""
         if not self.tables:
             raise NotMeasurable(f"{self.title!r} has no table. {' '.join(self.notes)}")
         return self.tables[0].to_frame()
@@ -243,50 +210,24 @@ class Results(Mapping[str, Findings]):
         return f"Results({self.suite!r}: {', '.join(self.parts) or 'nothing'})"
 
     def save(self, folder: str | Path) -> None:
-        """Write every part to a folder of its own, then ``evaluation.json``.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Folder of the evaluation, which is locked meanwhile; parts of these names that lie there are replaced.
-        """
+        """Write every part to a folder of its own, in place of what is there, then ``evaluation.json``; locked."""
         with locked(folder):
             for name, findings in self.items():
                 save_findings(Path(folder) / name, findings, self.keys.get(name, {}))
             self.save_record(folder)
 
     def save_record(self, folder: str | Path) -> None:
-        """Write ``evaluation.json``, which says which parts there are and what they were made with.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Folder of the evaluation.
-        """
+        """Write ``evaluation.json``, which says which parts there are and what they were made with."""
         keys = {name: digest(plain(key)) for name, key in self.keys.items()}
         made = {"suite": self.suite, "lead": self.lead, "parts": list(self), "keys": keys}
         save_json(Path(folder) / "evaluation.json", {**plain(self.record), **made})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Results":
-        """Read what `save` wrote, or what an evaluation has kept.
+        """Read what `save` wrote, or an evaluation has kept, without figures and null maps.
 
-        Parameters
-        ----------
-        folder : str or Path
-            Folder of the evaluation.
-
-        Returns
-        -------
-        Results
-            Without figures and null maps; maps and selections are read when they are asked for.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no evaluation.
-        ValueError
-            If a part is gone, not finished, or made with other settings than the others.
+        Maps and selections are read when they are asked for. It is an error if a part is gone, unfinished, or made with
+        other settings than the others.
         """
         file = Path(folder) / "evaluation.json"
         if not file.is_file():

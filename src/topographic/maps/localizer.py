@@ -1,7 +1,7 @@
 """The localizer: which units respond to a condition more than to its baseline."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,19 +187,15 @@ def load_or_localize(
                 responses = respond()
                 _check_recorded(responses, sheets, stimuli)
                 found = localize(responses, condition, baseline, **rule)
-                _keep_network(folder, key, [found[site] for site in sheets])
+                with write_folder_atomically(folder) as staging:
+                    for index, site in enumerate(sheets):
+                        found[site].save(staging / f"{index}.safetensors")
+                    save_json(staging / "network.json", key)
     return {site: Selection.load(folder / f"{index}.safetensors") for index, site in enumerate(sheets)}
 
 
 def _is_kept(folder: Path, key: Mapping[str, Any]) -> bool:
     return (folder / "network.json").is_file() and load_json(folder / "network.json") == key
-
-
-def _keep_network(folder: Path, key: Mapping[str, Any], found: Iterable[Selection]) -> None:
-    with write_folder_atomically(folder) as staging:
-        for index, one in enumerate(found):
-            one.save(staging / f"{index}.safetensors")
-        save_json(staging / "network.json", key)
 
 
 def item_digest(item: str) -> str:

@@ -87,19 +87,8 @@ class BesideNulls:
     ) -> dict[str, float]:
         """The number and its nulls as cells of a row, called alike in all tables.
 
-        Parameters
-        ----------
-        name : str
-            What the number is called.
-        of : str, optional
-            Only this null, in columns called after the number, for a row that holds several numbers.
-        show : sequence of {"mean", "sd", "z", "p"}
-            What of each null.
-
-        Returns
-        -------
-        dict of str to float
-            ``{name, "unit null", "sd (unit)", "p (unit)", ...}``, or ``{name, name + " null", "p (name)"}``.
+        ``{name, "unit null", "sd (unit)", "p (unit)", ...}`` with of each null what is shown: "mean", "sd", "z", "p".
+        For a row of several numbers, of one null only and called after the number: ``{name, "name null", "p (name)"}``.
         """
         row = {name: self.value}
         for null in sorted(self.nulls, key=lambda null: null != "floor"):  # what is least comes first

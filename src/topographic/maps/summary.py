@@ -103,34 +103,12 @@ class MapSummary:
     maps: Mapping[str, UnitMap] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers, as JSON can hold them; neither maps nor single draws.
-
-        Returns
-        -------
-        dict
-            Nested fields; NaN becomes None.
-        """
+        """All numbers, as JSON can hold them, NaN as None; neither maps nor single draws."""
         return {key: _plain(getattr(self, key)) for key in _JSON_FIELDS}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "MapSummary":
-        """Inverse of `to_json`.
-
-        Parameters
-        ----------
-        content : mapping
-            As `to_json` returns it.
-
-        Returns
-        -------
-        MapSummary
-            The summary, without maps.
-
-        Raises
-        ------
-        ValueError
-            If a field is missing.
-        """
+        """Inverse of `to_json`."""
         missing = sorted(set(_JSON_FIELDS) - set(content))
         if missing:
             raise ValueError(f"a map summary needs {list(_JSON_FIELDS)} and lacks {missing}; make the maps again")
@@ -143,20 +121,10 @@ class MapSummary:
         )
 
     def save(self, folder: str | Path, *, nulls: bool = True) -> Path:
-        """Write ``folder/<contrast>/<site>.safetensors`` for every map, then ``summary.json`` beside them.
+        """Write ``folder/<contrast>/<site>.safetensors`` for every map, then ``summary.json``; return that folder.
 
-        Parameters
-        ----------
-        folder : str or Path
-            The ``maps`` folder of a run.
-        nulls : bool
-            Keep the null maps too (draws x units numbers for each null and site), so that anything else can be
-            tested on the saved maps.
-
-        Returns
-        -------
-        Path
-            The contrast's folder. Characters a file name cannot hold are percent-encoded.
+        Null maps are draws x units numbers for each null and site; with them anything else can be tested later.
+        Characters that a file name cannot hold are percent-encoded.
         """
         folder = Path(folder) / quote(self.contrast, safe=" +")
         for site, unit_map in self.maps.items():
@@ -167,18 +135,7 @@ class MapSummary:
 
     @classmethod
     def load(cls, folder: str | Path) -> "MapSummary":
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        folder : str or Path
-            The contrast's folder.
-
-        Returns
-        -------
-        MapSummary
-            The summary with those of its maps that are there.
-        """
+        """Read what `save` wrote."""
         summary = cls.from_json(load_json(Path(folder) / "summary.json"))
         files = {row.site: Path(folder) / _file_name(row.site) for row in summary.rows}
         maps = {site: UnitMap.load(file) for site, file in files.items() if file.is_file()}

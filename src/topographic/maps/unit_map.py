@@ -81,13 +81,7 @@ class UnitMap:
         return converted
 
     def save(self, path: str | Path) -> None:
-        """Write the map, its nulls and its sheet to one safetensors file.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write.
-        """
+        """Write the map, its nulls and its sheet to one safetensors file."""
         sheet_arrays, sheet = self.sheet.to_arrays("sheet.")
         arrays = {"values": self.values, **sheet_arrays}
         arrays |= {key: array for key, array in (("p", self.p), ("q", self.q)) if array is not None}
@@ -98,18 +92,7 @@ class UnitMap:
 
     @classmethod
     def load(cls, path: str | Path) -> "UnitMap":
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to read.
-
-        Returns
-        -------
-        UnitMap
-            The map.
-        """
+        """Read what `save` wrote."""
         arrays, metadata = load_noun(path, "UnitMap")
         # arrays come in another order than they were given; files of before know no order
         kept = [key.removeprefix("null.") for key in arrays if key.startswith("null.")]
