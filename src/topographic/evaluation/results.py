@@ -32,6 +32,7 @@ __all__ = [
     "save_table",
     "shown_rows",
     "under",
+    "without_sd",
 ]
 
 Rows = Sequence[Mapping[str, Any]]
@@ -316,6 +317,12 @@ def under(name: str, nouns: Mapping[str, Any]) -> dict[str, Any]:
     """Nouns by a common name and their own, as `Findings` keeps them: without null maps, which are large."""
     lean = {own: replace(one, nulls={}) if isinstance(one, UnitMap) else one for own, one in nouns.items()}
     return {f"{name}/{own}": noun for own, noun in lean.items()}
+
+
+def without_sd(rows: Rows, *others: str) -> list[str]:
+    """Columns that a report shows: all but standard deviations and these."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return [column for column in columns if column not in others and not column.startswith("sd (")]
 
 
 class _OnDisk(Mapping[str, Noun]):

@@ -38,7 +38,7 @@ def test_a_planted_preference_is_found_and_is_not_in_the_images(planted):
         intact = summarize(responses, *CATEGORY_CONTRASTS[name], n_draws=19).mean_abs_t
         scrambled = summarize(responses, *CATEGORY_CONTRASTS[f"scrambled {name}"], n_draws=0).mean_abs_t
         low_level = summarize(low_level_responses(planted.categories), *CATEGORY_CONTRASTS[name], n_draws=0).rows
-        assert (row["mean |t|"], row["p (mean |t|)"]) == (pytest.approx(intact.value), intact.label_null.p)
+        assert (row["mean |t|"], row["p (label)"]) == (pytest.approx(intact.value), intact.label_null.p)
         assert row["scrambled images"] == pytest.approx(scrambled.value)
         assert [row["pixels"], row["power spectra"]] == pytest.approx([one.mean_abs_t.value for one in low_level])
     assert strength["faces"]["mean |t|"] > 1.3 * strength["faces"]["scrambled images"]

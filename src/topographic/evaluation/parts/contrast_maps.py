@@ -22,7 +22,6 @@ __all__ = [
 ]
 
 _SHOWN = ("mean", "p")  # of each null
-_HEADLINE = ("I", "floor", "unit null", "p (unit)", "label null", "p (label)")
 
 
 class Contrast(NamedTuple):
@@ -34,8 +33,9 @@ class Contrast(NamedTuple):
 
 
 class MeasuredContrasts(NamedTuple):
-    """Rows, pictures and maps of several contrasts."""
+    """Rows, pictures and maps of several contrasts, and the columns of a number beside its nulls."""
 
+    columns: list[str]
     means: list[dict[str, Any]]
     by_depth: list[dict[str, Any]]
     pictures: list[Picture]
@@ -51,7 +51,7 @@ class MeasuredContrasts(NamedTuple):
             self.means,
             f"Clusters and their mass are totals over all sheets, not means. {note}",
             keys=("contrast", "FWHM (mm)"),
-            headline=(*_HEADLINE, *headline),
+            headline=(*self.columns, *headline),
         )
         return Findings(
             title, text, [means, *tables, Table("depth", "By sheet", self.by_depth)], self.pictures, maps=self.maps
@@ -97,7 +97,7 @@ def measure_contrasts(
         note = "From the first layer to the last. Unit and label nulls of every sheet are in the table."
         title = f"Moran's I by depth, FWHM {fwhm_mm:g} mm"
         pictures.append(Picture(f"depth_fwhm_{fwhm_mm:g}", title, figure, note, headline=True))
-    return MeasuredContrasts(means, by_depth, pictures, maps)
+    return MeasuredContrasts(list(summary.morans_i.to_columns("I", show=_SHOWN)), means, by_depth, pictures, maps)
 
 
 def contrasts_explained(choices: Choices) -> str:

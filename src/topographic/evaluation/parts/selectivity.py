@@ -10,7 +10,7 @@ from topographic.evaluation.parts.contrast_maps import Contrast, contrasts_expla
 from topographic.evaluation.parts.word_classes import word_contrasts
 from topographic.evaluation.results import Findings, Table
 from topographic.evaluation.subject import LanguageSubject, VisionSubject
-from topographic.maps import summarize
+from topographic.maps import Referenced, summarize
 from topographic.recording import low_level_responses
 from topographic.stimuli import CATEGORY_CONTRASTS
 
@@ -68,7 +68,8 @@ def _strengths(subject: VisionSubject, names: Sequence[str], choices: Choices) -
         intact = summarize(responses, *CATEGORY_CONTRASTS[name], **options).mean_abs_t
         scrambled = summarize(responses, *CATEGORY_CONTRASTS[f"scrambled {name}"], **options).mean_abs_t
         pixels, power = summarize(low_level, *CATEGORY_CONTRASTS[name], **options).rows
-        row = {"contrast": name, **intact.to_columns("mean |t|", of="label", show=("mean", "p"))}
+        label = Referenced(intact.value, {null: one for null, one in intact.nulls.items() if null == "label"})
+        row = {"contrast": name, **label.to_columns("mean |t|", show=("mean", "p"))}
         row |= {"scrambled images": scrambled.value, "pixels": pixels.mean_abs_t.value}
         rows.append(row | {"power spectra": power.mean_abs_t.value})
     return rows

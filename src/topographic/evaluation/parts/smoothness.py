@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.published_numbers import published_models, published_note
-from topographic.evaluation.results import Findings, Picture, Table, under
+from topographic.evaluation.results import Findings, Picture, Table, under, without_sd
 from topographic.evaluation.subject import Subject
 from topographic.maps import (
     DistanceCurve,
@@ -80,7 +80,7 @@ def smooth_responses(subject: Subject, choices: Choices) -> Findings:
                 means,
                 _RANGE_NOTE,
                 keys=("definition",),
-                headline=("smoothness", "floor", "unit null", "p (unit)", "label null", "p (label)"),
+                headline=without_sd(means, "definition"),
             ),
             Table("range", "Range of the correlation (TopoNets)", by_sheet[0]),
             Table("rise", "Rise of the difference in tuning (TDANN)", by_sheet[1]),

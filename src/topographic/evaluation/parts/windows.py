@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from topographic.evaluation.choices import FEWEST_WINDOW_WORDS, Choices
-from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, under
+from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, under, without_sd
 from topographic.evaluation.subject import LanguageSubject
 from topographic.evaluation.wording import counted
 from topographic.maps import (
@@ -108,7 +108,7 @@ def windows(subject: LanguageSubject, choices: Choices) -> Findings:
                 means,
                 "TopoNets shows such maps of GPT-Neo-125M and prints no numbers.",
                 keys=("parameter", "meaning"),
-                headline=("mean of medians", "I", "floor", "unit null", "p (unit)"),
+                headline=without_sd(means, "parameter", "meaning", "layers"),
             ),
             Table("layers", "By layer", rows),
         ],
@@ -227,8 +227,7 @@ def _quantiles(unit_map: UnitMap) -> dict[str, Any]:
 
 
 def _columns(index: MoransI | Referenced | None) -> dict[str, Any]:
-    """The columns that a report shows are there, also where no map has a value."""
-    return dict.fromkeys(("I", "floor", "unit null", "p (unit)")) if index is None else index.to_columns("I")
+    return {"I": None} if index is None else index.to_columns("I")
 
 
 def _window_pictures(differences: Mapping[str, SwapDifferences]) -> list[Picture]:
