@@ -3,13 +3,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from topographic.runs.building import build_vision_model
-from topographic.runs.loading import kind_of, load_vision_model
 from transformers import (
-    AutoConfig,
     AutoModelForImageClassification,
     ConvNextImageProcessorPil,
-    GPT2Config,
     ResNetConfig,
 )
 from transformers import ResNetForImageClassification as ResNet
@@ -18,6 +14,8 @@ from topographic.cli import main
 from topographic.evaluation.image_mapping import DEFAULT_CONTRASTS
 from topographic.maps import MapSummary
 from topographic.recording import Preparation
+from topographic.runs.building import build_vision_model
+from topographic.runs.loading import kind_of, load_vision_model
 from topographic.runs.recipe import ModelConfig
 from topographic.stimuli import CATEGORY_CONTRASTS, StimulusSet, category_images
 

@@ -16,7 +16,6 @@ from topographic.pages import report, tables, write_page
 from topographic.pages.report import SECTIONS, Comparison, lead, section
 from topographic.pages.run_folder import read_runs
 from topographic.plots import nulls
-from topographic.plots.nulls import references
 
 CONTRAST = "sentences-nonwords"
 QUESTIONS = {
@@ -152,7 +151,7 @@ def replaced(run, **changes):
 
 def with_nulls(number, **p_of):
     """The same value with other p under its nulls."""
-    found = references(number)
+    found = dict(number.nulls)
     return beside(number, **found | {name: dataclasses.replace(found[name], p=p) for name, p in p_of.items()})
 
 

@@ -1,12 +1,12 @@
 import dataclasses
 
 import pytest
-from topographic.runs.loading import load_model
 
 from topographic.losses.pyramid import laplacian_pyramid_loss
 from topographic.losses.weight_sheets import weight_sheets
 from topographic.maps import UnitMap
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+from topographic.runs.loading import load_model
 from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.sheets import grid_cells
 from topographic.sweeps.cell_run import (

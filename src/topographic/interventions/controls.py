@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from topographic.maps import Selection
+from topographic.maps import NotMeasurable, Selection
 from topographic.sheets import Sheet, adjacency
 
 __all__ = ["CONTROLS", "connected_control", "layer_control", "model_control"]
@@ -33,7 +33,7 @@ def model_control(
 
     Raises
     ------
-    ValueError
+    NotMeasurable
         If too few units are left outside the lesion.
     """
     lesioned = {selection.site: selection.mask for selection in selections}
@@ -69,7 +69,7 @@ def layer_control(
 
     Raises
     ------
-    ValueError
+    NotMeasurable
         If a lesion covers more than half of a sheet.
     """
     return [
@@ -108,7 +108,7 @@ def connected_control(
 
     Raises
     ------
-    ValueError
+    NotMeasurable
         If no room is found for a patch.
     """
     controls = []
@@ -128,7 +128,7 @@ def connected_control(
 def _draw(taken: np.ndarray, n: int, where: str, generator: np.random.Generator) -> np.ndarray:
     free = np.flatnonzero(~taken)
     if len(free) < n:
-        raise ValueError(f"{where} has {len(free)} units outside the lesion of {n}; choose a smaller lesion")
+        raise NotMeasurable(f"{where} has {len(free)} units outside the lesion of {n}; choose a smaller lesion")
     mask = np.zeros(len(taken), bool)
     mask[generator.choice(free, n, replace=False)] = True
     return mask
@@ -152,7 +152,9 @@ def _grow(graph: csr_array, free: np.ndarray, size: int, site: str, generator: n
             border += [int(n) for n in neighbours if free[n] and not patch[n] and int(n) not in border]
         if patch.sum() == size:
             return patch
-    raise ValueError(f"sheet {site!r} has no room for a patch of {size} units outside the lesion; choose a smaller one")
+    raise NotMeasurable(
+        f"sheet {site!r} has no room for a patch of {size} units outside the lesion; choose a smaller one"
+    )
 
 
 CONTROLS = {"model": model_control, "layer": layer_control, "connected": connected_control}

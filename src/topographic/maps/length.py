@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import stdtr
 
 from topographic.maps.contrasts import Conditions, t_map
+from topographic.maps.references import NotMeasurable
 from topographic.maps.unit_map import UnitMap
 from topographic.recording.readout import readout
 from topographic.recording.responses import Responses
@@ -56,7 +57,7 @@ def match_length(
         kept += [index for group in groups for index in generator.permutation(group)[:n].tolist()]
     if len(kept) < 4:
         spans = [f"{n_tokens[side].min()} to {n_tokens[side].max()}" if side.any() else "no" for side in sides]
-        raise ValueError(
+        raise NotMeasurable(
             f"only {len(kept) // 2} items of {'+'.join(_names(condition))} ({spans[0]} tokens) have as many tokens as "
             f"one of {'+'.join(_names(baseline))} ({spans[1]} tokens); a test needs at least 2 on each side: "
             "use length='regressed', or other items"
@@ -132,7 +133,7 @@ def _covariance_fit(
     """Adjusted difference, residual standard deviation, and the factor from that to the standard error."""
     groups = (in_condition, ~in_condition)
     if len(values) < 4 or not any(np.ptp(lengths[group]) for group in groups):
-        raise ValueError(
+        raise NotMeasurable(
             f"{len(values)} items whose number of tokens does not vary within a condition, or fewer than 4; a "
             "regression on length needs items of several lengths in a condition: use other items, or length='none'"
         )

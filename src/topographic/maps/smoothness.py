@@ -150,7 +150,8 @@ def response_smoothness(
     floor = [correlation_range(pairs.correlation(_unit_length(one))) for one in noise]
     unit = compare(value, np.array([correlation_range(one) for one in permuted]))
     mean = DistanceCurve(curve.edges_mm, np.mean([one.values for one in permuted], axis=0), curve.n_pairs)
-    return ResponseSmoothness(Referenced(value, compare(value, np.array(floor)), unit), curve, mean)
+    drawn = {"floor": compare(value, np.array(floor)), "unit": unit}
+    return ResponseSmoothness(Referenced(value, drawn), curve, mean)
 
 
 def tuning_smoothness(unit_map: UnitMap, *, n_bins: int = 9, seed: int = 0) -> Referenced:

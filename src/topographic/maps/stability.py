@@ -134,11 +134,11 @@ def _agreement(
     if n_first + n_second:
         share = 2 / (n_first + n_second)
         value = share * float((masks[0] & masks[1]).sum())
-        dice = Referenced(value, unit_null=compare(value, share * (masks[0] & shuffled_masks).sum(1)))
+        dice = Referenced(value, {"unit": compare(value, share * (masks[0] & shuffled_masks).sum(1))})
     scales = values.std(1)
     if scales.all():
         scores = (values - values.mean(1, keepdims=True)) / scales[:, None]
         value = float(np.mean(scores[0] * scores[1]))
         null = (shuffled_values - values[1].mean()) / scales[1] @ scores[0] / values.shape[1]
-        correlation = Referenced(value, unit_null=compare(value, null))
+        correlation = Referenced(value, {"unit": compare(value, null)})
     return HalfAgreement(site, n_first, n_second, dice, correlation)

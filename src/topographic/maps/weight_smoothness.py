@@ -82,4 +82,4 @@ def weight_smoothness(
     generator = stream(seed, "unit", sheet.name)
     permutations = (torch.from_numpy(generator.permutation(len(weights))) for _ in range(n_draws))
     draws = [smoothness(weights[permutation.to(weights.device)]) for permutation in permutations]
-    return Referenced(value, unit_null=compare(value, np.array(draws)))
+    return Referenced(value, {"unit": compare(value, np.array(draws))})

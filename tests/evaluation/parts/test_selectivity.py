@@ -1,31 +1,29 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
-from topographic.evaluation.parts.images import image_selectivity
-from topographic.evaluation.subject import Choices
+from topographic.evaluation import Choices
+from topographic.evaluation.parts.selectivity import category_selectivity, language_selectivity
+from topographic.evaluation.parts.word_classes import word_classes
 from topographic.maps import summarize, t_map
 from topographic.recording import Responses, low_level_responses
 from topographic.sheets import grid
-from topographic.stimuli import CATEGORY_CONTRASTS
+from topographic.stimuli import CATEGORY_CONTRASTS, load_localizer
 
 CHOICES = Choices(fwhm_mm=(0.0,), n_draws=19)
 
 
 @pytest.fixture
-def planted(image_bench):
+def planted(image_subject, plant):
     """Noise, but for a patch that prefers intact faces to everything else, scrambled faces included."""
-    stimuli, sheet = image_bench.categories.stimuli, grid((12, 12), "fc1")
+    stimuli, sheet = image_subject.categories.stimuli, grid((12, 12), "fc1")
     patch = ((sheet.positions_mm[:, 0] < 4) & (sheet.positions_mm[:, 1] < 4)).numpy()
     values = np.random.default_rng(0).standard_normal((len(stimuli), 144))
     values += 6 * np.outer(np.array(stimuli.conditions) == "faces", patch)
-    recorded = {"categories": {"fc1": Responses("fc1", values, sheet, stimuli)}}
-    return dataclasses.replace(image_bench, _recorded=recorded)
+    return plant(image_subject, categories={"fc1": Responses("fc1", values, sheet, stimuli)})
 
 
 def test_a_planted_preference_is_found_and_is_not_in_the_images(planted):
-    found = image_selectivity(planted, CHOICES)
+    found = category_selectivity(planted, CHOICES)
     means, images, depth = (table.rows for table in found.tables)
     by_name = {row["contrast"]: row for row in means}
     assert list(by_name) == [name for name in CATEGORY_CONTRASTS if not name.startswith("scrambled")]
@@ -52,8 +50,20 @@ def test_a_planted_preference_is_found_and_is_not_in_the_images(planted):
     assert "faces_fwhm_0/fc1" in found.maps
 
 
-def test_pictures_by_depth_have_as_many_lines_as_colours(planted):
-    found = image_selectivity(planted, CHOICES)
-    (picture,) = (one for one in found.pictures if one.name.startswith("depth"))
-    named = [text.get_text() for text in picture.figure.axes[0].get_legend().get_texts()]
-    assert named == ["faces", "objects", "characters", "animals", "vehicles", "floor"]
+def test_the_language_contrast_is_added_and_no_published_columns(words, plant):
+    choices = Choices(fwhm_mm=(0.0,), n_draws=19)
+    localizer = load_localizer("language")
+    sentences = np.array(localizer.conditions) == "sentences"
+    rng, language = np.random.default_rng(1), {}
+    for site, sheet in words.sheets.items():
+        values = rng.standard_normal((240, 81)) + 2.0 * np.outer(sentences, words.patch) * (site == "h.1.mlp")
+        language[site] = Responses(site, values, sheet, localizer, rng.integers(5, 9, 240))
+    found = language_selectivity(plant(words.subject, words=words.responses, localizer=language), choices)
+    means, depth = (table.rows for table in found.tables)
+    of_words = word_classes(plant(words.subject, words=words.responses), choices).tables[0].rows
+    assert [row["contrast"] for row in means] == ["sentences - nonwords", *(row["contrast"] for row in of_words)]
+    for row, other in zip(means[1:], of_words, strict=True):
+        assert row == {key: cell for key, cell in other.items() if "published" not in key}
+    rough, planted = (row for row in depth if row["contrast"] == "sentences - nonwords")
+    assert (planted["sheet"], planted["clusters (first)"], planted["p (unit)"]) == ("layer 1 mlp", 1, 1 / 20)
+    assert rough["clusters (first)"] == 0
