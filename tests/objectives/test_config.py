@@ -2,11 +2,11 @@ import pytest
 
 from topographic.cli.arguments import parse_command
 from topographic.objectives.config import SmoothnessConfig, WeightSheetConfig, expect
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 
 
 def told(*words):
-    return parse_command("train", TrainCommand, "", words).smoothness
+    return parse_command("train", Recipe, "", words).smoothness
 
 
 def test_the_words_of_the_command_line():

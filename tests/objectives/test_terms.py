@@ -16,7 +16,7 @@ from topographic.objectives.terms import (
     spatial_term,
 )
 from topographic.objectives.weight_terms import WeightSheet
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 from topographic.sheets import grid, grid_cells, permuted_grid
 from topographic.training.config import RunConfig, TrainingConfig
 
@@ -194,7 +194,7 @@ def test_units_without_a_sheet_are_told_which_words_give_them_one(n_units, words
     assert "\n" not in str(caught.value)
     given = [f"smoothness.{key}={value if key == 'kind' else json.dumps(value)}" for key, value in words.items()]
     advised = shlex.split(str(caught.value).partition(" empty: ")[2])
-    smoothness = parse_command("train", TrainCommand, "", ["smoothness.weight=1", *given, *advised]).smoothness
+    smoothness = parse_command("train", Recipe, "", ["smoothness.weight=1", *given, *advised]).smoothness
     assert 0 < parts_of(model, smoothness)["smoothness/head" + (".bias" if config.kind == "bias" else "")] < 2
 
 

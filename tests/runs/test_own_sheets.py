@@ -10,7 +10,7 @@ from topographic.runs.own_sheets import (
     smooth_sites,
     trained_sites,
 )
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 from topographic.sheets import grid, grid_cells, permuted_grid
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.training.config import save_config
@@ -32,7 +32,7 @@ def run(tmp_path):
 
 
 def test_what_a_run_was_told(run):
-    command = TrainCommand(
+    command = Recipe(
         spatial=SpatialConfig(weight=0.0, sites=["a*"]),
         smoothness=SmoothnessConfig(weight=1.0, sites=["a*"], factor=(3.0, 2.0), sheets=SHEETS),
     )

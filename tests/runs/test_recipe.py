@@ -2,11 +2,11 @@ import pytest
 
 from topographic.cli.arguments import parse_command
 from topographic.objectives.config import SmoothnessConfig, WeightSheetConfig
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 
 
 def told(*words):
-    return parse_command("train", TrainCommand, "", words).smoothness
+    return parse_command("train", Recipe, "", words).smoothness
 
 
 def test_a_recipe_and_words_after_it(tmp_path):

@@ -7,7 +7,7 @@ from topographic.losses.pyramid import laplacian_pyramid_loss
 from topographic.losses.weight_sheets import weight_sheets
 from topographic.maps import UnitMap
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.sheets import grid_cells
 from topographic.sweeps.cell_run import (
     check_measures,
@@ -28,7 +28,7 @@ MAPS = CellMaps(contrasts=["nouns_verbs"], fwhm_mm=[0.0, 1.5], n_draws=19)
 @pytest.fixture
 def cell(tmp_path, text):
     """A model of two sheets that can be trained in a second."""
-    recipe = TrainCommand(
+    recipe = Recipe(
         run=str(tmp_path),
         model=ModelConfig("tiny", n_layer=1),
         data=DataConfig(

@@ -6,7 +6,7 @@ from scipy import stats
 
 from topographic.cli.sweep import SweepCommand
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.storage import load_json
 from topographic.sweeps.collect import CellNumbers, Measure, grouped_rows, level_word, long_rows, read_cell, settings_of
 from topographic.sweeps.plan import find_reference, plan_cells
@@ -127,7 +127,7 @@ def test_references_may_be_any_cell(swept):
 
 
 def test_smooth_weights_are_compared_with_models_without():
-    base = TrainCommand(
+    base = Recipe(
         model=ModelConfig("nanogpt_demo"),
         spatial=SpatialConfig(weight=0.0),
         smoothness=SmoothnessConfig(weight=1.0, sites=["transformer.h.*.mlp.c_fc"]),
@@ -138,7 +138,7 @@ def test_smooth_weights_are_compared_with_models_without():
 
 
 def test_losses_by_different_blurs_are_not_subtracted():
-    base = TrainCommand(
+    base = Recipe(
         model=ModelConfig("nanogpt_demo"),
         spatial=SpatialConfig(weight=0.0),
         smoothness=SmoothnessConfig(weight=1.0, sites=["transformer.h.*.mlp.c_fc"]),

@@ -6,7 +6,7 @@ from topographic.maps import UnitMap
 from topographic.models import fresh_vision_model, vision_config
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 from topographic.recording import Preparation
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.sweeps.measure import (
     CellMaps,
     check_maps,
@@ -19,10 +19,8 @@ from topographic.sweeps.measure import (
 from topographic.sweeps.plan import plan_cells
 from topographic.training.config import ImageConfig, save_config
 
-TEXT = TrainCommand(model=ModelConfig("nanogpt_demo"), spatial=SpatialConfig(weight=0.0))
-IMAGES = TrainCommand(
-    model=ModelConfig("resnet_demo"), images=ImageConfig("cifar10"), spatial=SpatialConfig(weight=0.0)
-)
+TEXT = Recipe(model=ModelConfig("nanogpt_demo"), spatial=SpatialConfig(weight=0.0))
+IMAGES = Recipe(model=ModelConfig("resnet_demo"), images=ImageConfig("cifar10"), spatial=SpatialConfig(weight=0.0))
 
 
 def test_contrasts_are_those_of_topo_map_unless_they_are_chosen():

@@ -4,11 +4,11 @@ import pytest
 
 from topographic.cli.sweep import SweepCommand
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.sweeps.plan import check_folder, find_reference, level_of, plan_cells, planned_exposure, short_name
 from topographic.training.config import DataConfig, ImageConfig, TrainingConfig, save_config
 
-BASE = TrainCommand(
+BASE = Recipe(
     run="runs/x",
     model=ModelConfig("tiny"),
     data=DataConfig(sequence_length=16),

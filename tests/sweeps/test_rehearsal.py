@@ -3,12 +3,12 @@ import dataclasses
 import pytest
 
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.sweeps.plan import plan_cells
 from topographic.sweeps.rehearsal import rehearse_cells
 from topographic.training.config import DataConfig, ImageConfig, TrainingConfig
 
-BASE = TrainCommand(
+BASE = Recipe(
     model=ModelConfig("tiny"),
     data=DataConfig(sequence_length=16),
     spatial=SpatialConfig(weight=0.25, radius=2),

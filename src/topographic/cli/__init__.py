@@ -17,7 +17,7 @@ COMMANDS = {
     ),
     "train": (
         "topographic.cli.train",
-        "TrainCommand",
+        "Recipe",
         "train",
         "Train a model: topo train recipe.yaml key=value.",
     ),

@@ -11,7 +11,7 @@ from topographic.cli.report import ReportCommand, report
 from topographic.evaluation.mapping import MapCommand, map_model
 from topographic.maps import MapSummary, verdicts
 from topographic.runs.building import train_model
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 
 __all__ = ["DemoCommand", "demo"]
 
@@ -46,7 +46,7 @@ class DemoCommand:
 def demo(command: DemoCommand) -> Path:
     """Train twice, map and evaluate twice, report once."""
     started = time.monotonic()
-    recipe = parse_command("train", TrainCommand, "", [str(RECIPE), f"data.text={command.text}"])
+    recipe = parse_command("train", Recipe, "", [str(RECIPE), f"data.text={command.text}"])
     if command.max_steps is not None:
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, max_steps=command.max_steps))
     folders = {name: Path(command.run) / name for name in ("topographic", "control")}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 from topographic.pages.findings import write_findings
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.sweeps.cell_run import check_measures, is_finished, is_trained, run_cell
 from topographic.sweeps.collect import read_cell, settings_of
 from topographic.sweeps.measure import CellMaps
@@ -79,12 +79,10 @@ class SweepCommand:
         """All cells, validated."""
         return plan_cells(self.base(), self.blocks)
 
-    def base(self) -> TrainCommand:
+    def base(self) -> Recipe:
         """What the cells have in common, as a recipe of `topo train`."""
-        sections = {
-            entry.name: getattr(self, entry.name) for entry in fields(TrainCommand) if hasattr(self, entry.name)
-        }
-        return TrainCommand(**sections)
+        sections = {entry.name: getattr(self, entry.name) for entry in fields(Recipe) if hasattr(self, entry.name)}
+        return Recipe(**sections)
 
 
 def sweep(command: SweepCommand) -> Path:

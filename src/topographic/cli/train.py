@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 
-__all__ = ["TrainCommand", "train"]
+__all__ = ["Recipe", "train"]
 
 
-def train(command: TrainCommand) -> Path:
+def train(command: Recipe) -> Path:
     """Train, or go on where an interrupted run stopped, and say what comes next."""
     from topographic.runs.building import train_model
 
@@ -18,7 +18,7 @@ def train(command: TrainCommand) -> Path:
     return folder
 
 
-def _sites_to_map(command: TrainCommand, model: Any) -> str:
+def _sites_to_map(command: Recipe, model: Any) -> str:
     """Words that `topo map` needs for a model that carries no sheets, where its configuration names none."""
     from topographic.recording import FIRST_MLP_LAYERS
     from topographic.runs.own_sheets import OwnSections, trained_sites

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 
 __all__ = ["build_model", "build_vision_model", "carries_sheets", "shape_of", "train_model"]
 
 
-def train_model(recipe: TrainCommand) -> tuple[Path, Any]:
+def train_model(recipe: Recipe) -> tuple[Path, Any]:
     """Train what a recipe says, or go on where an interrupted run stopped.
 
     Parameters
     ----------
-    recipe : TrainCommand
+    recipe : Recipe
         What to train, on text or, with ``images.name``, on images.
 
     Returns
@@ -125,7 +125,7 @@ def shape_of(
     return preset(config.preset, **{**(special_tokens or {}), **changes})
 
 
-def carries_sheets(command: TrainCommand) -> bool:
+def carries_sheets(command: Recipe) -> bool:
     """Whether the model is our decoder with sheets of its own, whose layout has a seed."""
     if command.counted == "images" or command.model.pretrained is not None:
         return False

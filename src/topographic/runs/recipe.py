@@ -8,7 +8,7 @@ from typing import Any, Literal
 from topographic.training.config import DataConfig, ImageConfig, TrainingConfig
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 
-__all__ = ["ModelConfig", "TrainCommand"]
+__all__ = ["ModelConfig", "Recipe"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class TrainCommand:
+class Recipe:
     """Train a model on text or images, with or without topography."""
 
     run: str = "runs/topolm"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from topographic.maps import MapSummary
 from topographic.runs.folder import read_metrics
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 from topographic.storage import load_json
 from topographic.sweeps.cell_run import is_trained, load_pairs, load_weights
 from topographic.sweeps.measure import CellMaps, contrasts_of, load_summary
@@ -78,7 +78,7 @@ class Setting:
     reference: "Setting | None" = None
 
     @property
-    def recipe(self) -> TrainCommand:
+    def recipe(self) -> Recipe:
         """What trains one of its cells."""
         return self.cells[0].cell.recipe
 

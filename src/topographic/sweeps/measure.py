@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from topographic.evaluation import image_mapping, mapping
 from topographic.evaluation.mapping import MapCommand, map_model
 from topographic.maps import MapSummary, contrast_name
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 from topographic.stimuli import CATEGORY_CONTRASTS
 from topographic.storage import load_json
 from topographic.sweeps.plan import Cell
@@ -93,7 +93,7 @@ class CellContrast(NamedTuple):
     baseline: str | tuple[str, ...]
 
 
-def contrasts_of(recipe: TrainCommand, maps: CellMaps) -> list[CellContrast]:
+def contrasts_of(recipe: Recipe, maps: CellMaps) -> list[CellContrast]:
     """Contrasts of which maps are made, those of `topo map` by default."""
     if recipe.counted == "images":
         words = maps.contrasts or image_mapping.DEFAULT_CONTRASTS

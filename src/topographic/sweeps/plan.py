@@ -13,7 +13,7 @@ import yaml
 
 from topographic.runs.building import carries_sheets, shape_of
 from topographic.runs.parsing import parse_mapping
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.training.config import plain
 
 __all__ = [
@@ -64,14 +64,14 @@ class Cell:
         By key (``spatial.weight``): the cell's value of everything the sweep varies but the seed.
     seed : int or None
         The replicate; None where no seed is varied.
-    recipe : TrainCommand
+    recipe : Recipe
         What trains it, the run folder included.
     """
 
     name: str
     levels: Mapping[str, Any]
     seed: int | None
-    recipe: TrainCommand
+    recipe: Recipe
 
     @property
     def folder(self) -> Path:
@@ -84,7 +84,7 @@ class Cell:
         return self.name if self.seed is None else self.name.removesuffix(f"-seed_{self.seed}")
 
 
-def plan_cells(base: TrainCommand, blocks: Sequence[Mapping[str, Any]]) -> list[Cell]:
+def plan_cells(base: Recipe, blocks: Sequence[Mapping[str, Any]]) -> list[Cell]:
     """All cells of a sweep, each validated as a recipe of `topo train`; nothing is trained or written."""
     if not blocks:
         raise ValueError(
@@ -112,7 +112,7 @@ def check_folder(cell: Cell) -> None:
     if not path.is_file():
         return
     try:
-        earlier = _leaves(_explicit(parse_mapping("train", TrainCommand, yaml.safe_load(path.read_text("utf-8")))))
+        earlier = _leaves(_explicit(parse_mapping("train", Recipe, yaml.safe_load(path.read_text("utf-8")))))
     except (ValueError, yaml.YAMLError) as error:
         raise FileExistsError(
             f"{path} cannot be read ({' '.join(str(error).split())}); remove the folder or choose another run="
@@ -131,7 +131,7 @@ def short_name(key: str) -> str:
     return _NAMES.get(key, key)
 
 
-def find_reference(cell: Cell, base: TrainCommand, reference: Mapping[str, Any], cells: Sequence[Cell]) -> str | None:
+def find_reference(cell: Cell, base: Recipe, reference: Mapping[str, Any], cells: Sequence[Cell]) -> str | None:
     """The cell that another is compared with, of the same seed."""
     _check_block("reference", {key: [value] for key, value in reference.items()}, _leaves(base))
     names = {one.name for one in cells}
@@ -143,12 +143,12 @@ def find_reference(cell: Cell, base: TrainCommand, reference: Mapping[str, Any],
     return None
 
 
-def level_of(recipe: TrainCommand, key: str) -> Any:
+def level_of(recipe: Recipe, key: str) -> Any:
     """Value of a key, that of its preset where the recipe leaves it out."""
     return _leaves(_explicit(recipe))[key]
 
 
-def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:
+def _cell(where: str, base: Recipe, chosen: Mapping[str, Any]) -> Cell:
     content = plain(base)
     given = {key: value for key, value in chosen.items() if key != "seed"}
     seed = chosen.get("seed")
@@ -161,14 +161,14 @@ def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:
         for key, value in given.items():
             section, name = key.split(".")
             content[section][name] = value
-        recipe = _without_idle(_explicit(parse_mapping("train", TrainCommand, content)), base)
+        recipe = _without_idle(_explicit(parse_mapping("train", Recipe, content)), base)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}, cell {words}: {' '.join(str(error).split())}") from None
     name = _name(recipe, _explicit(base), seed)
     return Cell(name, {}, seed, dataclasses.replace(recipe, run=str(Path(base.run) / name), overwrite=False))
 
 
-def _seeds_of(recipe: TrainCommand) -> tuple[str, ...]:
+def _seeds_of(recipe: Recipe) -> tuple[str, ...]:
     """Seeds that matter: a pretrained language model has its weights already, and only sheets of ours are permuted."""
     if recipe.model.pretrained is not None and recipe.counted == "tokens":
         return _SEEDS[-1:]  # of a vision model the last layer may be fresh
@@ -217,14 +217,14 @@ def _check_equal_exposure(cells: Sequence[Cell]) -> None:
         )
 
 
-def planned_exposure(recipe: TrainCommand) -> int:
+def planned_exposure(recipe: Recipe) -> int:
     """Tokens or images that a process sees until its training ends."""
     training = recipe.training
     items = training.max_steps * training.batch_size * training.gradient_accumulation_steps
     return items * recipe.data.sequence_length if recipe.counted == "tokens" else items
 
 
-def _explicit(recipe: TrainCommand) -> TrainCommand:
+def _explicit(recipe: Recipe) -> Recipe:
     """The recipe with what its preset says spelt out, so that saying it and leaving it out are the same cell."""
     if recipe.model.pretrained is not None:
         if recipe.model.changes():
@@ -243,14 +243,14 @@ def _explicit(recipe: TrainCommand) -> TrainCommand:
     return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **said))
 
 
-def _without_idle(recipe: TrainCommand, base: TrainCommand) -> TrainCommand:
+def _without_idle(recipe: Recipe, base: Recipe) -> Recipe:
     spatial = recipe.spatial
     idle = _IDLE["control" if spatial.weight == 0 else spatial.neighborhoods]
     as_base = {name: getattr(base.spatial, name) for name in idle}
     return dataclasses.replace(recipe, spatial=dataclasses.replace(spatial, **as_base))
 
 
-def _leaves(recipe: TrainCommand) -> dict[str, Any]:
+def _leaves(recipe: Recipe) -> dict[str, Any]:
     """Every setting by its dotted key, but folder and overwrite."""
     content = plain(recipe)
     return {
@@ -261,7 +261,7 @@ def _leaves(recipe: TrainCommand) -> dict[str, Any]:
     }
 
 
-def _name(recipe: TrainCommand, base: TrainCommand, seed: int | None) -> str:
+def _name(recipe: Recipe, base: Recipe, seed: int | None) -> str:
     ours, theirs = _leaves(recipe), _leaves(base)
     skipped = _SEEDS if seed is not None else ()
     differing = [key for key in ours if ours[key] != theirs[key] and key not in skipped]

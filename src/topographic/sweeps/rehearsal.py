@@ -10,7 +10,7 @@ from topographic.objectives.weight_terms import WeightSmoothness
 from topographic.recording import find_sites, vision_layers
 from topographic.runs.building import build_vision_model, carries_sheets, shape_of
 from topographic.runs.own_sheets import OwnSections, own_weight_sheets, trained_sites
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 from topographic.sweeps.plan import Cell
 
 __all__ = ["rehearse_cells"]
@@ -47,7 +47,7 @@ def rehearse_cells(cells: Sequence[Cell]) -> None:
             raise ValueError(f"cell {cell.name}: {error}") from None
 
 
-def _language_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
+def _language_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
     """The model with a small vocabulary, and the smallest text."""
     from topographic.models import fresh_model
     from topographic.training.run import EXAMPLE_TOKENS
@@ -58,7 +58,7 @@ def _language_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
     return fresh_model(shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0), EXAMPLE_TOKENS
 
 
-def _vision_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
+def _vision_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
     """The model, and blank images of the set's size."""
     from topographic.training.images import blank_images
 
@@ -68,7 +68,7 @@ def _vision_model(recipe: TrainCommand) -> tuple[Any, Mapping[str, Tensor]]:
     return model, {"pixel_values": blank}
 
 
-def _check_measured(model: Any, recipe: TrainCommand) -> None:
+def _check_measured(model: Any, recipe: Recipe) -> None:
     """What is mapped and whose weights are measured must be there in a control too, which is trained for neither."""
     if not (hasattr(model, "sheets") and model.sheets()):
         named = trained_sites(model, OwnSections(recipe.spatial, recipe.smoothness))
