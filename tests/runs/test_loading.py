@@ -8,7 +8,6 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from topographic.cli import main
-from topographic.evaluation.mapping import CONTRASTS, MapCommand, map_model
 from topographic.maps import MapSummary
 from topographic.runs.loading import load_model, load_tokenizer
 from topographic.stimuli import StimulusSet, load_localizer

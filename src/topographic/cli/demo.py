@@ -7,8 +7,8 @@ from pathlib import Path
 
 from topographic.cli.arguments import parse_command
 from topographic.cli.evaluate import EvaluateCommand, evaluate
+from topographic.cli.map import MapCommand, map_model
 from topographic.cli.report import ReportCommand, report
-from topographic.evaluation.mapping import MapCommand, map_model
 from topographic.maps import MapSummary, verdicts
 from topographic.runs.building import train_model
 from topographic.runs.recipe import Recipe
