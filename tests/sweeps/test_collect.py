@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -214,6 +215,21 @@ def test_pairs_are_matched_by_replicate_and_tested_like_scipy():
         (np.subtract(ours, theirs),), lambda values, axis=-1: values.mean(axis=axis), permutation_type="samples"
     )
     assert found.p_sign_flip == pytest.approx(flipped.pvalue)
+
+
+@pytest.mark.parametrize(
+    "differences", [[0.7, -1.1, -2.0, 2.2, 0.2], [1.0, 1.0, -2.0], [0.1, 0.3, 0.3, -0.7, 2.0, 1.5]]
+)
+def test_sign_flips_are_all_tried(differences):
+    """Written out; the first two sum to zero but for rounding, which every choice of signs reaches."""
+    sums = [
+        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(differences))
+    ]
+    expected = np.mean(np.array(sums) >= abs(sum(differences)) - 1e-9)
+    found = paired_difference(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
+    assert found.p_sign_flip == expected
+    assert found.p_t == pytest.approx(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 @pytest.mark.parametrize("n", [3, 5, 8])

@@ -75,7 +75,7 @@ def test_what_is_missing_is_said_on_the_page(kept):
 def test_tables_are_written_by_one_process_at_a_time(kept):
     """Another sweep in the folder is at it: this one waits, and its tables are whole."""
     (kept.folder / "table.csv").unlink(missing_ok=True)
-    with locked(kept.folder):
+    with locked(kept.lock):
         thread = threading.Thread(target=collect_sweep, args=(kept, PAGE))
         thread.start()
         thread.join(2)
@@ -87,7 +87,7 @@ def test_tables_are_written_by_one_process_at_a_time(kept):
 
 def test_the_kept_sweep_waits_as_well(swept, tmp_path):
     sweep = plan_sweep(Recipe(run=str(tmp_path / "s"), model=ModelConfig("tiny")), [{"seed": [0]}], Measures())
-    with locked(sweep.folder):
+    with locked(sweep.lock):
         thread = threading.Thread(target=run_cells, args=(sweep, [], swept, lambda _: {}))
         thread.start()
         thread.join(0.5)

@@ -44,6 +44,11 @@ class Sweep:
         """Every cell is a run folder in it."""
         return Path(self.base.run)
 
+    @property
+    def lock(self) -> Path:
+        """What is locked while ``sweep.yaml`` or tables are written."""
+        return self.folder / "sweep"
+
     @functools.cached_property
     def references(self) -> dict[str, str | None]:
         """By name of a cell, that of the cell it is compared with."""
@@ -148,7 +153,7 @@ def run_cells(
         If the folder cannot be written, or no job be queued.
     """
     file = sweep.folder / "sweep.yaml"
-    with locked(sweep.folder, wait=True):
+    with locked(sweep.lock, wait=True):
         save_config(file, command)
     python = [sys.executable, "-m"]
     if processes > 1:
@@ -184,7 +189,7 @@ def collect_sweep(sweep: Sweep, write_page: Callable[[Path, str, str, Mapping[st
     """
     if not any(map(is_trained, sweep.cells)):
         raise ValueError(f"{sweep.folder} holds no trained cell; train them first, without collect=true")
-    with locked(sweep.folder, wait=True):
+    with locked(sweep.lock, wait=True):
         for cell in sweep.cells:
             check_folder(cell)
         read = {cell.name: read_cell(cell, sweep.measures) for cell in sweep.cells}
