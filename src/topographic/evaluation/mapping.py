@@ -185,7 +185,7 @@ def make_maps(
     FileExistsError
         If a contrast's folder holds files that are no maps.
     HeldElsewhereError
-        If another process makes the same maps.
+        If another process writes to the folder.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def make_maps(
             checksums = {**_architecture(model), **known.identify(reader), "sheets": sheets}
         decided = decided_by(checksums, stimuli.checksum, contrast, choices)
         target = None if folder is None else map_folder(folder, contrast)
-        with contextlib.nullcontext() if target is None else locked(target):
+        with contextlib.nullcontext() if folder is None else locked(folder):
             if target is not None and is_kept(target, decided):
                 made = Mapped(MapSummary.load(target), target, decided, was_there=True)
             else:

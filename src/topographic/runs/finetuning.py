@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from topographic.models import register
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig, expect
 from topographic.recording.checksum import weights_checksum
 from topographic.runs.own_sheets import own_sections
 from topographic.training.config import TrainingConfig
@@ -39,9 +39,10 @@ class ClassifierConfig:
     """Seed of the map from the last hidden state to the labels, and of all weights that are random."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no probability."""
+        """Refuse what is no probability, and no seed."""
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout={self.dropout}; expected a probability from 0 to below 1, or null")
+        expect(self.seed >= 0, "model.seed", self.seed, "a whole number from 0 on")
 
 
 @dataclass(frozen=True)
