@@ -8,7 +8,7 @@ import yaml
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.sweep import SweepCommand, sweep
-from topographic.sweeps import SlurmConfig
+from topographic.sweeps.executors import SlurmConfig
 
 SWEEP = {
     "model": {"preset": "tiny", "n_layer": 1},
@@ -218,6 +218,9 @@ def test_what_vision_models_cannot_be_swept_with_is_one_line(words, message, ima
         (["maps.contrasts=[nothing]"], 2, "contrasts=['nothing']; expected one or more of"),
         (["maps.fwhm_mm=[2,2]"], 2, "maps.fwhm_mm=[2.0, 2.0]; expected different widths"),
         (["maps.n_draws=1"], 2, "maps.n_draws=1; expected at least 2"),
+        (["maps.seed=-1"], 2, "maps.seed=-1; expected a whole number from 0 on"),
+        (["overwrite=true"], 2, "overwrite"),
+        (["pairs=nowhere.jsonl"], 1, "no minimal pairs at 'nowhere.jsonl'"),
         (["workers=0"], 2, "workers=0, threads=None, processes=1; expected at least 1"),
         (["reference={spatial.wight: 0}"], 1, "reference varies spatial.wight (unknown)"),
         (["slurm.time_min=0"], 2, "slurm.time_min=0"),

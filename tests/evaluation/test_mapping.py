@@ -294,6 +294,17 @@ def test_equal_maps_are_there_already(live, tmp_path):
         np.testing.assert_array_equal(again.summary.maps[site].values, unit_map.values)
 
 
+def test_a_model_is_the_same_when_it_is_loaded_and_another_with_other_heads(live, tmp_path):
+    model = live.model
+    (made,) = live()
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert mapping._architecture(loaded).items() <= made.decided_by["model"].items()
+    loaded.config.n_head = 1
+    assert mapping._architecture(loaded)["weights"] == made.decided_by["model"]["weights"]
+    assert mapping._architecture(loaded)["architecture"] != made.decided_by["model"]["architecture"]
+
+
 @pytest.mark.parametrize(
     ("words", "changed"),
     [

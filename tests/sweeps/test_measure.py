@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -38,53 +39,60 @@ IMAGES = Recipe(model=ModelConfig("resnet_demo"), images=ImageConfig("cifar10"),
 PAIR = {"sentence_good": "The dog runs.", "sentence_bad": "The dog run.", "UID": "agreement"}
 
 
-@pytest.fixture
-def cell(tmp_path, text):
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory, text):
     """A model of two sheets that can be trained in a second."""
-    recipe = Recipe(
-        run=str(tmp_path),
+    folder = tmp_path_factory.mktemp("recipe")
+    text_config = {"vocab_size": 300, "sequence_length": 16, "validation_fraction": 0.1}
+    return Recipe(
+        run=str(folder),
         model=ModelConfig("tiny", n_layer=1),
-        data=DataConfig(
-            text=str(text),
-            vocab_size=300,
-            sequence_length=16,
-            validation_fraction=0.1,
-            cache_folder=str(tmp_path / "c"),
-        ),
+        data=DataConfig(text=str(text), cache_folder=str(folder / "cache"), **text_config),
         spatial=SpatialConfig(weight=0.25, radius=2),
         training=TrainingConfig(max_steps=2, batch_size=4, warmup_steps=1, report_to="none", cpu=True),
     )
-    return plan_cells(recipe, [{"seed": [0]}])[0]
 
 
 @pytest.fixture
-def written(cell):
-    """When every file of the cell that holds a result was written."""
+def cell(tmp_path, recipe):
+    """One cell."""
+    return plan_cells(dataclasses.replace(recipe, run=str(tmp_path)), [{"seed": [0]}])[0]
 
-    def written():
-        names = ("maps/noun-verb/summary.json", "weights.json", "minimal_pairs.json", "model/model.safetensors")
-        return {name.split("/")[0].removesuffix(".json"): (cell.folder / name).stat().st_mtime_ns for name in names}
 
-    return written
+@pytest.fixture(scope="module")
+def original(recipe):
+    """A cell that is trained and measured, its weights too, on a file with one minimal pair."""
+    smoothness = SmoothnessConfig(sites=["transformer.h.0.mlp.c_fc"])
+    (cell,) = plan_cells(dataclasses.replace(recipe, smoothness=smoothness), [{"seed": [0]}])
+    pairs = cell.folder.parent / "pairs.jsonl"
+    pairs.write_text(json.dumps(PAIR) + "\n")
+    run_cell(cell, Measures(MAPS, str(pairs)))
+    return cell
 
 
 @pytest.fixture
-def measures(tmp_path):
-    """Maps, and a file with one minimal pair."""
-    (tmp_path / "pairs.jsonl").write_text(json.dumps(PAIR) + "\n")
+def measures(tmp_path, original):
+    """Those maps and pairs."""
+    shutil.copy(original.folder.parent / "pairs.jsonl", tmp_path)
     return Measures(MAPS, str(tmp_path / "pairs.jsonl"))
 
 
 @pytest.fixture
-def finished(cell, measures):
-    """That cell, trained and measured, its weights too."""
-    smoothness = SmoothnessConfig(sites=["transformer.h.0.mlp.c_fc"])
-    (watched,) = plan_cells(
-        dataclasses.replace(cell.recipe, run=str(cell.folder.parent), smoothness=smoothness), [{"seed": [0]}]
-    )
-    assert watched.folder == cell.folder
-    run_cell(watched, measures)
-    return watched
+def finished(tmp_path, original):
+    """The same in another place; where it lies decides nothing."""
+    shutil.copytree(original.folder, tmp_path / original.name)
+    return dataclasses.replace(original, recipe=dataclasses.replace(original.recipe, run=str(tmp_path / original.name)))
+
+
+@pytest.fixture
+def written(finished):
+    """When every file of the cell that holds a result was written."""
+
+    def written():
+        names = ("maps/noun-verb/summary.json", "weights.json", "minimal_pairs.json", "model/model.safetensors")
+        return {name.split("/")[0].removesuffix(".json"): (finished.folder / name).stat().st_mtime_ns for name in names}
+
+    return written
 
 
 def test_a_cell_is_finished_when_nothing_is_missing(cell):

@@ -7,7 +7,8 @@ import pytest
 from topographic.pages.findings import write_findings
 from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.storage import load_json, locked, save_json
-from topographic.sweeps import Measures, collect_sweep, overview, plan_sweep, run_cells
+from topographic.sweeps import Measures, collect_sweep, plan_sweep
+from topographic.sweeps.sweep import overview, run_cells
 from topographic.training.config import save_config
 
 PAGE = functools.partial(write_findings, name="sweep")

@@ -9,20 +9,9 @@ from typing import Any, ClassVar, Literal
 
 from topographic.pages.findings import write_findings
 from topographic.runs.recipe import Recipe
-from topographic.sweeps import (
-    CONTROL,
-    CellMaps,
-    Measures,
-    SlurmConfig,
-    Sweep,
-    collect_sweep,
-    overview,
-    plan_sweep,
-    run_cell,
-    run_cells,
-    run_in_processes,
-    run_on_slurm,
-)
+from topographic.sweeps import CellMaps, Measures, Sweep, collect_sweep, plan_sweep, run_cell
+from topographic.sweeps.executors import SlurmConfig, run_in_processes, run_on_slurm
+from topographic.sweeps.sweep import CONTROL, overview, run_cells
 
 __all__ = ["SweepCommand", "sweep"]
 

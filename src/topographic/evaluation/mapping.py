@@ -262,7 +262,7 @@ def _changed(target: Path, decided: Mapping[str, Any]) -> str:
     """What decided otherwise about the maps that are there; nothing where there are none."""
     if not (target / "summary.json").is_file():
         if target.exists() and any(target.iterdir()):
-            raise FileExistsError(f"{target} holds files that are no maps; move them, or choose another folder: --out")
+            raise FileExistsError(f"{target} holds files that are no maps; move them, or choose another folder")
         return ""
     content = load_json(target / "summary.json")
     if "decided_by" not in content:
@@ -317,7 +317,7 @@ def _architecture(model: Any) -> dict[str, str]:
     """Weights, and what they do not say: heads, activations, the code of a model of ours."""
     inner: Any = unwrapped(model)
     config = json.loads(inner.config.to_json_string()) if hasattr(inner, "config") else {}
-    kept = {key: entry for key, entry in config.items() if key not in ("_name_or_path", "transformers_version")}
+    kept = {key: entry for key, entry in config.items() if key not in _NOT_ARCHITECTURE}
     code = code_version(type(inner).__module__) if type(inner).__module__.startswith("topographic.") else ""
     return {"architecture": digest([type(inner).__name__, kept, code]), "weights": weights_checksum(inner)}
 
@@ -343,6 +343,8 @@ class Kind(NamedTuple):
     low_level: Callable[[Any], Mapping[str, Responses]] | None = None  # the same contrasts before any model
 
 
+# differ between a model and what is loaded from its folder, or between versions; weights have their dtype themselves
+_NOT_ARCHITECTURE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 _CHOICES = ("fwhm_mm", "n_draws", "exchangeable", "pooling", "batch_size", "seed", "nulls")
 KINDS: dict[ModelKind, Kind] = {
     "language": Kind(

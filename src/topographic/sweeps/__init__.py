@@ -7,34 +7,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from topographic.sweeps.executors import SlurmConfig, run_in_processes, run_on_slurm
     from topographic.sweeps.measure import CellMaps, Measures, run_cell
-    from topographic.sweeps.sweep import CONTROL, Sweep, collect_sweep, overview, plan_sweep, run_cells
+    from topographic.sweeps.sweep import Sweep, collect_sweep, plan_sweep
 
-_FILES = {
-    "executors": ("SlurmConfig", "run_in_processes", "run_on_slurm"),
-    "measure": ("CellMaps", "Measures", "run_cell"),
-    "sweep": ("CONTROL", "Sweep", "collect_sweep", "overview", "plan_sweep", "run_cells"),
-}
-__all__ = [
-    "CONTROL",
-    "CellMaps",
-    "Measures",
-    "SlurmConfig",
-    "Sweep",
-    "collect_sweep",
-    "overview",
-    "plan_sweep",
-    "run_cell",
-    "run_cells",
-    "run_in_processes",
-    "run_on_slurm",
-]
+__all__ = ["CellMaps", "Measures", "Sweep", "collect_sweep", "plan_sweep", "run_cell"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the file that holds a name."""
-    for file, names in _FILES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{file}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    file = "measure" if name in ("CellMaps", "Measures", "run_cell") else "sweep"
+    return getattr(importlib.import_module(f"{__name__}.{file}"), name)

@@ -141,8 +141,7 @@ def _map_numbers(summary: MapSummary) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None and value == value}
 
 
-@dataclass(frozen=True)
-class Replicates:
+class Replicates(NamedTuple):
     """A number over replicates: mean, sd (ddof 1) and 95 % interval of Student's t, NaN for a single one."""
 
     n: int
@@ -152,16 +151,17 @@ class Replicates:
     high: float
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """A number of one model less that of another, replicate by replicate, and two-sided p; NaN for a single pair."""
+class PairedDifference(NamedTuple):
+    """A number of one model less that of another, replicate by replicate, with two-sided p; NaN for a single pair.
+
+    The t test supposes normal differences (no p where all are equal), the sign flips only symmetric ones (Fisher's
+    randomization of a paired design): the share of all choices of signs with a mean at least as far from zero, which
+    cannot be below 2 / 2^n. Of more than 16 pairs 65536 choices are drawn.
+    """
 
     difference: Replicates
     p_t: float
-    """Of the paired t test, which supposes normal differences; NaN where all of them are equal."""
     p_sign_flip: float
-    """Share of all choices of signs with a mean at least as far from zero (Fisher's randomization of a paired design):
-    it supposes symmetric differences and cannot be below 2 / 2^n. Of more than 16 pairs 65536 choices are drawn."""
 
 
 def over_replicates(values: Iterable[float]) -> Replicates:
@@ -237,8 +237,7 @@ def grouped_rows(settings: Sequence[Setting], measures: Sequence[Measure]) -> li
             row: dict[str, Any] = {"setting": one.name, **_level_columns(one.levels), "measure": measure.name}
             if measure.contrast is not None:
                 row |= {"contrast": measure.contrast, "FWHM (mm)": measure.fwhm_mm}
-            summary = over_replicates(values.values())
-            row |= {"n": summary.n, "mean": summary.mean, "sd": summary.sd, "low": summary.low, "high": summary.high}
+            row |= over_replicates(values.values())._asdict()
             if one.reference is not None and _is_comparable(one, one.reference, measure):
                 row |= _difference(values, one.reference, measure)
             rows.append(row)
@@ -258,9 +257,9 @@ def _difference(values: Mapping[Any, float], reference: Setting, measure: Measur
     found = paired_difference(values, reference.numbers(measure))
     if found is None:
         return {}
-    one = found.difference
-    row: dict[str, Any] = {"reference": reference.name, "pairs": one.n, "difference": one.mean}
-    row |= {"sd (difference)": one.sd, "low (difference)": one.low, "high (difference)": one.high}
+    n, mean, sd, low, high = found.difference
+    row = {"reference": reference.name, "pairs": n, "difference": mean, "sd (difference)": sd}
+    row |= {"low (difference)": low, "high (difference)": high}
     return row | {"p (t)": found.p_t, "p (sign flip)": found.p_sign_flip}
 
 

@@ -54,7 +54,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CellMaps(ContrastChoices):
-    """Which maps are made of every cell."""
+    """Which maps are made of every cell; see the fields, which are also keys of ``maps`` in a sweep's file.
+
+    Raises
+    ------
+    ValueError
+        If a contrast does not exist, or a number is none that maps can be made with.
+
+    Examples
+    --------
+    >>> CellMaps(n_draws=19).at(2.0).fwhm_mm
+    2.0
+    """
 
     fwhm_mm: list[float] = field(default_factory=lambda: [0.0, 2.0])
     """Gaussian readouts before the contrasts, full widths at half maximum; 0 for none, 2 in the TopoLM paper."""
@@ -77,7 +88,20 @@ class CellMaps(ContrastChoices):
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """What is measured on every cell, and what is shown for it, loaded when it is first needed."""
+    """What is measured on every cell, and what is shown for it, loaded when it is first needed.
+
+    Parameters
+    ----------
+    maps : CellMaps
+        Which maps.
+    pairs : str, optional
+        Minimal pairs, as `load_minimal_pairs` takes them.
+
+    Examples
+    --------
+    >>> list(Measures(CellMaps(contrasts=["syntax"])).contrasts(Recipe()))
+    ['sentences-words']
+    """
 
     maps: CellMaps = field(default_factory=CellMaps)
     pairs: str | None = None
@@ -114,7 +138,20 @@ def check_measures(cell: Cell, measures: Measures) -> None:
 
 
 def run_cell(cell: Cell, measures: Measures) -> None:
-    """Train, map and measure one cell in this process."""
+    """Train, map and measure one cell in this process; what is there under its key stays as it is.
+
+    Parameters
+    ----------
+    cell : Cell
+        One of the cells that `plan_sweep` returns.
+    measures : Measures
+        What is measured on all of them.
+
+    Raises
+    ------
+    ValueError, OSError, FloatingPointError
+        As `train_model`, `make_maps` and `minimal_pairs` say; nothing of a failure is kept.
+    """
     if "RANK" in os.environ and not is_trained(cell):
         train_model(cell.recipe)  # torchrun trains with several processes, and training itself locks the run
     if os.environ.get("RANK", "0") != "0":

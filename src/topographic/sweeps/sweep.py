@@ -127,38 +127,12 @@ def overview(sweep: Sweep) -> str:
 def run_cells(
     sweep: Sweep, cells: Sequence[Cell], command: Any, executor: Executor, *, processes: int = 1
 ) -> dict[str, str]:
-    """Start every cell as a command of its own.
-
-    Parameters
-    ----------
-    sweep : Sweep
-        The plan.
-    cells : sequence of Cell
-        Those to run, as a rule ``sweep.missing()``.
-    command : dataclass
-        The whole sweep in the words of `topo sweep`; kept as ``sweep.yaml``, which the commands read.
-    executor : callable
-        `run_in_processes` or `run_on_slurm`, told how.
-    processes : int
-        Processes that train one cell, started with torchrun.
-
-    Returns
-    -------
-    dict of str to str
-        By name of a cell, why it failed; one that fails does not stop the others.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written, or no job be queued.
-    """
+    """Start cells as commands of their own, which read ``command`` from ``sweep.yaml``; what failed, and why."""
     file = sweep.folder / "sweep.yaml"
     with locked(sweep.lock, wait=True):
         save_config(file, command)
-    python = [sys.executable, "-m"]
-    if processes > 1:
-        python += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    words = [*python, "topographic", "sweep", str(file)]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    words = [sys.executable, "-m", *(torchrun if processes > 1 else ()), "topographic", "sweep", str(file)]
     return executor([
         Work(cell.name, [*words, f"cell={cell.name}"], cell.folder, cell.recipe.training.max_steps, processes)
         for cell in cells
