@@ -16,9 +16,10 @@ from transformers import (
 
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
-from topographic.cli.finetune import ClassifierConfig, FinetuneCommand
+from topographic.cli.finetune import FinetuneCommand
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.recording.checksum import weights_checksum
+from topographic.runs.finetuning import ClassifierConfig
 from topographic.storage import load_json
 from topographic.training.config import RunConfig, plain, save_config
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from topographic.sweeps.rehearsal import rehearse_cells
 from transformers import AutoModelForCausalLM
 
 from topographic.cli import main
@@ -18,7 +19,6 @@ from topographic.recording import find_sites, first_mlp_layers, vision_layers
 from topographic.runs.building import build_vision_model, shape_of
 from topographic.runs.recipe import Recipe
 from topographic.storage import load_json
-from topographic.sweeps.rehearsal import rehearse_cells
 from topographic.training.config import plain
 from topographic.training.finetuning.glue import TASKS
 

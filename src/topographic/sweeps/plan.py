@@ -1,4 +1,4 @@
-"""Cells of a sweep: which models it trains, what they are called, and where each is kept."""
+"""Cells of a sweep: which models it trains, what they are called, where each is kept, and whether each can be built."""
 
 import dataclasses
 import hashlib
@@ -10,11 +10,19 @@ from typing import Any
 from urllib.parse import quote
 
 import yaml
+from torch import Tensor
 
-from topographic.runs.building import carries_sheets, shape_of
+from topographic.models import fresh_model
+from topographic.objectives.terms import configured_objective
+from topographic.objectives.weight_terms import WeightSmoothness
+from topographic.recording import find_sites, vision_layers
+from topographic.runs.building import build_vision_model, carries_sheets, shape_of
+from topographic.runs.own_sheets import OwnSections, own_weight_sheets, trained_sites
 from topographic.runs.parsing import parse_mapping
 from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.training.config import plain
+from topographic.training.images import blank_images
+from topographic.training.run import EXAMPLE_TOKENS, rehearse
 
 __all__ = [
     "Cell",
@@ -23,6 +31,7 @@ __all__ = [
     "level_of",
     "plan_cells",
     "planned_exposure",
+    "rehearse_cells",
     "short_name",
 ]
 
@@ -50,28 +59,22 @@ _IDLE = {
     "global": ("radius", "k", "n_neighborhoods"),
 }
 _LONGEST_NAME = 120
+# there is no tokenizer in a rehearsal; the tokens of published models lie beyond a small vocabulary
+_NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model of a sweep.
-
-    Parameters
-    ----------
-    name : str
-        What differs from the base, then the seed; also the name of its run folder.
-    levels : mapping of str to object
-        By key (``spatial.weight``): the cell's value of everything the sweep varies but the seed.
-    seed : int or None
-        The replicate; None where no seed is varied.
-    recipe : Recipe
-        What trains it, the run folder included.
-    """
+    """One model of a sweep."""
 
     name: str
+    """What differs from the base, then the seed; also the name of its run folder."""
     levels: Mapping[str, Any]
+    """By key (``spatial.weight``): the cell's value of everything the sweep varies but the seed."""
     seed: int | None
+    """The replicate; None where no seed is varied."""
     recipe: Recipe
+    """What trains it, the run folder included."""
 
     @property
     def folder(self) -> Path:
@@ -124,6 +127,28 @@ def check_folder(cell: Cell) -> None:
             f"{cell.folder} holds a run with another configuration ({differing[0]}); go on with the same one, choose "
             "another run= for the sweep, or remove the folder"
         )
+
+
+def rehearse_cells(cells: Sequence[Cell]) -> None:
+    """Refuse cells whose models cannot be built or lack what they are trained for or mapped at; no text is opened."""
+    # neither seeds nor vocabulary decide whether a neighbourhood fits
+    different = {
+        str((
+            cell.recipe.spatial,
+            cell.recipe.smoothness,
+            dataclasses.replace(cell.recipe.model, seed=0, layout_seed=0),
+        )): cell
+        for cell in cells
+    }
+    for cell in different.values():
+        if cell.recipe.model.pretrained is not None:
+            continue
+        try:
+            model, example = _MODELS[cell.recipe.counted](cell.recipe)
+            rehearse(model, configured_objective(model, cell.recipe), example)
+            _check_measured(model, cell.recipe)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"cell {cell.name}: {error}") from None
 
 
 def short_name(key: str) -> str:
@@ -279,3 +304,35 @@ def _word(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return quote(str(value).lower() if value is None or isinstance(value, bool) else str(value), safe="")
+
+
+def _language_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
+    """The model with a small vocabulary, and the smallest text."""
+    wanted = recipe.model
+    if carries_sheets(recipe) and recipe.spatial.sites is None and not recipe.smoothness.names_layers:
+        wanted = dataclasses.replace(wanted, n_layer=1)  # all blocks are alike, and one is sooner built
+    return fresh_model(shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0), EXAMPLE_TOKENS
+
+
+def _vision_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
+    """The model, and blank images of the set's size."""
+    classes, blank = blank_images(recipe.images)
+    channels, side, _ = blank.shape[1:]
+    model = build_vision_model(recipe.model, classes, image_size=side, num_channels=channels)
+    return model, {"pixel_values": blank}
+
+
+def _check_measured(model: Any, recipe: Recipe) -> None:
+    """What is mapped and whose weights are measured must be there in a control too, which is trained for neither."""
+    if not (hasattr(model, "sheets") and model.sheets()):
+        named = trained_sites(model, OwnSections(recipe.spatial, recipe.smoothness))
+        if named is not None:
+            find_sites(model, named[0])
+        elif recipe.counted == "images":
+            find_sites(model, vision_layers(model))
+    sheets = own_weight_sheets(model, recipe.smoothness)
+    if sheets:
+        WeightSmoothness(sheets).taps(model)
+
+
+_MODELS = {"tokens": _language_model, "images": _vision_model}
