@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from topographic.losses.wrappers import unwrapped
 from topographic.recording.reading import evaluating
-from topographic.recording.sites import unwrapped
 
 __all__ = ["PROTOCOLS", "perplexity", "token_log_probabilities"]
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import parametrize
 
-__all__ = ["GATES", "READERS", "weight_sheets"]
+from topographic.losses.pyramid import Kind
+from topographic.losses.wrappers import unwrapped
 
-Kind = Literal["output", "input", "bias"]
+__all__ = ["GATES", "READERS", "weight_sheets"]
 
 
 def weight_sheets(
@@ -56,7 +57,7 @@ def weight_sheets(
     """
     if kind not in ("output", "input", "bias"):
         raise ValueError(f"kind={kind!r}; expected 'output', 'input' or 'bias'")
-    module = _unwrapped(module)
+    module = unwrapped(module)
     reader = next((READERS[name] for name in _framework_names(module) if name in READERS), None)
     if reader is None:
         raise TypeError(
@@ -71,16 +72,6 @@ def weight_sheets(
             f"it has {', '.join(sheets) or 'none'}"
         )
     return found
-
-
-def _unwrapped(module: Any) -> nn.Module:
-    while True:
-        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            module = module.module
-        elif "_orig_mod" in module._modules:  # torch.compile
-            module = module._orig_mod
-        else:
-            return module
 
 
 def _whole(parameter: Tensor) -> Tensor:

@@ -36,8 +36,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from topographic.losses import spatial_correlation_loss
+from topographic.losses.wrappers import unwrapped
 from topographic.recording.hooks import tap
-from topographic.recording.sites import find_sites, unwrapped
+from topographic.recording.sites import find_sites
 from topographic.recording.unit_axis import units_are_last
 from topographic.sheets import NEIGHBORHOODS, Layout, Sheet, sample_neighborhoods
 

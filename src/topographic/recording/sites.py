@@ -2,10 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
+
+from topographic.losses.wrappers import WRAPPER_NAMES, unwrapped
 
 __all__ = [
     "FIRST_MLP_LAYERS",
@@ -13,18 +16,15 @@ __all__ = [
     "find_sites",
     "first_mlp_layers",
     "modules_by_site",
-    "unwrapped",
+    "site_name",
+    "sites_among",
+    "suggested_sites",
     "vision_layers",
 ]
 
-# names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
-_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# classes that hold a model and pass it through, and the name they hold it under
-_HOLDERS: dict[str, str] = {"OptimizedModule": "_orig_mod"}
-_HOLDERS |= dict.fromkeys(("DataParallel", "DistributedDataParallel", "AveragedModel", "DeepSpeedEngine"), "module")
-_FRAMEWORKS = ("torch.", "deepspeed.")
 # these hold modules and are never called themselves
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_NO_SUBMODULES = "it has no submodules: give nn.Sequential(model), whose site is '0'"
 
 
 def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
@@ -37,7 +37,8 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     patterns : str or sequence of str
         Wildcards over module names: ``*`` matches anything, dots included, ``?`` one character,
         ``[0-3]`` one of a range. "transformer.h.*.attn" finds every attention block of a GPT-2.
-        Patterns may carry the prefixes of wrappers ("module.", "_orig_mod.") or not.
+        What is exactly a module's name means that module, brackets and all. Patterns may carry the
+        prefixes of wrappers ("module.", "_orig_mod.") or not.
 
     Returns
     -------
@@ -50,11 +51,17 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     ------
     ValueError
         If a pattern matches nothing; the message shows the nearest names.
+
+    Examples
+    --------
+    >>> find_sites(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)), "[02]")
+    ['0', '2']
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    modules = modules_by_site(model)
     if not patterns:
-        raise ValueError("no site pattern given; expected at least one, for example 'transformer.h.*.attn'")
-    return sites_among(modules_by_site(model), patterns, type(model).__name__)
+        raise ValueError(f"no site pattern given; expected at least one, for example {suggested_sites(model)!r}")
+    return sites_among(modules, patterns, type(model).__name__)
 
 
 def sites_among(modules: Mapping[str, nn.Module], patterns: Sequence[str], model_name: str) -> list[str]:
@@ -67,11 +74,49 @@ def sites_among(modules: Mapping[str, nn.Module], patterns: Sequence[str], model
             nearest = f"the nearest are {', '.join(map(repr, _nearest(pattern, list(modules))))}"
             raise ValueError(
                 f"site pattern {pattern!r} matches no module of {model_name}; "
-                + (nearest if modules else "it has no submodules: give nn.Sequential(model), whose site is '0'")
+                + (nearest if modules else _NO_SUBMODULES)
             )
         for name in matching:
             found.setdefault(modules[name], name)
     return sorted(found.values(), key=_natural)
+
+
+def suggested_sites(model: nn.Module) -> str:
+    """A pattern of sites that the model at hand has, to begin with.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model, wrapped or not.
+
+    Returns
+    -------
+    str
+        The MLPs of its blocks or, where no module is called so, their attention, their convolutions or the blocks
+        themselves; of a model without blocks its first layer.
+
+    Raises
+    ------
+    ValueError
+        If it has no submodules.
+
+    Examples
+    --------
+    >>> suggested_sites(nn.ModuleDict({"layers": nn.ModuleList(nn.ModuleDict({"mlp": nn.Linear(2, 2)}) for _ in "ab")}))
+    'layers.*.mlp'
+    """
+    modules = modules_by_site(model)
+    if not modules:
+        raise ValueError(f"{type(model).__name__} names no sites; {_NO_SUBMODULES}")
+    counts = Counter(_with_wildcards(modules))
+    # a number of its own, as in an nn.Sequential, says nothing of what repeats
+    repeated = [pattern for pattern in counts if pattern.strip("*.") and "*" in pattern and counts[pattern] > 1]
+    for name in ("*.mlp", "*attn", "*attention", "*.convolution", "*.[*]"):
+        alike = [pattern for pattern in repeated if fnmatchcase(pattern, name)]
+        if alike:
+            return max(alike, key=lambda pattern: (counts[pattern], -pattern.count("*")))
+    weighted = (name for name, module in modules.items() if any(weight.ndim > 1 for weight in module.parameters(False)))
+    return next(weighted, next(iter(modules)))
 
 
 def first_mlp_layers(model: nn.Module) -> str:
@@ -104,8 +149,7 @@ def first_mlp_layers(model: nn.Module) -> str:
     if found is None:
         raise ValueError(
             f"first MLP layers are known of {', '.join(FIRST_MLP_LAYERS)}, not of {type(unwrapped(model)).__name__} "
-            f"(model_type {model_type!r}), nor has it modules called {', '.join(_MLP_NAMES)}; name its sites, for "
-            "example sites='model.layers.*.mlp.up_proj'"
+            f"(model_type {model_type!r}), nor has it modules called {', '.join(_MLP_NAMES)}; name its sites"
         )
     return found
 
@@ -153,23 +197,15 @@ def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
     """Every module that can be a site, by its name without wrapper prefixes."""
     sites = {}
     for name, module in _named_modules(unwrapped(model)):
-        site = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        site = site_name(name)
         if site and not isinstance(module, _CONTAINERS):
             sites[site] = module  # a wrapper and what it wraps share a name: the wrapped module comes later and stays
     return sites
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel, DDP, AveragedModel, DeepSpeed's engine or torch.compile."""
-    while held := _held_as(model):
-        model = model.get_submodule(held)
-    return model
-
-
-def _held_as(model: nn.Module) -> str | None:
-    """Name under which a wrapper holds its model. By class, since a model of one's own may have a child `module`."""
-    known = (_HOLDERS.get(base.__name__) for base in type(model).__mro__ if base.__module__.startswith(_FRAMEWORKS))
-    return next(filter(None, known), None)
+def site_name(name: str) -> str:
+    """The name of a module without what wrappers put into its path."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPER_NAMES)
 
 
 def _named_modules(
@@ -184,15 +220,18 @@ def _named_modules(
 
 
 def _matching(names: Collection[str], pattern: str) -> list[str]:
-    if not any(letter in pattern for letter in "*?["):
+    if pattern in names or not any(letter in pattern for letter in "*?["):
         return [pattern] if pattern in names else []
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
 def _nearest(pattern: str, names: list[str]) -> list[str]:
     """Up to four existing names with their numbers as wildcards, ready to be pasted."""
-    candidates = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names))
-    return difflib.get_close_matches(pattern, candidates, n=4, cutoff=0.0)
+    return difflib.get_close_matches(pattern, list(dict.fromkeys(_with_wildcards(names))), n=4, cutoff=0.0)
+
+
+def _with_wildcards(names: Iterable[str]) -> list[str]:
+    return [re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names]
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
