@@ -74,14 +74,15 @@ def own_layout(model: nn.Module, otherwise: Layout = grid) -> Layout:
     return lambda n_units, name: carried[name] if name in carried else otherwise(n_units, name)
 
 
-def chosen_sites(model: nn.Module, sites: str | Sequence[str] | None) -> list[str]:
+def chosen_sites(model: Any, sites: str | Sequence[str] | None) -> list[str]:
     """Names of the sites; those of the sheets that the model carries where none are given."""
+    bare = unwrapped(model)
     if sites is not None:
         return find_sites(model, sites)
     carried = list(carried_sheets(model))
     if not carried:
         raise ValueError(
-            f"sites=None, and {type(unwrapped(model)).__name__} carries no sheets whose sites would be meant; name "
+            f"sites=None, and {type(bare).__name__} carries no sheets whose sites would be meant; name "
             f"some, for example sites={suggested_sites(model)!r}"
         )
     return find_sites(model, carried)

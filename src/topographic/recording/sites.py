@@ -2,7 +2,6 @@
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -92,8 +91,8 @@ def suggested_sites(model: nn.Module) -> str:
     Returns
     -------
     str
-        The MLPs of its blocks or, where no module is called so, their attention, their convolutions or the blocks
-        themselves; of a model without blocks its first layer.
+        The MLPs of its blocks or, where no module is called so, their attention, their convolutions or the part of
+        them with the most weights; of a model without blocks its first layer.
 
     Raises
     ------
@@ -108,15 +107,25 @@ def suggested_sites(model: nn.Module) -> str:
     modules = modules_by_site(model)
     if not modules:
         raise ValueError(f"{type(model).__name__} names no sites; {_NO_SUBMODULES}")
-    counts = Counter(_with_wildcards(modules))
-    # a number of its own, as in an nn.Sequential, says nothing of what repeats
-    repeated = [pattern for pattern in counts if pattern.strip("*.") and "*" in pattern and counts[pattern] > 1]
-    for name in ("*.mlp", "*attn", "*attention", "*.convolution", "*.[*]"):
+    weights: dict[str, list[int]] = {}
+    for name, pattern in zip(modules, _with_wildcards(modules), strict=True):
+        weights.setdefault(pattern, []).append(sum(weight.numel() for weight in _made(modules[name].parameters())))
+    # not what ends in a number: such a wildcard takes in all that lies below
+    repeated = [pattern for pattern, sizes in weights.items() if "*" in pattern[:-1] and len(sizes) > 1]
+    for name in ("*.mlp", "*attn", "*attention", "*.convolution"):
         alike = [pattern for pattern in repeated if fnmatchcase(pattern, name)]
         if alike:
-            return max(alike, key=lambda pattern: (counts[pattern], -pattern.count("*")))
-    weighted = (name for name, module in modules.items() if any(weight.ndim > 1 for weight in module.parameters(False)))
-    return next(weighted, next(iter(modules)))
+            return max(alike, key=lambda pattern: (len(weights[pattern]), -pattern.count("*")))
+    parts = [pattern for pattern in repeated if re.search(r"\*\.\w+$", pattern)]
+    if parts:
+        return max(parts, key=lambda pattern: sum(weights[pattern]))
+    layers = (name for name, module in modules.items() if any(one.ndim > 1 for one in _made(module.parameters(False))))
+    return next(layers, next(iter(modules)))
+
+
+def _made(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
+    """Those that have a shape already, as parameters of lazy layers have not before the first pass."""
+    return (parameter for parameter in parameters if not nn.parameter.is_lazy(parameter))
 
 
 def first_mlp_layers(model: nn.Module) -> str:
