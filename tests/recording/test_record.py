@@ -352,7 +352,9 @@ class TestOtherThings:
             self.record("gpt2", tokenizer, stimuli, SITE)
 
     def test_the_name_of_a_tokenizer(self, model, stimuli):
-        with pytest.raises(TypeError, match=r"^tokenizer is the string 'gpt2'; expected a PreTrained"):
+        with pytest.raises(
+            TypeError, match=r"^tokenizer is the string 'gpt2'; expected a Callable: a loaded tokenizer"
+        ):
             self.record(model, "gpt2", stimuli, SITE)
 
     def test_things_in_another_order(self, model, tokenizer, stimuli):

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from topographic.losses.pyramid import Kind
 from topographic.losses.wrappers import unwrapped
 
-__all__ = ["GATES", "READERS", "weight_sheets"]
+__all__ = ["GATES", "READERS", "framework_names", "weight_sheets"]
 
 
 def weight_sheets(
@@ -58,7 +58,7 @@ def weight_sheets(
     if kind not in ("output", "input", "bias"):
         raise ValueError(f"kind={kind!r}; expected 'output', 'input' or 'bias'")
     module = unwrapped(module)
-    reader = next((READERS[name] for name in _framework_names(module) if name in READERS), None)
+    reader = next((READERS[name] for name in framework_names(module) if name in READERS), None)
     if reader is None:
         raise TypeError(
             f"{type(module).__name__} is no layer whose weights can be laid out ({', '.join(READERS)} are); name such "
@@ -79,7 +79,8 @@ def _whole(parameter: Tensor) -> Tensor:
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
-def _framework_names(module: nn.Module) -> list[str]:
+def framework_names(module: nn.Module) -> list[str]:
+    """Names of a layer's class and those it descends from, as far as they are torch's or transformers' own."""
     # by name, because the Conv1D of transformers belongs here and transformers itself does not; only the
     # frameworks' own classes, because a class of the same name elsewhere may keep its weight otherwise
     return [
@@ -119,7 +120,7 @@ def _recurrent(module: Any, kind: str) -> dict[str, Tensor]:
     names = [name for name, _ in module.named_parameters(recurse=False)]
     if parametrize.is_parametrized(module):
         names += list(module.parametrizations)
-    gates = next((GATES[name] for name in _framework_names(module) if name in GATES), ())
+    gates = next((GATES[name] for name in framework_names(module) if name in GATES), ())
     sheets = {}
     for name in sorted(name for name in names if name.startswith("bias_" if kind == "bias" else "weight_")):
         stacked = _whole(getattr(module, name))

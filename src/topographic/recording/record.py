@@ -1,13 +1,13 @@
 """`record`: what the units of some sites do when a model reads a stimulus set."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from topographic.recording.gathering import gather
 from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
@@ -29,7 +29,7 @@ __all__ = ["POOLINGS", "record"]
 
 def record(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     stimuli: StimulusSet,
     sites: str | Sequence[str] | None = None,
     layout: AnyLayout = None,

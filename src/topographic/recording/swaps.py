@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from topographic.recording.hooks import tap
 from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
@@ -87,7 +86,7 @@ class SwapDifferences:
 
 def record_swaps(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     swapped: Sequence[SwappedWords],
     sites: str | Sequence[str] | None = None,
     layout: AnyLayout = None,
@@ -195,7 +194,7 @@ class _Tokenized(NamedTuple):
     word_of_token: list[int]  # -1 for special tokens
 
 
-def _encoder(tokenizer: PreTrainedTokenizerBase, example: str, word_prefix: str) -> Any:
+def _encoder(tokenizer: Any, example: str, word_prefix: str) -> Any:
     """Function ``words -> _Tokenized``; each distinct word is tokenised once."""
     framed = tokenizer(word_prefix + example, return_special_tokens_mask=True)
     special = np.array(framed["special_tokens_mask"], dtype=bool)

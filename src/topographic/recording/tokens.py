@@ -1,11 +1,11 @@
 """`record_tokens`: what the units of some sites do at every token, each token an item of its own."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from topographic.recording.gathering import gather
 from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
@@ -28,7 +28,7 @@ __all__ = ["record_tokens"]
 
 def record_tokens(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     stimuli: StimulusSet,
     sites: str | Sequence[str] | None = None,
     layout: AnyLayout = None,
@@ -125,7 +125,7 @@ def _kept(texts: Sequence[Text], max_tokens: int, seed: int) -> tuple[list[tuple
 
 
 def _as_stimuli(
-    tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, texts: Sequence[Text], kept: Sequence[tuple[int, int]]
+    tokenizer: Any, stimuli: StimulusSet, texts: Sequence[Text], kept: Sequence[tuple[int, int]]
 ) -> StimulusSet:
     own = [[index for index, own in zip(text.ids, text.is_own, strict=True) if own] for text in texts]
     words = tokenizer.convert_ids_to_tokens([own[item][place] for item, place in kept])
