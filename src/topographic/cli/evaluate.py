@@ -16,7 +16,7 @@ from topographic.evaluation.suites import IMAGE_PAPERS, IMAGE_SITES, IMAGE_SUITE
 from topographic.objectives.config import SmoothnessConfig
 from topographic.objectives.weight_terms import WeightSheet
 from topographic.pages.findings import write_findings
-from topographic.recording import find_sites
+from topographic.recording import find_sites, own_layout
 from topographic.runs.folder import require_finished
 from topographic.runs.loading import is_vision_model, load_model, load_vision_model, sites_and_layout
 from topographic.runs.own_sheets import own_sections, own_weight_sheets, smooth_sites
@@ -255,7 +255,7 @@ def _smooth_layers(
     default: Callable[[Any], str | list[str]],
 ) -> tuple[str | list[str], Layout]:
     """The layers that are named, or whose weights the run makes smooth or watches, or those of the papers."""
-    named = LAYOUTS[command.layout or "grid"]
+    named = own_layout(model, LAYOUTS[command.layout or "grid"])
     if command.sites is not None:
         return command.sites, named
     own = None if smoothness is None else smooth_sites(model, smoothness)

@@ -133,9 +133,10 @@ def connected_control(
 
 def one_per_site(selections: Any) -> list[Selection]:
     """One selection or several as a list, those of one site joined."""
-    is_one = isinstance(selections, Selection | Mapping | str) or not isinstance(selections, Iterable)
+    is_several = isinstance(selections, Iterable) and not isinstance(selections, Mapping | str)
+    chosen: list[Any] = list(selections) if is_several else [selections]
     joined: dict[str, Selection] = {}
-    for selection in [selections] if is_one else selections:
+    for selection in chosen:
         expect_kind("selections", selection, Selection, "as select(unit_map) or clusters(unit_map) make it; or several")
         known = joined.setdefault(selection.site, selection)
         if known.sheet.checksum != selection.sheet.checksum:

@@ -6,7 +6,7 @@ from torch import nn
 
 from topographic.sheets.expectations import expect_kind
 
-__all__ = ["WRAPPER_NAMES", "unwrapped"]
+__all__ = ["WRAPPER_NAMES", "loaded", "unwrapped"]
 
 # names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
 WRAPPER_NAMES = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -18,11 +18,15 @@ _FRAMEWORKS = ("torch.", "deepspeed.")
 
 def unwrapped(model: Any) -> nn.Module:
     """The model inside DataParallel, DDP, AveragedModel, DeepSpeed's engine or torch.compile."""
-    name = repr(model) if isinstance(model, str) else "..."
-    expect_kind("model", model, nn.Module, f"a loaded model, such as AutoModelForCausalLM.from_pretrained({name})")
+    expect_kind("model", model, nn.Module, f"a loaded model, such as {loaded('AutoModelForCausalLM', model)}")
     while held := _held_as(model):
         model = model.get_submodule(held)
     return model
+
+
+def loaded(kind: str, name: Any) -> str:
+    """The call that loads what was given by name."""
+    return f"{kind}.from_pretrained({name!r})" if isinstance(name, str) else f"{kind}.from_pretrained(...)"
 
 
 def _held_as(model: nn.Module) -> str | None:

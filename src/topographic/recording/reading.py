@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 import topographic
-from topographic.losses.wrappers import unwrapped
+from topographic.losses.wrappers import loaded, unwrapped
 from topographic.recording.context import longest_context
 from topographic.sheets.expectations import expect_kind
 from topographic.stimuli.stimulus_set import StimulusSet
@@ -46,8 +46,7 @@ class Text(NamedTuple):
 
 def expect_tokenizer(tokenizer: Any) -> None:
     """Refuse what cannot be called to tokenise."""
-    name = repr(tokenizer) if isinstance(tokenizer, str) else "..."
-    expect_kind("tokenizer", tokenizer, Callable, f"a loaded tokenizer, AutoTokenizer.from_pretrained({name})")
+    expect_kind("tokenizer", tokenizer, Callable, f"a loaded tokenizer, such as {loaded('AutoTokenizer', tokenizer)}")
 
 
 def expect_stimuli(name: str, stimuli: Any) -> None:

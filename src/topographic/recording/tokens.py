@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -91,7 +92,7 @@ def record_tokens(
         tokens = per_token(site, heard, batch.own)
         own = batch.own.to(tokens.device)
         check_finite(site, tokens.masked_fill(~own.unsqueeze(-1), 0.0).flatten(1), stimuli, batch.indices)
-        return tokens[own].cpu()[rows(batch) >= 0]
+        return tokens[own].cpu()[torch.from_numpy(rows(batch) >= 0)]
 
     batches = text_batches(model, tokenizer, texts, batch_size)
     bar = tqdm(total=len(texts), desc="record tokens", disable=None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from topographic.recording import Preparation
+from topographic.recording import Preparation, own_layout
 from topographic.runs.own_sheets import own_sections, trained_sites
 from topographic.sheets import LAYOUTS, Layout, Sheet
 
@@ -140,7 +140,7 @@ def sites_and_layout(
     """
     named = LAYOUTS[layout or "grid"]
     if sites is not None:
-        return sites, named
+        return sites, own_layout(model, named)
     sheets = model.sheets() if hasattr(model, "sheets") else {}
     if sheets:
         return list(sheets), sheets

@@ -1,14 +1,13 @@
 """What a door refuses before anything runs: things of another kind, and numbers out of range."""
 
 import math
-from collections.abc import Mapping, Sized
 from numbers import Integral, Real
 from typing import Any
 
 __all__ = ["expect_kind", "expect_number", "expect_whole"]
 
 
-def expect_kind(name: str, value: Any, kind: type, remedy: str) -> None:
+def expect_kind(name: str, value: Any, kind: Any, remedy: str) -> None:
     """Refuse what is not of a kind, in words of what it is."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} is {_described(value)}; expected {_a(kind.__name__)}: {remedy}")
@@ -24,7 +23,7 @@ def expect_whole(name: str, value: Any, least: int = 0) -> None:
 
 def expect_number(name: str, value: Any, expected: str, *, least: float = 0.0, most: float = math.inf) -> None:
     """Refuse what is no finite number within limits, which ``expected`` says in words."""
-    if not isinstance(value, Real) or not math.isfinite(value) or not least <= value <= most:
+    if not isinstance(value, Real) or not math.isfinite(value) or not least <= float(value) <= most:
         raise ValueError(f"{name}={value}; expected {expected}")
 
 
@@ -33,10 +32,9 @@ def _described(value: Any) -> str:
         return f"the string {value[:40]!r}"
     if isinstance(value, type) or (callable(value) and hasattr(value, "__name__")):
         return f"{'the class' if isinstance(value, type) else 'the function'} {value.__name__}"
-    entries = value.values() if isinstance(value, Mapping) else value
-    if isinstance(entries, Sized) and type(value).__module__ == "builtins" and len(entries):
-        kinds = sorted({type(entry).__name__ for entry in entries})
-        return f"{_a(type(value).__name__)} of {len(entries)} {' and '.join(kinds[:2])}"
+    if isinstance(value, list | tuple | set | dict) and value:
+        kinds = sorted({type(entry).__name__ for entry in (value.values() if isinstance(value, dict) else value)})
+        return f"{_a(type(value).__name__)} of {len(value)} {' and '.join(kinds[:2])}"
     return "None" if value is None else _a(type(value).__name__)
 
 
