@@ -106,8 +106,8 @@ def overhead_of_a_step(arguments: argparse.Namespace) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_positions": arguments.tokens}
-    model = GPT2LMHeadModel(GPT2Config(**shape)).to(arguments.device).train()
+    sizes = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_positions": arguments.tokens}
+    model = GPT2LMHeadModel(GPT2Config(**sizes)).to(arguments.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     layers = [block.mlp.c_fc for block in model.transformer.h]
 
@@ -129,10 +129,10 @@ def overhead_of_a_step(arguments: argparse.Namespace) -> None:
     rows = [(step(topographic=False)[0], *step(topographic=True)) for _ in range(arguments.pairs)]
     without, with_loss, own = np.array(rows).T
     overhead, own_share = 100 * (with_loss / without - 1), 100 * own / (with_loss - own)
-    rows, columns = sheet_shape(4 * arguments.width)
+    shape = "{} x {}".format(*sheet_shape(4 * arguments.width))
     print(
         f"GPT-2 of width {arguments.width} ({arguments.layers} layers), {arguments.micro_batches} micro-batches of "
-        f"{arguments.tokens} tokens per step, AdamW, float32; loss on {len(layers)} c_fc sheets of {rows} x {columns}, "
+        f"{arguments.tokens} tokens per step, AdamW, float32; loss on {len(layers)} c_fc sheets of {shape}, "
         f"factor {arguments.factor:g}, once per step."
     )
     print(f"{conditions(arguments)}\n")

@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 @pytest.fixture
-def benchmark(monkeypatch, capsys):
+def run_benchmark(monkeypatch, capsys):
     """Function that runs a benchmark as from the command line and returns what it printed."""
     monkeypatch.syspath_prepend(BENCHMARKS)
 
@@ -42,8 +42,8 @@ def benchmark(monkeypatch, capsys):
         ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
     ],
 )
-def test_speed_is_measured(benchmark, name, arguments, printed):
-    assert printed in benchmark(name, *arguments)
+def test_speed_is_measured(run_benchmark, name, arguments, printed):
+    assert printed in run_benchmark(name, *arguments)
 
 
 @pytest.fixture
@@ -60,30 +60,25 @@ def mnist_run(tmp_path):
     return run
 
 
-def test_mnist_is_measured(benchmark, mnist_run, image_folders):
-    head, row = benchmark("mnist_measures.py", "--quick", "--images", image_folders["mnist"], mnist_run).splitlines()
+def test_mnist_is_measured(run_benchmark, mnist_run, image_folders):
+    head, row = run_benchmark(
+        "mnist_measures.py", "--quick", "--images", image_folders["mnist"], mnist_run
+    ).splitlines()
     assert head.count("|") == row.count("|") == 10
     assert row.startswith("| smoothness.weight_1-seed_0 | 1 |")
 
 
-def test_the_evaluations_of_vision_models_become_tables(benchmark, mnist_run, image_folders):
+def test_the_evaluations_of_vision_models_become_tables(run_benchmark, mnist_run, image_folders):
     """Every column of it is one that `topo evaluate suite=toponets` writes."""
     folders = ", ".join(f"{name}: {folder}" for name, folder in image_folders.items())
-    words = [
-        "suite=toponets",
-        "quick=true",
-        "n_images=6",
-        "fwhm_mm=[0]",
-        "test_set=mnist",
-        f"image_folders={{{folders}}}",
-    ]
-    assert main(["evaluate", str(mnist_run), *words]) == 0
-    printed = benchmark("toponets_measures.py", mnist_run.parent)
+    words = ["suite=toponets", "quick=true", "n_images=6", "fwhm_mm=[0]", "test_set=mnist"]
+    assert main(["evaluate", str(mnist_run), *words, f"image_folders={{{folders}}}"]) == 0
+    printed = run_benchmark("toponets_measures.py", mnist_run.parent)
     assert printed.count("| tau |") == 6
     assert "Mean ± sd over seeds (tau 1: 1)." in printed
 
 
-def test_the_evaluations_of_language_models_become_tables(benchmark, tiny_model, tmp_path):
+def test_the_evaluations_of_language_models_become_tables(run_benchmark, tiny_model, tmp_path):
     run = tmp_path / "sweep" / "smoothness.weight_1-seed_0"
     run.mkdir(parents=True)
     (run / "model").symlink_to(tiny_model)
@@ -92,14 +87,12 @@ def test_the_evaluations_of_language_models_become_tables(benchmark, tiny_model,
     (run / "config.yaml").write_text(yaml.safe_dump({"smoothness": {"weight": 1.0}}), encoding="utf-8")
     save_json(run / "run.json", {"eval_loss": 5.5})
     save_json(run / "minimal_pairs.json", {"overall": {"accuracy": 0.5}})
-    printed = benchmark("toponets_measures.py", run.parent)
+    printed = run_benchmark("toponets_measures.py", run.parent)
     assert printed.count("| tau |") == 6
     assert "| 1 | 5.500 | 0.500 |" in printed
 
 
 def test_every_benchmark_is_tried():
     text = Path(__file__).read_text(encoding="utf-8")
-    scripts = {path.name for path in BENCHMARKS.glob("*.py")} - {
-        "plain_spatial_loss.py"
-    }  # which spatial_loss.py imports
-    assert all(f'"{name}"' in text for name in scripts)
+    imported = "plain_spatial_loss.py"  # by spatial_loss.py
+    assert all(f'"{path.name}"' in text for path in BENCHMARKS.glob("*.py") if path.name != imported)

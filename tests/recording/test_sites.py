@@ -197,6 +197,13 @@ def test_suggested_sites_of_other_models():
         suggested_sites(nn.Linear(2, 2))
 
 
+def test_suggested_layers_have_weights_of_their_own(gpt2):
+    bert = BertModel(BertConfig(**SIZES))
+    for model in (gpt2, bert, nn.Sequential(nn.ReLU(), nn.Embedding(3, 4), nn.Linear(2, 4))):
+        (*_, layer) = find_sites(model, suggested_sites(model, weighted=True))
+        assert weight_sheets(model.get_submodule(layer))
+
+
 def test_names_without_what_wrappers_put_there():
     assert site_name("a._orig_mod.0._checkpoint_wrapped_module.b") == "a.0.b"
 
@@ -258,6 +265,8 @@ def test_first_mlp_layers_of_nanogpt_and_of_wrapped_and_unknown_models(gpt2):
     with pytest.raises(ValueError, match=r"first MLP layers are known of gpt2, .*, not of Linear .*; name its sites"):
         first_mlp_layers(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"BertModel \(model_type 'bert'\), nor has it modules called \*\.mlp\."):
+        first_mlp_layers(BertModel(BertConfig(**SIZES)))
+    with pytest.raises(ValueError, match=r"; name its sites, for example sites='encoder.layer.\*.intermediate.dense'$"):
         first_mlp_layers(BertModel(BertConfig(**SIZES)))
 
 

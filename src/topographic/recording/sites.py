@@ -80,19 +80,21 @@ def sites_among(modules: Mapping[str, nn.Module], patterns: Sequence[str], model
     return sorted(found.values(), key=_natural)
 
 
-def suggested_sites(model: nn.Module) -> str:
+def suggested_sites(model: nn.Module, *, weighted: bool = False) -> str:
     """A pattern of sites that the model at hand has, to begin with.
 
     Parameters
     ----------
     model : nn.Module
         Any model, wrapped or not.
+    weighted : bool
+        Whether the sites shall be layers with a weight matrix or kernel of their own.
 
     Returns
     -------
     str
         The MLPs of its blocks or, where no module is called so, their attention, their convolutions or the part of
-        them with the most weights; of a model without blocks its first layer.
+        them with the most weights; if ``weighted``, those layers; of a model without blocks its first layer.
 
     Raises
     ------
@@ -104,23 +106,28 @@ def suggested_sites(model: nn.Module) -> str:
     >>> suggested_sites(nn.ModuleDict({"layers": nn.ModuleList(nn.ModuleDict({"mlp": nn.Linear(2, 2)}) for _ in "ab")}))
     'layers.*.mlp'
     """
-    modules = modules_by_site(model)
-    if not modules:
+    every = modules_by_site(model)
+    if not every:
         raise ValueError(f"{type(model).__name__} names no sites; {_NO_SUBMODULES}")
+    layers = {name: module for name, module in every.items() if _is_layer(module)}
+    modules = layers if weighted and layers else every
     weights: dict[str, list[int]] = {}
     for name, pattern in zip(modules, _with_wildcards(modules), strict=True):
         weights.setdefault(pattern, []).append(sum(weight.numel() for weight in _made(modules[name].parameters())))
     # not what ends in a number: such a wildcard takes in all that lies below
     repeated = [pattern for pattern, sizes in weights.items() if "*" in pattern[:-1] and len(sizes) > 1]
-    for name in ("*.mlp", "*attn", "*attention", "*.convolution"):
+    for name in () if weighted else ("*.mlp", "*attn", "*attention", "*.convolution"):
         alike = [pattern for pattern in repeated if fnmatchcase(pattern, name)]
         if alike:
             return max(alike, key=lambda pattern: (len(weights[pattern]), -pattern.count("*")))
-    parts = [pattern for pattern in repeated if re.search(r"\*\.\w+$", pattern)]
+    parts = [pattern for pattern in repeated if weighted or re.search(r"\*\.\w+$", pattern)]
     if parts:
         return max(parts, key=lambda pattern: sum(weights[pattern]))
-    layers = (name for name, module in modules.items() if any(one.ndim > 1 for one in _made(module.parameters(False))))
-    return next(layers, next(iter(modules)))
+    return next(iter(layers or modules))
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return not isinstance(module, nn.Embedding) and any(one.ndim > 1 for one in _made(module.parameters(False)))
 
 
 def _made(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
@@ -159,6 +166,7 @@ def first_mlp_layers(model: nn.Module) -> str:
         raise ValueError(
             f"first MLP layers are known of {', '.join(FIRST_MLP_LAYERS)}, not of {type(unwrapped(model)).__name__} "
             f"(model_type {model_type!r}), nor has it modules called {', '.join(_MLP_NAMES)}; name its sites"
+            + (f", for example sites={suggested_sites(model, weighted=True)!r}" if names else "")
         )
     return found
 
