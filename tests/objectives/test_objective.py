@@ -481,6 +481,11 @@ def test_the_sheets_that_a_model_carries_are_the_ones_it_is_trained_on(inputs):
         Objective(model, [spatial()])
     _, anew = heard(Objective(model, [spatial(relayout=True)]), model, inputs)
     assert anew["spatial/first"] != own["spatial/first"]
+    other = copy.deepcopy(model)
+    other.sheets = lambda: {site: grid(36, site) for site in ("first", "second")}
+    _, there = heard(Objective(other, [term]), other, inputs)  # the term that was made for the first model
+    _, same = heard(Objective(other, [SpatialCorrelation(layout=other.sheets(), **options)]), other, inputs)
+    assert there == same != own
     bare = Blocks()
     bare.load_state_dict(model.state_dict())
     assert heard(Objective(bare, [spatial()]), bare, inputs)[1] == anew

@@ -89,46 +89,22 @@ class MinimalPairScores:
         return [self._row("paradigm", name, phenomenon, (name,)) for name, phenomenon in phenomena.items()]
 
     def by_phenomenon(self) -> list[dict[str, Any]]:
-        """One row per phenomenon: the mean of its paradigms' accuracies.
-
-        Returns
-        -------
-        list of dict
-            As in `by_paradigm`.
-        """
+        """One row per phenomenon, as in `by_paradigm`: the mean of its paradigms' accuracies."""
         paradigms: dict[str, list[str]] = {}
         for name, phenomenon in dict(zip(self._column("paradigm"), self._column("phenomenon"), strict=True)).items():
             paradigms.setdefault(phenomenon, []).append(name)
         return [self._row("phenomenon", name, name, members) for name, members in paradigms.items()]
 
     def overall(self) -> dict[str, Any]:
-        """One row for the whole set: the mean of all paradigms' accuracies.
-
-        Returns
-        -------
-        dict
-            As in `by_paradigm`.
-        """
+        """One row for the whole set, as in `by_paradigm`: the mean of all paradigms' accuracies."""
         return self._row("all", "all", "", tuple(dict.fromkeys(self._column("paradigm"))))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Whole set, phenomena and paradigms, for a table or a CSV file.
-
-        Returns
-        -------
-        list of dict
-            The rows of `overall`, `by_phenomenon` and `by_paradigm`.
-        """
+        """The rows of `overall`, `by_phenomenon` and `by_paradigm`, for a table or a CSV file."""
         return [self.overall(), *self.by_phenomenon(), *self.by_paradigm()]
 
     def pair_rows(self) -> list[dict[str, Any]]:
-        """One row per pair.
-
-        Returns
-        -------
-        list of dict
-            ``pair``, ``paradigm``, ``phenomenon``, both sentences, both log-probabilities in nats, ``correct``.
-        """
+        """One row per pair: its labels, both sentences, both log-probabilities in nats, and whether it is correct."""
         columns = {
             **{key: self._column(key) for key in ("pair", "paradigm", "phenomenon")},
             "sentence_good": self.pairs.items[::2],

@@ -172,18 +172,7 @@ class DownsampledLinear(nn.Module):
         self.register_buffer("cells", cells, persistent=False)
 
     def forward(self, inputs: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        """Activations of the whole sheet.
-
-        Parameters
-        ----------
-        inputs : Tensor, shape (..., in)
-            What the layer reads.
-
-        Returns
-        -------
-        Tensor, shape (..., rows * columns)
-            In the unit order of the layer it stands for.
-        """
+        """Activations of the whole sheet, in the unit order of the layer it stands for."""
         before = self.bias if self.bias is not None and len(self.bias) == len(self.weight) else None
         few = functional.linear(inputs, self.weight, before)
         sheets = few.reshape(1, -1, *self.small_shape)

@@ -140,10 +140,9 @@ def downsampling_curve(
     ValueError, TypeError
         As `downsample`.
     """
+    below_1 = math.nextafter(1, 0)
     for fraction in fractions:
-        expect_number(
-            "fraction", fraction, "the share of units to remove, from 0 to below 1", most=math.nextafter(1, 0)
-        )
+        expect_number("fraction", fraction, "the share of units to remove, from 0 to below 1", most=below_1)
     expect_whole("seed", seed)
     if n_draws:
         expect_whole("n_draws", n_draws, 2)
@@ -152,7 +151,6 @@ def downsampling_curve(
     rows = []
     for fraction in tqdm(fractions, desc="downsampling", disable=None):
         keep = round(1 - fraction, 12)  # 1 - 0.51 is just below 0.49, and sides are rounded down
-
         how = {"relayout": True, "keep_bias": keep_bias}
         small = downsample(model, sites, keep, layout=sheets, **how)
         found = measured(measure, small)
@@ -207,15 +205,10 @@ def _n_parameters(model: nn.Module) -> int:
 
 
 def _effects(
-    method: str,
-    fraction: float,
-    n_left: int,
-    found: Mapping[str, float],
-    nulls: Mapping[str, NullReference] | None = None,
+    method: str, fraction: float, n_left: int, found: Mapping[str, float], nulls: Mapping[str, NullReference]
 ) -> list[CompressionEffect]:
     return [
-        CompressionEffect(name, method, float(fraction), n_left, value, (nulls or {}).get(name))
-        for name, value in found.items()
+        CompressionEffect(name, method, float(fraction), n_left, one, nulls.get(name)) for name, one in found.items()
     ]
 
 

@@ -119,9 +119,9 @@ class Objective:
 
     Notes
     -----
-    Parameters stay in float32, and autocast may compute in half precision. In float16 the gradients of these losses
-    overflow to NaN; in bfloat16 a step below 1/512 of a weight rounds to nothing, and most steps of these losses are
-    such. Frozen parameters may have any precision, as under adapters.
+    Parameters stay in float32, and autocast may compute in half precision. Float16 parameters are NaN after Adam's
+    first step; of bfloat16 ones a step below 1/512 of a weight rounds to nothing, which at the learning rates of
+    fine-tuning are most. Frozen parameters may have any precision, as under adapters.
     """
 
     def __init__(self, model: nn.Module, terms: Term | Sequence[Term], *, accumulation: int = 1) -> None:
@@ -288,6 +288,9 @@ class SpatialCorrelation:
         mapped = list(self.layout) if isinstance(self.layout, Mapping) else None
         sites = chosen_sites(model, mapped if self.sites is None else self.sites)
         self._settled = settled_layout(model, sites, self.layout, relayout=self.relayout)
+        # another model may carry other sheets
+        self._places.clear()
+        self._positions.clear()
         return sites
 
     def losses(

@@ -102,18 +102,7 @@ class WeightSheet:
         _cells_of(self.sheet)
 
     def loss(self, units: Float[Tensor, "units depth"] | Float[Tensor, " units"]) -> Float[Tensor, ""]:
-        """Roughness of one sheet (`laplacian_pyramid_loss`).
-
-        Parameters
-        ----------
-        units : Tensor, shape (units, depth), or (units,) for a bias
-            What lies on the sheet, as `weight_sheets` reads it.
-
-        Returns
-        -------
-        Tensor, shape ()
-            Unscaled loss.
-        """
+        """Roughness of what lies on one sheet (`laplacian_pyramid_loss`), unscaled, as `weight_sheets` reads it."""
         kind = "bias" if self.kind == "bias" else "output"
         shape, order = (self.shape, self.order) if self.sheet is None else _cells_of(self.sheet)
         if self.sheet is not None and self.sheet.n_units != len(units):
@@ -180,26 +169,7 @@ class WeightSmoothness:
         return any(choice.scale is None for choice in self._choices)
 
     def taps(self, model: nn.Module) -> list[str]:
-        """Check that every sheet can be laid out and trained.
-
-        Parameters
-        ----------
-        model : nn.Module
-            Any model, wrapped or not.
-
-        Returns
-        -------
-        list of str
-            Empty: no activations are needed.
-
-        Raises
-        ------
-        ValueError
-            If a pattern matches nothing, a sheet is named twice or does not fit its factor or shape, or weights that
-            are to be trained need no gradient.
-        TypeError
-            If a site is no layer with weights.
-        """
+        """None, as no activations are needed; a sheet that is not there or does not fit is refused (`Term.taps`)."""
         frozen = []
         with torch.enable_grad():
             for key, choice, units in self._laid_out(model):
@@ -217,25 +187,7 @@ class WeightSmoothness:
         draw: Draw | None = None,
         token_mask: Tensor | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Loss of every sheet, trained or watched, unscaled.
-
-        Parameters
-        ----------
-        model : nn.Module
-            Any model, wrapped or not.
-        activations, draw, token_mask : optional
-            Not looked at.
-
-        Returns
-        -------
-        dict of str to Tensor, shape ()
-            The losses; watched ones carry no gradient.
-
-        Raises
-        ------
-        ValueError
-            If weights that are to be trained need no gradient any more.
-        """
+        """Loss of every sheet, trained or watched, unscaled, as `Term.losses`; watched ones carry no gradient."""
         losses, scales, frozen = {}, {}, []
         for key, choice, units in self._laid_out(model):
             with torch.set_grad_enabled(torch.is_grad_enabled() and choice.scale is not None):
@@ -248,18 +200,7 @@ class WeightSmoothness:
         return losses
 
     def total(self, losses: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """Join the losses of sheets.
-
-        Parameters
-        ----------
-        losses : mapping of str to Tensor, shape ()
-            As `losses` returned them.
-
-        Returns
-        -------
-        Tensor, shape ()
-            Scaled mean or sum over trained sheets; 0 if all are only watched.
-        """
+        """Scaled mean or sum over trained sheets, as `Term.total`; 0 if all are only watched."""
         if not self._scales:
             return torch.zeros_like(next(iter(losses.values())))
         scaled = torch.stack([scale * losses[key] for key, scale in self._scales.items()])

@@ -26,7 +26,6 @@ __all__ = [
     "check_finite",
     "check_fit",
     "evaluating",
-    "expect_stimuli",
     "expect_tokenizer",
     "model_provenance",
     "per_token",
@@ -49,16 +48,11 @@ def expect_tokenizer(tokenizer: Any) -> None:
     expect_kind("tokenizer", tokenizer, Callable, f"a loaded tokenizer, such as {loaded('AutoTokenizer', tokenizer)}")
 
 
-def expect_stimuli(name: str, stimuli: Any) -> None:
-    """Refuse what is no `StimulusSet`."""
-    remedy = "StimulusSet(name, items, conditions), with the condition of every item, or load_localizer('language')"
-    expect_kind(name, stimuli, StimulusSet, remedy)
-
-
 def tokenize(tokenizer: Any, stimuli: Any, add_bos: bool | None) -> list[Text]:
     """Token ids of every item, with a BOS as `record` describes it."""
     expect_tokenizer(tokenizer)
-    expect_stimuli("stimuli", stimuli)
+    remedy = "StimulusSet(name, items, conditions), with the condition of every item, or load_localizer('language')"
+    expect_kind("stimuli", stimuli, StimulusSet, remedy)
     encoded = tokenizer(list(stimuli.items), return_special_tokens_mask=True, padding=False, truncation=False)
     bos = tokenizer.bos_token_id
     if add_bos and bos is None:
@@ -82,17 +76,7 @@ def tokenize(tokenizer: Any, stimuli: Any, add_bos: bool | None) -> list[Text]:
 
 
 class TooManyTokensError(ValueError):
-    """An item that is longer than the model's context.
-
-    Parameters
-    ----------
-    message : str
-        What to say.
-    n_tokens : int
-        Tokens of the item.
-    context : int
-        Tokens that the model reads at most.
-    """
+    """An item of more tokens than the model's context holds."""
 
     def __init__(self, message: str, n_tokens: int, context: int) -> None:
         super().__init__(message)

@@ -44,8 +44,7 @@ def readout(responses: Responses, fwhm_mm: float = 2.0, *, normalized: bool = Tr
     ``normalized=False``. Per-site scaling changes no t value, but it does change means and effect sizes in
     units of activation. Their output lists sites with the first coordinate fastest; ours are row-major.
     """
-    remedy = "one site of what record returns, such as responses['transformer.h.0.mlp']"
-    expect_kind("responses", responses, Responses, remedy)
+    expect_kind("responses", responses, Responses, "one site of what record returns, responses[site]")
     if fwhm_mm == 0:
         return responses
     if responses.sheet.is_readout:

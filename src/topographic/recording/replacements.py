@@ -42,18 +42,7 @@ class SwappedWords(NamedTuple):
     replacements: tuple[str, ...]
 
     def copy(self, place: int) -> tuple[str, ...]:
-        """One copy.
-
-        Parameters
-        ----------
-        place : int
-            Which word is replaced.
-
-        Returns
-        -------
-        tuple of str
-            The words of the copy.
-        """
+        """The words of the copy in which one word is replaced."""
         return (*self.words[:place], self.replacements[place], *self.words[place + 1 :])
 
 
