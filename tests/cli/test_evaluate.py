@@ -520,7 +520,7 @@ def test_any_model_is_laid_out_and_other_names_are_asked_for(tiny_model, tmp_pat
     bert = BertConfig(vocab_size=len(tokenizer), is_decoder=True, **sizes)
     BertLMHeadModel(bert).save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match=r"not of BertLMHeadModel .*; name its sites, for example sites='model"):
+    with pytest.raises(ValueError, match=r"not of BertLMHeadModel .*; name its sites, for example sites='bert.enc"):
         evaluate(EvaluateCommand(str(tmp_path / "bert"), out=str(tmp_path / "other"), **options))
 
 

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForImageClassification,
     ConvNextImageProcessorPil,
-    GPT2Config,
     ResNetConfig,
 )
 from transformers import ResNetForImageClassification as ResNet
@@ -19,7 +17,7 @@ from topographic.evaluation.mapping import KINDS, MapChoices, Mapped, make_maps
 from topographic.maps import MapSummary
 from topographic.recording import Preparation
 from topographic.runs.building import build_vision_model
-from topographic.runs.loading import is_vision_model, load_vision_model
+from topographic.runs.loading import kind_of, load_vision_model
 from topographic.runs.recipe import ModelConfig
 from topographic.sheets import grid
 from topographic.stimuli import CATEGORY_CONTRASTS, StimulusSet, category_images, load_localizer
@@ -59,7 +57,7 @@ def test_a_vision_run_is_trained_mapped_and_reported(image_folders, folders, tmp
     run = tmp_path / "run"
     assert main(["train", *train_words(image_folders, run)]) == 0
     assert f"finished: {run}; next: topo map {run}" in capsys.readouterr().out
-    assert is_vision_model(run)
+    assert kind_of(run) == "vision"
     model, prepare = load_vision_model(run)
     assert isinstance(model, ResNet)
     assert prepare == Preparation(0.5, 0.5, 3, (32, 32))
@@ -126,7 +124,7 @@ def test_an_image_processor_that_crops(image_folders, tmp_path):
     ResNet(ResNetConfig(**SHAPE, num_labels=10)).save_pretrained(tmp_path)
     processor = ConvNextImageProcessorPil(size={"shortest_edge": 20}, crop_pct=0.8)
     processor.save_pretrained(tmp_path)
-    assert is_vision_model(tmp_path)
+    assert kind_of(tmp_path) == "vision"
     _, prepare = load_vision_model(tmp_path)
     images = category_images(4, folders=image_folders)
     found = prepare(images.pixels[:2])
@@ -203,22 +201,6 @@ def test_what_cannot_be_trained_is_one_line(image_folders, tmp_path, capsys):
     assert main(["train", *words]) == 1
     assert "holds a run that is finished" in capsys.readouterr().err
     assert AutoModelForImageClassification.from_pretrained(run / "model").config.num_labels == 10
-
-
-def test_a_model_on_the_hub_is_told_by_its_configuration(monkeypatch):
-    found = {
-        "hub/resnet": ResNetConfig(architectures=["ResNetForImageClassification"]),
-        "hub/gpt2": GPT2Config(architectures=["GPT2LMHeadModel"]),
-        "hub/bare": GPT2Config(),
-    }
-
-    def look_up(name):
-        if name not in found:
-            raise OSError(f"no {name}")
-        return found[name]
-
-    monkeypatch.setattr(AutoConfig, "from_pretrained", look_up)
-    assert [is_vision_model(name) for name in (*found, "hub/nothing")] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("contrast", KINDS["language"].contrasts.values(), ids=KINDS["language"].contrasts.keys())

@@ -8,7 +8,7 @@ from topographic.evaluation.mapping import KINDS, MapChoices, Mapped, ModelKind,
 from topographic.maps import MapSummary
 from topographic.recording import vision_layers
 from topographic.runs.folder import require_finished
-from topographic.runs.loading import is_vision_model, load_model, load_vision_model, sites_and_layout
+from topographic.runs.loading import kind_of, load_model, load_vision_model, sites_and_layout
 
 __all__ = ["MapCommand", "map_model"]
 
@@ -68,4 +68,4 @@ def _sentence(made: Mapped) -> str:
 def _kind(command: MapCommand) -> ModelKind:
     """By the folder, or by the contrasts for a model that is on the hub."""
     asked = set(command.contrasts or ()) & set(KINDS["vision"].contrasts) and not Path(command.run).exists()
-    return "vision" if is_vision_model(command.run) or asked else "language"
+    return "vision" if kind_of(command.run) == "vision" or asked else "language"

@@ -35,7 +35,7 @@ def _require_folder(run: str) -> None:
 
 def _sites_to_map(command: Recipe, model: Any) -> str:
     """Words that `topo map` needs for a model that carries no sheets, where its configuration names none."""
-    from topographic.runs.loading import suggested_sites
+    from topographic.recording import suggested_sites
     from topographic.runs.own_sheets import OwnSections, trained_sites
 
     carried = hasattr(model, "sheets") and model.sheets()

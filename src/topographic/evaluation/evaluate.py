@@ -25,7 +25,7 @@ from topographic.evaluation.results import (
 from topographic.evaluation.subject import LanguageSubject, Subject, VisionSubject
 from topographic.evaluation.suites import Part, Suite, suite_for
 from topographic.evaluation.wording import counted
-from topographic.recording import find_sites
+from topographic.recording import find_sites, own_layout, suggested_sites
 from topographic.runs.loading import sites_and_layout
 from topographic.runs.own_sheets import own_sections, own_weight_sheets, smooth_sites
 from topographic.sheets import LAYOUTS, Layout, Sheet
@@ -158,7 +158,9 @@ def subject_of(
     kind = LanguageSubject.kind if isinstance(reader, PreTrainedTokenizerBase) else VisionSubject.kind
     found = suite_for(kind, suite, str(run or ""))
     own = None if run is None else own_sections(run).smoothness
-    named = LAYOUTS[layout or "grid"] if layout is None or isinstance(layout, str) else layout
+    named = layout
+    if layout is None or isinstance(layout, str):
+        named = own_layout(model, LAYOUTS[layout or "grid"])
     sheets = model.sheets() if hasattr(model, "sheets") else {}
     weight_sheets = [] if own is None else own_weight_sheets(model, own)
     if sites is not None:
@@ -175,7 +177,7 @@ def subject_of(
     else:
         raise ValueError(
             f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
-            "sites='transformer.h.*.attn'"
+            f"sites={suggested_sites(model)!r}"
         )
     remarks = []
     if str(run).endswith(".gguf"):

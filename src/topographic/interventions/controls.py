@@ -1,6 +1,8 @@
 """What a lesion is compared with: other units, matched in number, in layer, in contiguity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -8,8 +10,9 @@ from scipy.sparse.csgraph import connected_components
 
 from topographic.maps import NotMeasurable, Selection
 from topographic.sheets import Sheet, adjacency
+from topographic.sheets.expectations import expect_kind
 
-__all__ = ["CONTROLS", "connected_control", "layer_control", "model_control"]
+__all__ = ["CONTROLS", "connected_control", "layer_control", "model_control", "one_per_site"]
 
 
 def model_control(
@@ -35,8 +38,13 @@ def model_control(
     ------
     NotMeasurable
         If too few units are left outside the lesion.
+    ValueError
+        If a site of the lesion has no sheet.
     """
-    lesioned = {selection.site: selection.mask for selection in selections}
+    lesioned = {selection.site: selection.mask for selection in one_per_site(selections)}
+    if not lesioned.keys() <= sheets.keys():
+        missing = next(site for site in lesioned if site not in sheets)
+        raise ValueError(f"the lesion has units at {missing!r}, which has no sheet; add it to sheets")
     sizes = [sheet.n_units for sheet in sheets.values()]
     taken = [lesioned.get(site, np.zeros(sheet.n_units, bool)) for site, sheet in sheets.items()]
     chosen = _draw(np.concatenate(taken), int(sum(mask.sum() for mask in taken)), "the model", generator)
@@ -79,7 +87,7 @@ def layer_control(
             selection.sheet,
             "random units of the same sheet",
         )
-        for selection in selections
+        for selection in one_per_site(selections)
     ]
 
 
@@ -112,7 +120,7 @@ def connected_control(
         If no room is found for a patch.
     """
     controls = []
-    for selection in selections:
+    for selection in one_per_site(selections):
         graph = adjacency(selection.sheet, "rook")
         free = ~selection.mask
         mask = np.zeros_like(free)
@@ -123,6 +131,23 @@ def connected_control(
             free &= ~patch & ~(graph @ patch.astype(np.int64)).astype(bool)
         controls.append(Selection(selection.site, mask, selection.sheet, "connected patches of the same sheet"))
     return controls
+
+
+def one_per_site(selections: Any) -> list[Selection]:
+    """One selection or several as a list, those of one site joined."""
+    is_several = isinstance(selections, Iterable) and not isinstance(selections, Mapping | str)
+    chosen: list[Any] = list(selections) if is_several else [selections]
+    joined: dict[str, Selection] = {}
+    for selection in chosen:
+        expect_kind("selections", selection, Selection, "as select(unit_map) or clusters(unit_map) make it; or several")
+        known = joined.setdefault(selection.site, selection)
+        if known.sheet.checksum != selection.sheet.checksum:
+            raise ValueError(
+                f"two selections at {selection.site!r} were made on different sheets, of {known.sheet.n_units} and "
+                f"{selection.sheet.n_units} units; make both on one"
+            )
+        joined[selection.site] = replace(known, mask=known.mask | selection.mask)
+    return list(joined.values())
 
 
 def _draw(taken: np.ndarray, n: int, where: str, generator: np.random.Generator) -> np.ndarray:

@@ -21,8 +21,7 @@ from transformers import (
 )
 
 from topographic.models import register, register_pixel_mlp
-from topographic.recording import Preparation, find_sites, first_mlp_layers
-from topographic.recording.sites import modules_by_site
+from topographic.recording import Preparation, own_layout, suggested_sites
 from topographic.runs.own_sheets import own_sections, trained_sites
 from topographic.runs.sources import Source, found_source, said_briefly
 from topographic.sheets import LAYOUTS, Layout, Sheet
@@ -34,12 +33,10 @@ __all__ = [
     "load_vision_model",
     "pretrained",
     "sites_and_layout",
-    "suggested_sites",
 ]
 
 # what transformers, safetensors and json raise because of a file, or of a package that reads it
 _FILE_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, StrictDataclassError)
-_ATTENTION = re.compile(r"\.(attn|attention|self_attn|self_attention)$")
 
 
 def load_model(
@@ -353,7 +350,7 @@ def sites_and_layout(
     """
     named = LAYOUTS[layout or "grid"]
     if sites is not None:
-        return sites, named
+        return sites, own_layout(model, named)
     sheets = model.sheets() if hasattr(model, "sheets") else {}
     if sheets:
         return list(sheets), sheets
@@ -366,18 +363,3 @@ def sites_and_layout(
         f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
         f"sites='{suggested_sites(model)}' layout=grid"
     )
-
-
-def suggested_sites(model: nn.Module) -> str:
-    """A wildcard over modules of this very model: its first MLP layers, attention blocks, or what repeats most."""
-    with contextlib.suppress(ValueError):
-        find_sites(model, first_mlp_layers(model))
-        return first_mlp_layers(model)
-    wildcards: dict[str, int] = {}
-    for name in modules_by_site(model):
-        wildcard = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
-        wildcards[wildcard] = wildcards.get(wildcard, 0) + 1
-    attention = [wildcard for wildcard in wildcards if "*" in wildcard and _ATTENTION.search(wildcard)]
-    if attention:
-        return min(attention, key=len)
-    return max(wildcards, key=lambda wildcard: (wildcards[wildcard], -len(wildcard)), default="*")
