@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import no_type_check
 
 import numpy as np
+import pandas as pd
 from jaxtyping import UInt8
 
 from topographic.stimuli.stimulus_set import StimulusSet
@@ -106,10 +107,17 @@ class ImageStimuli:
         ValueError
             If a column does not exist or nothing is left.
         """
-        # the places of the kept items, found by the set's own rule
-        places = tuple(str(place) for place in range(len(self)))
-        numbered = dataclasses.replace(self.stimuli, labels={**self.stimuli.labels, "place": places})
-        return self.take([int(place) for place in numbered.select(**columns).labels["place"]])
+        return self.take(self.stimuli.find(**columns))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The set as a table, without the pixels.
+
+        Returns
+        -------
+        DataFrame
+            As `StimulusSet.to_frame`, with the names of the images as ``image`` and their digests as ``pixels``.
+        """
+        return self.stimuli.to_frame().rename(columns={"text": "image"})
 
     def save(self, path: str | Path) -> None:
         """Write images and set to one safetensors file.
