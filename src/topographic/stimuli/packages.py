@@ -83,6 +83,7 @@ def _run(command: list[str], package: Package, folder: Path, instead: str, *, pr
     interrupted = threading.Event()
     # an interruption reaches the main thread only: here nothing comes between a client's start and its end
     with ThreadPoolExecutor(1) as other:
+        other.submit(int).result()  # the thread is known now, so that it is waited for
         try:
             code, said = other.submit(_finished, command, package, folder, interrupted, progress).result()
         except FileNotFoundError as error:
