@@ -18,8 +18,9 @@ from topographic.recording import Preparation, Responses, record_images
 from topographic.recording.checksum import weights_checksum
 from topographic.recording.reading import evaluating
 from topographic.sheets import Layout, Sheet
-from topographic.stimuli import CATEGORY_CONTRASTS, ImageStimuli, category_images, load_images
+from topographic.stimuli import CATEGORY_CONTRASTS, ImageStimuli, category_images
 from topographic.stimuli.categories import CATEGORIES
+from topographic.training.images import load_image_split
 
 __all__ = ["AnyBench", "ImageBench", "trained_on"]
 
@@ -96,7 +97,7 @@ class ImageBench:
         """Test images with their classes; None where no set is named."""
         if self.test_set is None:
             return None
-        images = load_images(self.test_set, "test", folder=self.folders.get(self.test_set))
+        images = load_image_split(self.test_set, folder=self.folders.get(self.test_set))
         n_classes = len(set(images.stimuli.labels["class"]))
         if self.model.config.num_labels != n_classes:
             raise ValueError(
