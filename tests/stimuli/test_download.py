@@ -112,7 +112,9 @@ def test_another_file_in_the_way_is_not_overwritten(server, tmp_path):
 
 
 def test_offline_and_absent_in_one_line(server, tmp_path):
-    with pytest.raises(OSError, match=r"404 .*Not Found.*; check address, .* or put the file at .*gone\.csv you") as gone:
+    with pytest.raises(
+        OSError, match=r"404 .*Not Found.*; check address, .* or put the file at .*gone\.csv you"
+    ) as gone:
         fetch(f"{server.url}/gone.csv", SHA256)
     server.shutdown()
     server.server_close()

@@ -68,7 +68,9 @@ def test_splits_have_one_numbering(tmp_path):
 def test_one_size_for_all(pets):
     folder, _ = pets
     save(folder / "dog" / "large.png", colour(12, 12))
-    with pytest.raises(ValueError, match=r"pictures of 2 sizes, \(6, 4\) to \(12, 12\); say to which one .* images\.si"):
+    with pytest.raises(
+        ValueError, match=r"pictures of 2 sizes, \(6, 4\) to \(12, 12\); say to which one .* images\.si"
+    ):
         load_images("pets", folder=folder)
     images = load_images("pets", folder=folder, size=6)
     assert images.pixels.shape == (5, 6, 6, 3)
@@ -127,7 +129,9 @@ def test_a_film_is_no_picture(tmp_path):
 def test_folders_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"image set 'mine': no folder at .*gone; pass one with a folder for e"):
         load_images("mine", folder=tmp_path / "gone")
-    with pytest.raises(ValueError, match="holds 0 pictures beside its folders of classes and 0 of these; put every pic"):
+    with pytest.raises(
+        ValueError, match="holds 0 pictures beside its folders of classes and 0 of these; put every pic"
+    ):
         load_images("mine", folder=tmp_path)
     (tmp_path / "a").mkdir()
     with pytest.raises(ValueError, match=r"a holds no picture \(\.bmp, .*\); fill or remove the folder"):

@@ -239,7 +239,9 @@ class TestPublished:
             load_localizer("moseley", tmp_path)
         for nothing in ("", "nan", "None"):
             (tmp_path / "moseley_stimuli.csv").write_text(f"word,category,class\ndog,concrete,noun\n{nothing},a,noun\n")
-            with pytest.raises(ValueError, match=r"stimuli\.csv, line 3: there is nothing in column 'word'; fill it in"):
+            with pytest.raises(
+                ValueError, match=r"stimuli\.csv, line 3: there is nothing in column 'word'; fill it in"
+            ):
                 load_localizer("moseley", tmp_path)
         (tmp_path / "moseley_stimuli.csv").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(ValueError, match="is not a text table"):

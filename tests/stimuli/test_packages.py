@@ -145,7 +145,9 @@ def test_a_client_that_refuses_in_one_line(tmp_path, programs, monkeypatch, clie
 @pytest.mark.parametrize("client", ["npm", "apt"])
 def test_a_client_that_is_missing(monkeypatch, tmp_path, client):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OSError, match=f"toy comes through {client}(-get)?, which is not installed; install it, or get one"):
+    with pytest.raises(
+        OSError, match=f"toy comes through {client}(-get)?, which is not installed; install it, or get one"
+    ):
         fetch_package(of(client), instead=INSTEAD, progress=False)
 
 

@@ -60,7 +60,9 @@ def test_columns_that_are_missing_are_named_beside_those_that_are_there(tmp_path
     with pytest.raises(ValueError, match="the table has no column 'text', 'block'; it has 'condition', 'session', 'le"):
         stimuli_from(frame, run="block")
     frame.to_csv(tmp_path / "toy.csv", index=False)
-    with pytest.raises(ValueError, match=r"toy\.csv has no column 'text'; it has .*: rename its columns, or say with t"):
+    with pytest.raises(
+        ValueError, match=r"toy\.csv has no column 'text'; it has .*: rename its columns, or say with t"
+    ):
         stimuli_from(tmp_path / "toy.csv")
 
 

@@ -127,7 +127,9 @@ def test_a_folder_of_pictures(tmp_path):
 
 def test_a_folder_without_pictures_to_validate_on(tmp_path):
     folder = save_folders(tmp_path / "pets", {"train": ["cat", "dog"]})
-    with pytest.raises(ValueError, match=r"images\.name='pets' has the splits train; expected train, and validation or t"):
+    with pytest.raises(
+        ValueError, match=r"images\.name='pets' has the splits train; expected train, and validation or t"
+    ):
         open_images(ImageConfig(folder=str(folder)))
     with pytest.raises(ValueError, match=r"has the splits all; expected train, and validation or test: divide the pic"):
         open_images(ImageConfig(folder=str(folder / "train")))

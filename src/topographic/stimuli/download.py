@@ -5,6 +5,7 @@ import os
 import re
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import pooch
 from tqdm.auto import tqdm
@@ -65,7 +66,8 @@ def fetch(url: str, sha256: str, *, cache_folder: str | Path | None = None, prog
     logger.setLevel(logging.WARNING)  # the bar says what is going on
     try:
         with tqdm(total=1, unit="B", unit_scale=True, desc=name, disable=not progress) as bar:
-            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=_BLOCK, timeout=_TIMEOUT_S)
+            options: dict[str, Any] = {"progressbar": bar, "chunk_size": _BLOCK, "timeout": _TIMEOUT_S}
+            downloader = pooch.HTTPDownloader(**options)
             pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=downloader)
         target.chmod(0o644)  # pooch leaves it to its owner alone
     except OSError as error:  # every error of requests is one

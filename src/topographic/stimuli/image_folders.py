@@ -47,7 +47,9 @@ class ClassFolders(NamedTuple):
         files = self.files[split]
         chosen = by_turns(f"{self.name}/{split}", [number for _, number in files], n_images)
         bar = tqdm([files[index] for index in chosen], desc=self.name, unit="image", disable=not progress)
-        pictures = ((f"{self.name}/{path.relative_to(self.folder)}", read_picture(path), number) for path, number in bar)
+        pictures = (
+            (f"{self.name}/{path.relative_to(self.folder)}", read_picture(path), number) for path, number in bar
+        )
         about = {"source": f"{self.folder.resolve()} ({len(files)} files)", "licence": "as given by its owner"}
         return labelled_pictures(f"{self.name}/{split}", pictures, self.classes, size=size, **about)
 
@@ -61,7 +63,9 @@ def class_folders(name: str, folder: Path) -> ClassFolders:
     is_divided = bool(inner) and all(path.name.lower() in kinds for path in inner)
     parts = {kinds[path.name.lower()]: path for path in inner} if is_divided else {"all": folder}
     if is_divided and len(parts) < len(inner):
-        raise ValueError(f"image set {name!r}: {folder} holds two folders of one split; expected train, validation, test")
+        raise ValueError(
+            f"image set {name!r}: {folder} holds two folders of one split; expected train, validation, test"
+        )
     found: dict[str, dict[str, list[Path]]] = {}
     for split in [one for one in (*_SPLITS, "all") if one in parts]:
         part = parts[split]
@@ -107,7 +111,8 @@ def labelled_pictures(
     licence: str,
 ) -> ImageStimuli:
     """Pictures with their names and class numbers, brought to one size and one number of channels."""
-    items, pixels, numbers = zip(*pictures, strict=True)
+    items, shown, numbers = zip(*pictures, strict=True)
+    pixels: list[np.ndarray] = list(shown)
     if size is not None:
         pixels = [one if one.shape[:2] == (size, size) else resized(one[None], size, size)[0] for one in pixels]
     sizes = sorted({one.shape[:2] for one in pixels})
@@ -120,7 +125,7 @@ def labelled_pictures(
     stimuli = StimulusSet(
         name=name,
         items=items,
-        conditions=tuple(classes[number] for number in numbers),
+        conditions=tuple(str(classes[number]) for number in numbers),
         labels={"class": numbers},
         source=source,
         licence=licence,
@@ -160,9 +165,9 @@ def picture_pixels(name: str, picture: Any) -> UInt8[np.ndarray, "height width c
     if picture.mode.startswith(("I", "F")):
         raise ValueError(f"{name} has gray levels of more than 8 bits ({picture.mode}); save it with 256 levels")
     picture = ImageOps.exif_transpose(picture)
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        if picture.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-            raise ValueError(f"{name} is transparent in places; put it on the ground that is to be seen")
+    has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+    if has_alpha and picture.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        raise ValueError(f"{name} is transparent in places; put it on the ground that is to be seen")
     is_gray = picture.mode in ("1", "L", "LA")
     return np.asarray(picture.convert("L" if is_gray else "RGB")).reshape(picture.height, picture.width, -1)
 

@@ -128,7 +128,7 @@ def _read(name: str, path: Path, localizer: _Localizer) -> pd.DataFrame:
     columns = list(localizer.columns or (*read, *localizer.labels.values()))
     try:
         frame = read_table(path, columns, "pass the file as it was published")
-        return localizer.tidy(complete(frame[columns], str(path)), path)
+        return localizer.tidy(complete(frame.filter(columns), str(path)), path)
     except ValueError as error:
         raise ValueError(f"localizer {name!r}: {error}") from error
 

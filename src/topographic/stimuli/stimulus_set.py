@@ -95,8 +95,8 @@ class StimulusSet:
         missing = np.flatnonzero(entries.isna())
         if len(missing):
             raise ValueError(
-                f"stimulus set {self.name!r}: {key}[{missing[0]}] is {entries[missing[0]]}; remove that item, or give it "
-                "text"
+                f"stimulus set {self.name!r}: {key}[{missing[0]}] is {entries[missing[0]]}; remove that item, or give "
+                "it text"
             )
         return tuple(str(entry) for entry in entries)
 
@@ -217,7 +217,13 @@ class StimulusSet:
             One row per item: ``text``, ``condition``, ``run``, ``onset_s`` where there are onsets, and the labels.
         """
         onsets = {} if self.onset_s is None else {"onset_s": self.onset_s}
-        return pd.DataFrame({"text": self.items, "condition": self.conditions, "run": self.runs, **onsets, **self.labels})
+        return pd.DataFrame({
+            "text": self.items,
+            "condition": self.conditions,
+            "run": self.runs,
+            **onsets,
+            **self.labels,
+        })
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON can hold it.

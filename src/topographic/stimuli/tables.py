@@ -67,7 +67,7 @@ def stimuli_from(
     frame = complete(frame.drop(columns=[column for column in frame.columns if not str(column)]), place)
     onsets = None
     if "onset_s" in frame.columns:
-        onsets = tuple(pd.to_numeric(frame["onset_s"], errors="coerce"))
+        onsets = tuple(frame[["onset_s"]].apply(pd.to_numeric, errors="coerce")["onset_s"])
     return StimulusSet(
         name=name or ("stimuli" if is_frame else Path(frame_or_path).stem),
         items=tuple(frame[text]),
