@@ -22,7 +22,14 @@ from topographic.maps.unit_map import UnitMap
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.responses import Responses
 
-__all__ = ["Conditions", "condition_map", "contrast_name", "effect_size_map", "t_map", "without_infinite"]
+__all__ = [
+    "Conditions",
+    "condition_map",
+    "contrast_name",
+    "effect_size_map",
+    "t_map",
+    "without_infinite",
+]
 
 Conditions = str | Sequence[str]
 

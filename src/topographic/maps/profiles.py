@@ -54,13 +54,7 @@ class Profile:
         return ">".join(names[index] for index in np.argsort(-self.means, kind="stable"))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One row per condition.
-
-        Returns
-        -------
-        list of dict
-            ``units`` (the name), ``n_units``, ``absolute``, ``condition``, ``n_items``, ``mean``, ``low``, ``high``.
-        """
+        """One row per condition."""
         numbers = zip(self.n_items.tolist(), self.means.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
         fixed = {"units": self.name, "n_units": self.n_units, "absolute": self.absolute}
         return [

@@ -35,25 +35,13 @@ def split_half(responses: Mapping[str, Responses]) -> tuple[dict[str, Responses]
 
 @dataclass(frozen=True, eq=False)
 class HalfAgreement:
-    """How alike two halves of the data find one site, or all sites.
+    """How alike two halves of the data find one site, or all sites, each number against the unit null."""
 
-    Parameters
-    ----------
-    site : str
-        Name of the site, or "all".
-    n_first, n_second : int
-        Units that each half selects.
-    dice : Referenced
-        ``2 |A and B| / (|A| + |B|)``, NaN where both are empty, against the unit null.
-    correlation : Referenced
-        Pearson's r of the two maps of t, against the unit null.
-    """
-
-    site: str
-    n_first: int
+    site: str  # or "all"
+    n_first: int  # units that each half selects
     n_second: int
-    dice: Referenced
-    correlation: Referenced
+    dice: Referenced  # 2 |A and B| / (|A| + |B|), NaN where both are empty
+    correlation: Referenced  # Pearson's r of the two maps of t
 
     def to_row(self) -> dict[str, Any]:
         """One row of a table."""

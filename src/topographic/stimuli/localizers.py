@@ -1,6 +1,5 @@
 """Localizers: our own stimulus sets, and loaders for published ones."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,12 +7,11 @@ import pandas as pd
 
 from topographic.stimuli.stimulus_set import StimulusSet
 from topographic.stimuli.tables import complete, read_table
+from topographic.storage import load_json
 
 __all__ = ["LOCALIZERS", "load_localizer"]
 
 _SETS = Path(__file__).parent / "sets"
-
-_SWJN = {"S": "sentences", "W": "words", "J": "jabberwocky", "N": "nonwords"}
 
 
 def load_localizer(name: str = "language", folder: str | Path | None = None) -> StimulusSet:
@@ -91,10 +89,6 @@ def load_localizer(name: str = "language", folder: str | Path | None = None) -> 
     )
 
 
-def _same(frame: pd.DataFrame, _path: Path) -> pd.DataFrame:
-    return frame
-
-
 class _Localizer(NamedTuple):
     """Where a set is, and which columns of its files say what."""
 
@@ -108,8 +102,7 @@ class _Localizer(NamedTuple):
     licence: str
     run: str | None = None
     is_own: bool = False
-    columns: tuple[str, ...] = ()  # of a file, where `tidy` makes the others
-    tidy: Callable[[pd.DataFrame, Path], pd.DataFrame] = _same
+    columns: tuple[str, ...] = ()  # of a file, where they are not the ones above
 
 
 def _find(name: str, folder: Path, localizer: _Localizer) -> list[Path]:
@@ -128,9 +121,10 @@ def _read(name: str, path: Path, localizer: _Localizer) -> pd.DataFrame:
     columns = list(localizer.columns or (*read, *localizer.labels.values()))
     try:
         frame = read_table(path, columns, "pass the file as it was published")
-        return localizer.tidy(complete(frame.filter(columns), str(path)), path)
+        frame = complete(frame.filter(columns), str(path))
     except ValueError as error:
         raise ValueError(f"localizer {name!r}: {error}") from error
+    return _twelve_words(frame, path) if "stim1" in columns else frame
 
 
 def _twelve_words(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -140,78 +134,6 @@ def _twelve_words(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     return frame.assign(text=words[0].str.cat(words[1:], sep=" ").str.lower(), run=run, set=part)
 
 
-_TOPOLM = "as released with TopoLM (github.com/epflneuroailab/topolm)"
-
-_NOUN_VERB = {"noun": "noun", "verb": "verb"}
-
 LOCALIZERS: dict[str, _Localizer] = {
-    "language": _Localizer(
-        files="language.csv",
-        n_items=240,
-        text="item",
-        condition="condition",
-        names={name: name for name in _SWJN.values()},
-        run="run",
-        labels={name: name for name in ("match", "n_words", "n_characters")},
-        source="Written for this library after the design of Fedorenko et al. (2010) and Fedorenko, Behr and Kanwisher "
-        "(2011); see sets/SOURCE.txt",
-        licence="Apache-2.0",
-        is_own=True,
-    ),
-    "nouns_verbs": _Localizer(
-        files="nouns_verbs.csv",
-        n_items=160,
-        text="item",
-        condition="condition",
-        names=_NOUN_VERB,
-        run="run",
-        labels={name: name for name in ("concreteness", "n_characters")},
-        source="Chosen for this library after the design of Moseley and Pulvermueller (2014); see sets/SOURCE.txt",
-        licence="Apache-2.0",
-        is_own=True,
-    ),
-    "fedorenko2010": _Localizer(
-        files="langloc_fmri_run?_stim_set?.csv",
-        n_items=480,
-        text="text",
-        condition="stim14",
-        names={key: _SWJN[key] for key in "SN"},
-        run="run",
-        labels={"set": "set"},
-        source="Fedorenko et al. (2010), J Neurophysiol 104:1177, as released with github.com/brain-score/language",
-        licence="MIT",
-        columns=tuple(f"stim{place}" for place in range(1, 15)),
-        tidy=_twelve_words,
-    ),
-    "fedorenko_swjn": _Localizer(
-        files="fedorenko_stimuli.csv",
-        n_items=640,
-        text="sentence",
-        condition="condition",
-        names=_SWJN,
-        labels={},
-        source=f"Design of Fedorenko, Behr and Kanwisher (2011), PNAS 108:16428, {_TOPOLM}",
-        licence="none stated; research use",
-    ),
-    "hauptman": _Localizer(
-        files="elli_stimuli.csv",
-        n_items=576,
-        text="pair",
-        condition="class",
-        names=_NOUN_VERB,
-        run="run",
-        labels={name: name for name in ("category", "block")},
-        source=f"Elli, Lane and Bedny (2019), Cerebral Cortex 29:4803, and Hauptman et al. (2024), {_TOPOLM}",
-        licence="none stated; research use",
-    ),
-    "moseley": _Localizer(
-        files="moseley_stimuli.csv",
-        n_items=160,
-        text="word",
-        condition="class",
-        names=_NOUN_VERB,
-        labels={"concreteness": "category"},
-        source=f"Moseley and Pulvermueller (2014), Brain and Language 132:28, {_TOPOLM}",
-        licence="none stated; research use",
-    ),
+    name: _Localizer(**about) for name, about in load_json(_SETS / "localizers.json").items()
 }

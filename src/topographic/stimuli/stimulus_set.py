@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, no_type_check
 
@@ -153,23 +153,7 @@ class StimulusSet:
         return self.take(self.find(**columns))
 
     def find(self, **columns: str | Sequence[str]) -> Int[np.ndarray, " kept"]:
-        """Indices of the items that `select` keeps.
-
-        Parameters
-        ----------
-        **columns : str or sequence of str
-            As in `select`.
-
-        Returns
-        -------
-        ndarray of int
-            Their indices, in order.
-
-        Raises
-        ------
-        ValueError
-            As `select`.
-        """
+        """Indices of the items that `select` keeps."""
         table = {"condition": self.conditions, "run": self.runs, **self.labels}
         keep = np.ones(len(self), bool)
         for key, wanted in columns.items():
@@ -181,31 +165,18 @@ class StimulusSet:
         return np.flatnonzero(keep)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "StimulusSet":
-        """Items at the given indices.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Which items, in which order.
-
-        Returns
-        -------
-        StimulusSet
-            The chosen items.
-        """
+        """Items at the given indices."""
 
         def chosen(column: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(column[int(index)] for index in indices)
 
-        return StimulusSet(
-            name=self.name,
+        return replace(
+            self,
             items=chosen(self.items),
             conditions=chosen(self.conditions),
             runs=chosen(self.runs),
             onset_s=None if self.onset_s is None else chosen(self.onset_s),
             labels={key: chosen(column) for key, column in self.labels.items()},
-            source=self.source,
-            licence=self.licence,
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -226,13 +197,7 @@ class StimulusSet:
         })
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it.
-
-        Returns
-        -------
-        dict
-            All fields and the checksum.
-        """
+        """Everything, as JSON can hold it."""
         return {
             "name": self.name,
             "items": list(self.items),
@@ -247,23 +212,7 @@ class StimulusSet:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "StimulusSet":
-        """Inverse of `to_json`.
-
-        Parameters
-        ----------
-        content : mapping
-            As `to_json` returns it.
-
-        Returns
-        -------
-        StimulusSet
-            The set.
-
-        Raises
-        ------
-        ValueError
-            If the checksum does not fit the content.
-        """
+        """Inverse of `to_json`."""
         fields = {key: entry for key, entry in content.items() if key != "checksum"}
         loaded = cls(**fields)
         if content.get("checksum", loaded.checksum) != loaded.checksum:
@@ -271,27 +220,10 @@ class StimulusSet:
         return loaded
 
     def save(self, path: str | Path) -> None:
-        """Write the set as JSON.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write.
-        """
+        """Write the set as JSON."""
         save_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> "StimulusSet":
-        """Read a set written by `save`.
-
-        Parameters
-        ----------
-        path : str or Path
-            JSON file.
-
-        Returns
-        -------
-        StimulusSet
-            The set.
-        """
+        """Read a set written by `save`."""
         return cls.from_json(load_json(path))
