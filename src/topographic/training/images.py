@@ -321,7 +321,7 @@ def train_on_images(
 
 
 class ImageItems(Dataset):
-    """Images with their class numbers, for a collator to prepare together, perhaps shifted and mirrored."""
+    """Images with their class numbers, for a collator to prepare together, shift and mirror."""
 
     def __init__(self, images: ImageStimuli, *, augmented: bool = False) -> None:
         self.pixels = images.pixels
@@ -341,10 +341,7 @@ class ImageItems(Dataset):
 
 
 class Augmentation:
-    """Shifts and mirror images, which depend on seed, epoch and image alone: a resumed run draws them again.
-
-    Every second image is mirrored, on average, and all are moved by up to ``shift`` pixels each way, black coming in.
-    """
+    """Shifts, black coming in, and mirror images; seed, epoch and image decide them, so a resumed run has the same."""
 
     def __init__(self, n_images: int, *, flip: bool = False, shift: int = 0, seed: int = 0) -> None:
         self.n_images, self.flip, self.shift, self.seed = n_images, flip, shift, seed
