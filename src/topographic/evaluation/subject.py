@@ -31,12 +31,12 @@ from topographic.stimuli import (
     ImageStimuli,
     StimulusSet,
     category_images,
-    load_images,
     load_localizer,
 )
 from topographic.stimuli.categories import CATEGORIES
 from topographic.stimuli.minimal_pairs import load_minimal_pairs
 from topographic.storage import code_version, digest
+from topographic.training.images import load_image_split
 from topographic.training.text.tokenizer import tokenizer_checksum
 
 __all__ = ["PUBLISHED_SETS", "SETS", "LanguageSubject", "Subject", "VisionSubject"]
@@ -316,7 +316,7 @@ class VisionSubject(Subject):
         name = self.shown.test_set
         if name is None or name == "none":
             return None
-        images = load_images(name, "test", folder=(self.shown.image_folders or {}).get(name))
+        images = load_image_split(name, folder=(self.shown.image_folders or {}).get(name))
         n_classes = len(set(images.stimuli.labels["class"]))
         if self.model.config.num_labels != n_classes:
             raise ValueError(

