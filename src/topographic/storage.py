@@ -5,6 +5,7 @@ Nothing here pickles and nothing here executes what it reads.
 
 import ast
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib.util
@@ -59,25 +60,22 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        With the path and the advice to free space, if the file cannot be written.
+        As `disk_errors` says it, if the file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"could not write {path}: {error}; free disk space or choose a writable folder, then run again"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -241,7 +239,7 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        With the path and the advice to free space, if it cannot be written.
+        As `disk_errors` says it, if it cannot be written.
     """
     path = Path(path)
     with disk_errors(path):
@@ -269,26 +267,52 @@ def publish_folder(staging: Path, path: Path) -> None:
         if file.is_file():
             with open(file, "rb") as written:
                 os.fsync(written.fileno())
-    if path.exists():
-        shutil.rmtree(path)
-    staging.rename(path)
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Say what could not be written, and what to do about it."""
+    if not path.exists():
+        staging.rename(path)
+        return
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file", str(path))
+    # two renames, with the older folder whole on the disk until the new one has its name
+    older = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".older", dir=path.parent)) / path.name
+    path.rename(older)
     try:
-        yield
-    except HeldElsewhereError:
+        staging.rename(path)
+    except OSError:
+        older.rename(path)
         raise
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"could not write {path}: {error}; free disk space or choose a writable folder, then run again"
-        ) from error
+    finally:
+        shutil.rmtree(older.parent, ignore_errors=True)
 
 
 class HeldElsewhereError(OSError):
     """Another process writes here already."""
+
+
+class _UnwritableError(OSError):
+    """Said already: what could not be written, why, and what to do."""
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say in one line what could not be written, why, and what to do about it."""
+    try:
+        yield
+    except (HeldElsewhereError, _UnwritableError):
+        raise
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        file = next((one for one in [path, *path.parents] if one.is_file()), path)
+        if number in (errno.EEXIST, errno.ENOTDIR):
+            said = f"{file} is a file where a folder belongs; move it away or choose another folder"
+        elif number == errno.EISDIR:
+            said = f"{path} is a folder where a file belongs; move it away or choose another name"
+        elif number == errno.EROFS:
+            said = "the disk is read-only; choose a writable folder"
+        elif number in (errno.EACCES, errno.EPERM):
+            said = "the system does not allow it; choose a writable folder"
+        else:
+            said = f"{error}; free disk space or choose a writable folder"
+        raise _UnwritableError(f"could not write {path}: {said}, then run again") from error
 
 
 @contextlib.contextmanager
@@ -308,9 +332,9 @@ def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
     HeldElsewhereError
         Without ``wait``, saying which process holds it and since when.
     OSError
-        With the path and the advice to free space, if there can be no lock.
+        As `disk_errors` says it, if there can be no lock.
     """
-    path = Path(path).absolute()
+    path = Path(path).resolve()  # two names of one folder share one lock
     lock = FileLock(path.parent / f".{path.name}.lock", thread_local=False)
     holder = path.parent / f".{path.name}.holder"
     with disk_errors(path):
