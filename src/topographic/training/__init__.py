@@ -1,33 +1,34 @@
 """Making a model topographic with transformers' Trainer.
 
-Names are fetched when they are first used, so that importing the room does not import Trainer. The names of
-`topographic.objectives` are here too, because a recipe and an objective are usually wanted together.
+Names are fetched when they are first used, so that reading a configuration loads neither torch nor Trainer. The names
+of `topographic.objectives` are here too, because a recipe and an objective are usually wanted together.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from topographic.objectives import (
-    SCHEDULES,
-    Draw,
-    Objective,
-    SmoothnessConfig,
-    SpatialConfig,
-    SpatialCorrelation,
-    Term,
-    WeightSheet,
-    WeightSheetConfig,
-    WeightSmoothness,
-    check_finite,
-    configured_objective,
-    configured_weight_sheets,
-    cosine_schedule,
-    linear_schedule,
-    smoothness_term,
-    spatial_term,
-)
+from topographic import objectives
 
 if TYPE_CHECKING:
+    from topographic.objectives import (
+        SCHEDULES,
+        Draw,
+        Objective,
+        SmoothnessConfig,
+        SpatialConfig,
+        SpatialCorrelation,
+        Term,
+        WeightSheet,
+        WeightSheetConfig,
+        WeightSmoothness,
+        check_finite,
+        configured_objective,
+        configured_weight_sheets,
+        cosine_schedule,
+        linear_schedule,
+        smoothness_term,
+        spatial_term,
+    )
     from topographic.training.config import DataConfig, ImageConfig, RunConfig, TrainingConfig
     from topographic.training.finetuning.classifiers import load_classifier
     from topographic.training.finetuning.fine_tune import LabelledSplits, fine_tune, open_task, whole_epochs
@@ -111,4 +112,6 @@ def __getattr__(name: str) -> Any:
     for file, names in _FILES.items():
         if name in names:
             return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+    if name in __all__:
+        return getattr(objectives, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
