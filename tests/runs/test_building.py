@@ -4,8 +4,8 @@ from transformers import AutoModelForCausalLM
 
 from topographic.cli import main
 from topographic.runs.loading import load_model
-from topographic.runs.recipe import ModelConfig
-from topographic.runs.building import build_model
+from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.building import build_model, train_model
 from topographic.maps import UnitMap
 from topographic.sheets import grid, permuted_grid
 
@@ -95,3 +95,12 @@ def test_what_is_said_twice_or_does_not_fit(make, message):
     with pytest.raises(ValueError, match=message) as told:
         make()
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["", "mine"])
+def test_a_folder_is_refused_before_anything_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("topographic.training.text.tokenizer.open_corpus", None)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises((ValueError, FileExistsError), match=r"names no folder|mine holds notes.txt and no run"):
+        train_model(TrainCommand(run=name and str(tmp_path / name), overwrite=True))

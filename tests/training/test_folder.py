@@ -158,6 +158,8 @@ def test_a_kill_while_a_run_is_set_aside_loses_nothing(tmp_path):
 def test_one_writer_and_a_name(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"run='' names no folder; expected a new or empty one: say run=runs/NAME"):
         writing_to("").__enter__()
+    with pytest.raises(ValueError, match=r"run='' names no folder"):
+        check_free("", CONFIG)
     with locked(tmp_path / "run"):
         with (
             pytest.raises(HeldElsewhereError, match=rf"being written by process {os.getpid()}"),

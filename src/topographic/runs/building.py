@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.training.folder import check_free
 
 __all__ = ["build_model", "build_vision_model", "carries_sheets", "shape_of", "train_model"]
 
@@ -26,6 +27,7 @@ def train_model(recipe: TrainCommand) -> tuple[Path, Any]:
     """
     from topographic.training import load_tokenizer, open_images, train, train_on_images
 
+    check_free(recipe.run, recipe, overwrite=recipe.overwrite)  # before anything is fetched or tokenised
     folder = Path(recipe.run)
     if recipe.counted == "images":
         images = open_images(recipe.images)

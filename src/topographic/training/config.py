@@ -48,7 +48,8 @@ class DataConfig:
     max_tokens: int | None = None
     """Stop after the document that reaches so many tokens; all of the text by default."""
     validation_fraction: float = 0.01
-    """Share of the documents that is held out; 0 for no validation. Equal documents go to the same side."""
+    """Share of the documents that is held out; 0 for no validation. Equal documents go to the same side. Where they
+    are too few for that, the last part of the text is held out."""
     sequence_length: int = 256
     """Tokens per training window; windows cross the borders of documents."""
     seed: int = 42

@@ -107,9 +107,7 @@ def is_first_process() -> bool:
 @contextlib.contextmanager
 def writing_to(run_folder: str | Path) -> Iterator[Path]:
     """Be the only one that writes to a run folder, from here to the end of the block."""
-    if not str(run_folder):
-        raise ValueError("run='' names no folder; expected a new or empty one: say run=runs/NAME")
-    folder = Path(run_folder)
+    folder = _named(run_folder)
     if not is_first_process():
         yield folder
         return
@@ -119,10 +117,19 @@ def writing_to(run_folder: str | Path) -> Iterator[Path]:
         yield folder
 
 
+def _named(run_folder: str | Path) -> Path:
+    if not str(run_folder):
+        raise ValueError("run='' names no folder; expected a new or empty one: say run=runs/NAME")
+    return Path(run_folder)
+
+
 def check_free(
-    folder: Path, config: Any, *, resume: str = "auto", overwrite: bool = False
+    run_folder: str | Path, config: Any, *, resume: str = "auto", overwrite: bool = False
 ) -> Literal["new", "resumed", "replaced"]:
-    """Say what becomes of what a folder holds, or refuse it; nothing is touched."""
+    """Say what becomes of what a folder holds, or refuse it; nothing is touched. The first process looks for all."""
+    folder = _named(run_folder)
+    if not is_first_process():
+        return "resumed"
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; expected a new or empty folder: choose another name")
     if not is_run(folder):

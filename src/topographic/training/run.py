@@ -178,7 +178,7 @@ def train_in(
     settings, first = config.training, is_first_process()
     _require_extras(settings)
     _require_machine(settings)
-    fate = check_free(folder, config, resume=resume, overwrite=overwrite) if first else "resumed"
+    fate = check_free(folder, config, resume=resume, overwrite=overwrite)
     objective = configured_objective(model, config)
     rehearse(model, objective, example)
     material = prepare()
