@@ -94,15 +94,16 @@ def _training_texts(config: DataConfig, corpus: Corpus) -> Iterator[str]:
 
 def _border(config: DataConfig, corpus: Corpus) -> int | None:
     """Characters before the last part, where all documents fall to one side of the split; None where both get some."""
-    sides, read = set(), 0
-    for document in corpus.documents() if config.validation_fraction > 0 else ():
+    sides, read, used, share = set(), 0, None, 1 - config.validation_fraction
+    for document in corpus.documents() if share < 1 else ():
         sides.add(config.is_validation(document))
         read += len(document)
-        if len(sides) == 2 or (
-            sides == {False} and read * (1 - config.validation_fraction) > config.tokenizer_characters
-        ):
+        if used is None and read >= config.tokenizer_characters:
+            used = read  # where training texts end that are whole documents
+        before = sides == {False} and used is not None and used <= read * share  # wherever the last part begins
+        if before or len(sides) == 2:
             return None
-    return int(read * (1 - config.validation_fraction)) if sides else None
+    return int(read * share) if sides else None
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
