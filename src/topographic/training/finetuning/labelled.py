@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from topographic.objectives.config import expect
+from topographic.training.config import check_numbers
 from topographic.training.finetuning.glue import Task, task_named
 
 __all__ = ["LabelledDataConfig", "LabelledItems", "load_labelled", "read_labelled"]
@@ -56,14 +58,14 @@ class LabelledDataConfig:
                 f"data.train={self.train} with data.validation={self.validation}; give both files, or neither for "
                 f"the hub dataset {self.hub}"
             )
+        check_numbers("data", self)
         if not self.separator:
             raise ValueError("data.separator is empty; expected something between the texts of a pair, such as ' $ '")
         for name, lowest in (("max_tokens", 8), ("train_items", 1)):
             value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"data.{name}={value}; expected at least {lowest}, or null: change it")
-        if not 0 <= self.stopping_fraction < 1:
-            raise ValueError(f"data.stopping_fraction={self.stopping_fraction}; expected 0 to below 1: change it")
+            expect(value is None or value >= lowest, f"data.{name}", value, f"at least {lowest}, or null")
+        share = self.stopping_fraction
+        expect(0 <= share < 1, "data.stopping_fraction", share, "0 to below 1")
 
 
 @dataclass(frozen=True, eq=False)
