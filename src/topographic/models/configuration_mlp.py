@@ -1,8 +1,11 @@
 """`PixelMLPConfig`: the shape of a classifier of pixels."""
 
+import warnings
 from typing import no_type_check
 
 from transformers import PreTrainedConfig
+
+from topographic.sheets.layouts import strip_warning
 
 __all__ = ["PixelMLPConfig"]
 
@@ -42,3 +45,5 @@ class PixelMLPConfig(PreTrainedConfig):
         for name in ("image_size", "num_channels", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; expected at least 1")
+        if (said := strip_warning(self.hidden_size)) is not None:
+            warnings.warn(f"hidden_size={self.hidden_size}: {said}", stacklevel=2)

@@ -1,13 +1,16 @@
 """`TopoLMConfig`: the shape of the decoder and of its sheets."""
 
+import functools
 import math
+import warnings
 from typing import Literal, get_args, no_type_check
 
 import torch
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from topographic.sheets import LAYOUTS, Sheet
+from topographic.sheets import LAYOUTS, Sheet, grid, head_tiles
+from topographic.sheets.layouts import strip_warning
 
 __all__ = ["TopoLMConfig"]
 
@@ -106,6 +109,11 @@ class TopoLMConfig(PreTrainedConfig):
             rows, columns = self.sheet_shape  # JSON gives a list
             self.sheet_shape = (rows, columns)
         self.check()
+        if self.sheet_point != "none" and self.sheet_shape is None:
+            tiled = self.layout == "head_tiles"
+            layout = functools.partial(head_tiles, n_heads=self.n_head) if tiled else grid
+            if (said := strip_warning(self.n_embd, layout, multiple_of=self.n_head)) is not None:
+                warnings.warn(f"n_embd={self.n_embd}: {said}", stacklevel=2)
 
     def check(self) -> None:
         """Refuse what no model can be built from; models call it again, as fields may have been set since.
