@@ -179,9 +179,9 @@ def test_what_the_system_refuses_is_said_once(tmp_path, monkeypatch, number, sai
         raise OSError(number, os.strerror(number), str(tmp_path))
 
     monkeypatch.setattr("topographic.storage.tempfile.mkstemp", refuse)
-    with pytest.raises(OSError, match=rf"^could not write [^:]*x.json: .*{said}, then run again$") as caught:
-        with disk_errors(tmp_path / "outer"):
-            save_json(tmp_path / "x.json", {})
+    one_line = rf"^could not write [^:]*x.json: .*{said}, then run again$"
+    with pytest.raises(OSError, match=one_line) as caught, disk_errors(tmp_path / "outer"):
+        save_json(tmp_path / "x.json", {})
     assert str(caught.value).count("could not write") == 1
 
 

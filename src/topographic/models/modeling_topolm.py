@@ -30,6 +30,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from topographic.models.auto_map import NeverCopied
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.sheets import Sheet
 
@@ -203,7 +204,7 @@ def _sheet_point(config: TopoLMConfig, site: str) -> nn.Module:
     return nn.Identity() if config.sheet_point == "none" else SheetPoint(site, config.n_embd)
 
 
-class TopoLMPreTrainedModel(PreTrainedModel):
+class TopoLMPreTrainedModel(NeverCopied, PreTrainedModel):
     """What the decoder with and without its output layer share: initial weights, loading, sheets."""
 
     config: TopoLMConfig
