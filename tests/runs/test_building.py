@@ -2,12 +2,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from topographic.cli import main
-from topographic.runs.loading import load_model
-from topographic.runs.recipe import ModelConfig, TrainCommand
 from topographic.runs.building import build_model, train_model
-from topographic.maps import UnitMap
-from topographic.sheets import grid, permuted_grid
+from topographic.runs.recipe import ModelConfig, TrainCommand
 
 
 class Tokenizer:

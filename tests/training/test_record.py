@@ -8,6 +8,7 @@ from transformers import TrainerControl, TrainerState
 import topographic
 from topographic.storage import load_json
 from topographic.training import record as module
+from topographic.training.means import NotFiniteError
 from topographic.training.record import RunRecord, device_name, git_commit, versions
 
 
@@ -56,6 +57,36 @@ def test_a_resumed_run_counts_on(tmp_path, monkeypatch):
     assert [entry["step"] for entry in done["resumed"]] == [5]
     assert done["eval_loss"] is None
     assert done["stopped_early"] is True
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "failure"),
+    [
+        (
+            NotFiniteError("parameters", "after", 3),
+            "failed",
+            (3, "NotFiniteError: parameters were NaN or infinite after"),
+        ),
+        (OSError("no\nspace"), "failed", (7, "OSError: no space")),
+        (KeyboardInterrupt(), "interrupted", None),
+        (SystemExit(143), "interrupted", None),
+    ],
+)
+def test_a_bad_end_is_recorded_and_forgotten_when_the_run_goes_on(tmp_path, error, status, failure):
+    record = RunRecord(tmp_path / "run.json", {}, seen_per_step={"tokens": 1})
+    record.on_save(None, state_at(5), TrainerControl())
+    record.end_badly(error, 7)
+    ended = load_json(tmp_path / "run.json")
+    assert (ended["status"], ended["steps"]) == (status, 5)
+    if failure is None:
+        assert "failure" not in ended
+    else:
+        assert ended["failure"]["step"] == failure[0]
+        assert ended["failure"]["reason"].startswith(failure[1])
+    again = RunRecord(tmp_path / "run.json", {}, seen_per_step={"tokens": 1})
+    again.on_train_begin(None, state_at(5), TrainerControl())
+    assert load_json(tmp_path / "run.json")["status"] == "running"
+    assert "failure" not in load_json(tmp_path / "run.json")
 
 
 def test_other_processes_write_nothing(tmp_path):

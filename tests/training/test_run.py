@@ -215,6 +215,7 @@ def test_a_run_folder_holds_everything(start, run_config, tokenizer, small_gpt2)
     assert record["tokens_seen"] == 6 * 2 * 4 * 16
     assert record["corpus"]["text_sha256"] == prepare_tokens(run_config.data, tokenizer).manifest["text_sha256"]
     assert record["n_parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert record["corpus"]["held_out"] == "documents"
     assert record["seeds"] == {"data": 42, "training": 42}
     assert record["eval_loss"] == [line["eval_loss"] for line in lines(folder) if "eval_loss" in line][-1]
     assert [line["step"] for line in lines(folder)] == [2, 3, 4, 6, 6]
