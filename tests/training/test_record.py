@@ -103,8 +103,10 @@ def test_versions_and_device():
     assert device_name(torch.device("cpu")).startswith("cpu (")
 
 
-def test_git_commit(tmp_path, monkeypatch):
-    package = tmp_path / "checkout" / "topographic"
+@pytest.mark.parametrize("place", ["topographic", "src/topographic"])
+def test_git_commit(tmp_path, monkeypatch, place):
+    checkout = tmp_path / "checkout"
+    package = checkout / place
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     monkeypatch.setattr(module.topographic, "__file__", str(package / "__init__.py"))
@@ -113,7 +115,7 @@ def test_git_commit(tmp_path, monkeypatch):
     def git(*words):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         done = subprocess.run(
-            ["git", "-C", str(package.parent), *identity, *words], capture_output=True, text=True, check=True
+            ["git", "-C", str(checkout), *identity, *words], capture_output=True, text=True, check=True
         )
         return done.stdout.strip()
 

@@ -62,35 +62,11 @@ class SheetPoint(nn.Module):
         self.register_buffer("extent_um", torch.zeros(2, dtype=torch.int32))
 
     def forward(self, activations: Tensor) -> Tensor:
-        """Return the activations, shape (batch, tokens, units), as they are.
-
-        Parameters
-        ----------
-        activations : Tensor, shape (batch, tokens, units)
-            Activations of the units.
-
-        Returns
-        -------
-        Tensor, shape (batch, tokens, units)
-            The same tensor, for hooks to hear or edit.
-        """
+        """Return the activations, shape (batch, tokens, units), as they are, for hooks to hear or edit."""
         return activations
 
     def sheet(self, name: str, *, wrap: bool) -> Sheet:
-        """Sheet with the positions held here.
-
-        Parameters
-        ----------
-        name : str
-            Name for the sheet.
-        wrap : bool
-            Whether opposite edges are joined.
-
-        Returns
-        -------
-        Sheet
-            Sheet of all units.
-        """
+        """Sheet of all units with the positions held here."""
         if self.positions_um.is_meta:
             raise ValueError(f"the positions of {name!r} are on the meta device; load or initialize the model first")
         extent = tuple((self.extent_um.cpu().double() / 1000).tolist())

@@ -79,17 +79,9 @@ def run_state(folder: str | Path) -> RunState | None:
 
 
 def is_run(folder: str | Path) -> bool:
-    """Whether a folder holds a run of this library, which alone may be gone on with or replaced.
+    """Whether a folder holds a run, which alone is gone on with or replaced.
 
-    Parameters
-    ----------
-    folder : str or Path
-        Any place.
-
-    Returns
-    -------
-    bool
-        True if there is a ``run.json`` of ours, or our ``config.yaml`` beside checkpoints or metrics.
+    That is a ``run.json`` of ours, or our ``config.yaml`` beside checkpoints or metrics.
     """
     folder = Path(folder)
     with contextlib.suppress(ValueError):

@@ -182,15 +182,7 @@ def train_on_images(
 
 
 class ImageItems(Dataset):
-    """Images with their class numbers, for a collator to prepare together.
-
-    Parameters
-    ----------
-    images : ImageStimuli
-        With the label ``class``, as `load_images` gives it.
-    augmented : bool
-        Whether they may be shifted and mirrored.
-    """
+    """Images with their class numbers, for a collator to prepare together, shift and mirror."""
 
     def __init__(self, images: ImageStimuli, *, augmented: bool = False) -> None:
         self.pixels = images.pixels
@@ -210,19 +202,7 @@ class ImageItems(Dataset):
 
 
 class Augmentation:
-    """Shifts and mirror images, which depend on seed, epoch and image alone: a resumed run draws them again.
-
-    Parameters
-    ----------
-    n_images : int
-        Images in the set.
-    flip : bool
-        Mirror every second image, on average.
-    shift : int
-        Move images by up to so many pixels each way, black coming in.
-    seed : int
-        Seed.
-    """
+    """Shifts, black coming in, and mirror images; they hang on seed, epoch and image alone, so a resumed run has the same."""
 
     def __init__(self, n_images: int, *, flip: bool = False, shift: int = 0, seed: int = 0) -> None:
         self.n_images, self.flip, self.shift, self.seed = n_images, flip, shift, seed

@@ -78,8 +78,9 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the library, if it runs from a checkout."""
-    root = Path(topographic.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
+    above = Path(topographic.__file__).resolve().parents[1:3]  # the package may lie in src/
+    root = next((folder for folder in above if (folder / ".git").exists()), None)
+    if root is None:
         return None
     try:
         git = ["git", "-C", str(root)]

@@ -17,6 +17,7 @@ from jaxtyping import Shaped
 from topographic.objectives.config import expect
 from topographic.training.config import check_numbers
 from topographic.training.finetuning.glue import Task, task_named
+from topographic.training.text.corpus import json_lines, open_text
 
 __all__ = ["LabelledDataConfig", "LabelledItems", "load_labelled", "read_labelled"]
 
@@ -97,18 +98,7 @@ class LabelledItems:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "LabelledItems":
-        """Some of the items.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Which ones, in which order.
-
-        Returns
-        -------
-        LabelledItems
-            A new set.
-        """
+        """Some of the items, in the order of their indices."""
         return LabelledItems(tuple(self.texts[index] for index in indices), self.labels[indices], self.source)
 
 
@@ -256,18 +246,13 @@ def _label(value: Any, task: Task, place: str) -> int | float:
     )
 
 
-def _open(path: Path) -> Any:
-    opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
-
-
 def _read_tsv(path: Path, columns: Columns) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with _open(path) as opened:
+    with open_text(path, newline="") as opened:
         yield from _table(csv.reader(opened, delimiter="\t", quoting=csv.QUOTE_NONE), columns, path)
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with _open(path) as opened:
+    with open_text(path, newline="") as opened:
         yield from _table(csv.reader(opened), columns, path)
 
 
@@ -296,19 +281,10 @@ def _table(reader: Any, columns: Columns, path: Path) -> Iterator[tuple[int, Map
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with _open(path) as opened:
-        for number, line in enumerate(opened, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path}, line {number} is not JSON ({error.msg}); expected one object per line"
-                ) from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number} holds a {type(row).__name__}; expected an object per line")
-            yield number, row
+    for number, row in json_lines(path):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number} holds a {type(row).__name__}; expected an object per line")
+        yield number, row
 
 
 READERS: dict[str, Callable[[Path, Columns], Iterator[tuple[int, Mapping[str, Any]]]]] = {
