@@ -164,10 +164,10 @@ def _shape(n_units: int, layout: Layout) -> tuple[int, int] | None:
     """Rows and columns of a layout; None if it has none for this width."""
     try:
         with torch.device("cpu"):  # models are built under the meta device
-            rows, columns = layout(n_units, "sheet").extent_mm
+            extent = layout(n_units, "sheet").extent_mm
     except ValueError:
         return None
-    return round(rows), round(columns)
+    return None if extent is None else (round(extent[0]), round(extent[1]))
 
 
 def from_positions(

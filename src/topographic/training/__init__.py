@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from topographic.training.finetuning.glue import TASKS, Task
     from topographic.training.finetuning.labelled import LabelledDataConfig, LabelledItems, read_labelled
     from topographic.training.finetuning.scores import METRICS, Score, score
+    from topographic.training.folder import RunState, run_state
     from topographic.training.images import LabelledImages, open_images, train_on_images
     from topographic.training.material import Material
     from topographic.training.run import train, train_on
@@ -57,6 +58,7 @@ __all__ = [
     "Objective",
     "PackedTokens",
     "RunConfig",
+    "RunState",
     "Score",
     "SmoothnessConfig",
     "SpatialConfig",
@@ -81,6 +83,7 @@ __all__ = [
     "open_task",
     "prepare_tokens",
     "read_labelled",
+    "run_state",
     "score",
     "smoothness_term",
     "spatial_term",
@@ -95,6 +98,7 @@ _FILES = {
     "text.data": ("PackedTokens", "Tokens", "prepare_tokens"),
     "text.tokenizer": ("load_tokenizer", "train_tokenizer"),
     "config": ("DataConfig", "ImageConfig", "RunConfig", "TrainingConfig"),
+    "folder": ("RunState", "run_state"),
     "images": ("LabelledImages", "open_images", "train_on_images"),
     "finetuning.classifiers": ("load_classifier",),
     "finetuning.fine_tune": ("LabelledSplits", "fine_tune", "open_task", "whole_epochs"),

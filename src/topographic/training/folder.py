@@ -69,6 +69,11 @@ def run_state(folder: str | Path) -> RunState | None:
     ------
     ValueError
         If ``run.json`` is damaged.
+
+    Examples
+    --------
+    >>> run_state("runs/of/nobody") is None
+    True
     """
     file = Path(folder) / "run.json"
     record = load_json(file) if file.is_file() else None

@@ -202,7 +202,7 @@ class ImageItems(Dataset):
 
 
 class Augmentation:
-    """Shifts, black coming in, and mirror images; they hang on seed, epoch and image alone, so a resumed run has the same."""
+    """Shifts, black coming in, and mirror images; seed, epoch and image decide them, so a resumed run has the same."""
 
     def __init__(self, n_images: int, *, flip: bool = False, shift: int = 0, seed: int = 0) -> None:
         self.n_images, self.flip, self.shift, self.seed = n_images, flip, shift, seed
