@@ -121,8 +121,8 @@ def test_an_old_run_lies_aside_until_the_new_one_is_finished(tmp_path):
         write_run(tmp_path / "run", "finished")
     assert [path.name for path in replaced_runs(run)] == [".run.replaced-1", ".run.replaced-2"]
     (tmp_path / ".run.replaced-notes").mkdir()  # of the user
-    forget_replaced(run)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".run.replaced-notes", "run"]
+    forget_replaced(run, [".run.replaced-2", ".run.replaced-notes"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".run.replaced-1", ".run.replaced-notes", "run"]
     assert (run / "notes.txt").read_text() == "of the user"
 
 
@@ -150,6 +150,7 @@ def test_a_kill_while_a_run_is_set_aside_loses_nothing(tmp_path):
     for name in ("run.json", "config.yaml"):
         (run / name).rename(tmp_path / ".run.moving" / name)
     assert not is_run(run)
+    check_free(run, CONFIG)  # not refused, since it is moved back as soon as it is locked
     with writing_to(run):
         assert tree(run) == whole
     assert not (tmp_path / ".run.moving").exists()

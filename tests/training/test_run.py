@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -312,6 +313,10 @@ def test_a_run_that_breaks_says_so_and_its_predecessor_is_kept(start, breaking, 
     assert "failure" not in load_json(folder / "run.json")
     assert (folder / "model/model.safetensors").read_bytes() == whole
     assert not list(tmp_path.glob(".run.replaced*")), "what was replaced goes once the new run is good"
+    aside.mkdir()
+    shutil.rmtree(folder)
+    start()
+    assert aside.is_dir(), "it was replaced by another run, which somebody has removed"
 
 
 def test_a_run_that_failed_for_another_reason_goes_on(start, monkeypatch):

@@ -9,7 +9,7 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -125,7 +125,7 @@ def check_free(
 ) -> Literal["new", "resumed", "replaced"]:
     """Say what becomes of what a folder holds, or refuse it; nothing is touched. The first process looks for all."""
     folder = _named(run_folder)
-    if not is_first_process():
+    if not is_first_process() or _moving(folder).is_dir():  # killed while it moved a run: `writing_to` moves it back
         return "resumed"
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; expected a new or empty folder: choose another name")
@@ -232,10 +232,11 @@ def replaced_runs(folder: Path) -> list[Path]:
     return sorted((path for path in found if path.suffix[10:].isdecimal()), key=lambda path: int(path.suffix[10:]))
 
 
-def forget_replaced(folder: Path) -> None:
-    """Remove the runs that a finished one has replaced."""
+def forget_replaced(folder: Path, names: Collection[str]) -> None:
+    """Remove the runs of these names, which a finished one has replaced."""
     for path in replaced_runs(folder):
-        shutil.rmtree(path)
+        if path.name in names:
+            shutil.rmtree(path)
 
 
 def _moving(folder: Path) -> Path:

@@ -139,7 +139,8 @@ def train_on(
     FloatingPointError
         If activations or losses become NaN, naming the site.
     KeyboardInterrupt, SystemExit
-        After SIGINT (Ctrl-C) or SIGTERM: the step is finished and a checkpoint written first.
+        After SIGINT (Ctrl-C) or SIGTERM: the step is finished, with the validation if one is due, and a checkpoint
+        written first.
     ImportError
         If accelerate is not installed.
 
@@ -193,7 +194,8 @@ def train_in(
         if first:
             save_config(folder / "config.yaml", config)
             if fate != "resumed":
-                record.write("running", steps=0)
+                replaces = {"replaces": [path.name for path in replaced_runs(folder)]} if fate == "replaced" else {}
+                record.write("running", steps=0, **replaces)
         stopping = settings.early_stopping_patience
         trainer = TopographicTrainer(
             model,
@@ -235,7 +237,7 @@ def train_in(
         bar.close()
     if first:
         record.finish(trainer.state, stopped_early=trainer.state.global_step < settings.max_steps)
-        forget_replaced(folder)
+        forget_replaced(folder, record.content.get("replaces", ()))
     return folder
 
 
