@@ -133,3 +133,12 @@ def test_what_does_not_fit_is_said_together_before_anything_is_made(recipe, erro
 def test_what_fits_is_let_through():
     check_recipe(Recipe())
     check_recipe(Recipe(model=TINY, data=DataConfig(sequence_length=32), spatial=SpatialConfig(radius=2)))
+
+
+@pytest.mark.parametrize("name", ["", "mine"])
+def test_a_folder_is_refused_before_anything_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("topographic.training.text.tokenizer.open_corpus", None)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises((ValueError, FileExistsError), match=r"names no folder|mine holds notes.txt and no run"):
+        train_model(Recipe(run=name and str(tmp_path / name), overwrite=True))

@@ -1,6 +1,6 @@
-import re
 import importlib.util
 import json
+import re
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from topographic.cli import main
-from topographic.recording import suggested_sites, Preparation, find_sites
+from topographic.recording import Preparation, find_sites, suggested_sites
 from topographic.runs import loading
 from topographic.runs.loading import (
     kind_of,

@@ -25,6 +25,7 @@ from topographic.runs.refusals import is_refusal
 from topographic.runs.sources import found_source
 from topographic.sheets import Sheet, local_neighborhoods
 from topographic.training import load_tokenizer, open_images, train, train_on_images
+from topographic.training.folder import check_free
 from topographic.training.text.corpus import open_corpus
 
 __all__ = ["build_model", "build_vision_model", "carries_sheets", "check_recipe", "shape_of", "train_model"]
@@ -60,6 +61,7 @@ def train_model(recipe: Recipe) -> tuple[Path, Any]:
     ValueError: data.sequence_length=256; the model takes 32 tokens at most: shorten it, or set model.n_positions; \
 sheet 'transformer.h.0.attn_sheet': radius=5 needs a 9 x 9 block on a 6 x 6 sheet; choose a radius from 2 to 3
     """
+    check_free(recipe.run, recipe, overwrite=recipe.overwrite)  # before anything is fetched or tokenised
     check_recipe(recipe)
     folder = Path(recipe.run)
     if recipe.counted == "images":

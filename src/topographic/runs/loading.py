@@ -1,8 +1,6 @@
 """From any source, a run, a folder, a file or a name, to a model and what reads for it."""
 
-import contextlib
 import importlib.util
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
