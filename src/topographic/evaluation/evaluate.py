@@ -60,7 +60,7 @@ def evaluate(
         decided it is as it was: its code, the weights, what reads for the model, the sheets, what was shown, every
         choice it reads. Other settings replace it when the new one is finished, and not before.
     progress : bool
-        Show which part is being measured.
+        Show which part is being measured, and what is read for it.
 
     Returns
     -------
@@ -81,7 +81,8 @@ def evaluate(
     >>> results["lesions"].to_frame()  # doctest: +SKIP
     """
     found = suite_for(subject.kind, suite, subject.source)
-    subject, chosen = replace(subject), choices.as_measured()  # a copy knows nothing of weights that have since changed
+    subject = replace(subject, progress=progress)  # a copy knows nothing of weights that have since changed
+    chosen = choices.as_measured()
     wanted = {name: part for name, part in found.parts.items() if not _is_left_out(part, subject)}
     material = subject.material()
     keys = {name: _key(subject, suite, name, part, chosen, material) for name, part in wanted.items()}
