@@ -59,6 +59,15 @@ def test_a_live_model_is_measured_in_memory(tiny_subject, tmp_path, monkeypatch)
     assert again.replaced == {}, "what was saved is what would have been kept"
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_what_is_read_is_shown_or_not(tiny_subject, monkeypatch, capfd, progress):
+    suite = SUITES["topolm"]["language"]
+    few = {name: suite.parts[name] for name in ("network", "minimal_pairs")}
+    monkeypatch.setitem(SUITES["topolm"], "language", suite._replace(parts=few))
+    evaluate(dataclasses.replace(tiny_subject, _recorded={}), "topolm", FAST, progress=progress)
+    assert ("record: " in capfd.readouterr().err) == progress
+
+
 def test_an_unchanged_second_call_measures_nothing(tiny_subject, measured, tmp_path):
     first = evaluate(tiny_subject, folder=tmp_path / "kept", progress=False)
     assert measured == PARTS

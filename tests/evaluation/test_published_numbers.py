@@ -28,7 +28,7 @@ def test_every_number_has_a_source(name):
 
 
 def test_there_is_a_file_for_a_suite_and_a_kind_of_model():
-    assert set(NAMES) == {f"{suite}_{kind}" for suite, kinds in SUITES.items() for kind in kinds}
+    assert set(NAMES) >= {f"{suite}_{kind}" for suite, kinds in SUITES.items() for kind in kinds}
 
 
 def test_numbers_are_those_of_the_papers():

@@ -17,7 +17,7 @@ __all__ = ["EvaluateCommand", "evaluate", "evaluation_folder"]
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Run:  # a base of its own, so that the run comes first and the others declare their fields once
     run: str
     """A run folder, or the name, folder or .gguf file of any Hugging Face causal model; or of a classifier of
     images, for the suite toponets."""

@@ -25,6 +25,7 @@ from topographic.evaluation.results import (
 from topographic.evaluation.subject import LanguageSubject, Subject, VisionSubject
 from topographic.evaluation.suites import Part, Suite, suite_for
 from topographic.evaluation.wording import counted
+from topographic.objectives.config import SmoothnessConfig
 from topographic.recording import find_sites, own_layout, suggested_sites
 from topographic.runs.loading import sites_and_layout
 from topographic.runs.own_sheets import own_sections, own_weight_sheets, smooth_sites
@@ -59,7 +60,7 @@ def evaluate(
         decided it is as it was: its code, the weights, what reads for the model, the sheets, what was shown, every
         choice it reads. Other settings replace it when the new one is finished, and not before.
     progress : bool
-        Show which part is being measured.
+        Show which part is being measured, and what is read for it.
 
     Returns
     -------
@@ -80,7 +81,8 @@ def evaluate(
     >>> results["lesions"].to_frame()  # doctest: +SKIP
     """
     found = suite_for(subject.kind, suite, subject.source)
-    subject, chosen = replace(subject), choices.as_measured()  # a copy knows nothing of weights that have since changed
+    subject = replace(subject, progress=progress)  # a copy knows nothing of weights that have since changed
+    chosen = choices.as_measured()
     wanted = {name: part for name, part in found.parts.items() if not _is_left_out(part, subject)}
     material = subject.material()
     keys = {name: _key(subject, suite, name, part, chosen, material) for name, part in wanted.items()}
@@ -155,41 +157,54 @@ def subject_of(
     --------
     >>> subject_of(model, tokenizer, sites="transformer.h.*.attn", text="passages.txt")  # doctest: +SKIP
     """
-    kind = LanguageSubject.kind if isinstance(reader, PreTrainedTokenizerBase) else VisionSubject.kind
-    found = suite_for(kind, suite, str(run or ""))
+    of = LanguageSubject if isinstance(reader, PreTrainedTokenizerBase) else VisionSubject
+    chosen = suite_for(of.kind, suite, str(run or ""))
     own = None if run is None else own_sections(run).smoothness
-    named = layout
-    if layout is None or isinstance(layout, str):
-        named = own_layout(model, LAYOUTS[layout or "grid"])
-    sheets = model.sheets() if hasattr(model, "sheets") else {}
     weight_sheets = [] if own is None else own_weight_sheets(model, own)
+    remarks = []
+    if str(run).endswith(".gguf"):
+        remarks.append("Its weights are numbers of few bits, read from a .gguf file.")
     if sites is not None:
         wanted = find_sites(model, sites if isinstance(sites, str) else list(sites))
         weight_sheets = [one for one in weight_sheets if one.sites in wanted]
-        where = sites, named
-    elif found.sites is not None:
-        where = None if own is None else smooth_sites(model, own)
-        where = (found.sites(model), named) if where is None else where if layout is None else (where[0], named)
-    elif sheets:
-        where = list(sheets), sheets
-    elif run is not None:
-        where = sites_and_layout(model, run, None, layout if layout is None else str(layout))
-    else:
+    elif chosen.sites is not None and any(one.kind != "input" for one in weight_sheets):
+        remarks.append("The layers are the run's own: those its config.yaml names in the section smoothness.")
+    where, placed = _sites_and_layout(model, chosen, own, sites, layout, run)
+    about = {"model": model, "sites": where, "layout": placed, "weight_sheets": tuple(weight_sheets)}
+    about |= {"source": str(run or ""), "remarks": tuple(remarks)}
+    if of is VisionSubject:
+        return VisionSubject(**about, prepare=reader, shown=_with_own_images(Shown(**shown), run), seed=seed)
+    folder = None if cache_folder is None else Path(cache_folder)
+    return LanguageSubject(**about, tokenizer=reader, shown=Shown(**shown), cache_folder=folder)
+
+
+def _sites_and_layout(
+    model: Any,
+    suite: Suite,
+    own: SmoothnessConfig | None,
+    sites: str | Sequence[str] | None,
+    layout: str | Layout | Mapping[str, Sheet] | None,
+    run: str | Path | None,
+) -> tuple[str | Sequence[str], Layout | Mapping[str, Sheet]]:
+    """What is named, or what a suite looks at: layers the run makes smooth or watches, or those of the paper."""
+    named = layout
+    if layout is None or isinstance(layout, str):
+        named = own_layout(model, LAYOUTS[layout or "grid"])
+    if sites is not None:
+        return sites, named
+    if suite.sites is not None:
+        smooth = None if own is None else smooth_sites(model, own)
+        if smooth is None:
+            return suite.sites(model), named
+        return smooth if layout is None else (smooth[0], named)
+    sheets = model.sheets() if hasattr(model, "sheets") else {}
+    if not sheets and run is None:  # of no run, and nobody says
         raise ValueError(
             f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
             f"sites={suggested_sites(model)!r}"
         )
-    remarks = []
-    if str(run).endswith(".gguf"):
-        remarks.append("Its weights are numbers of few bits, read from a .gguf file.")
-    if sites is None and found.sites is not None and any(one.kind != "input" for one in weight_sheets):
-        remarks.append("The layers are the run's own: those its config.yaml names in the section smoothness.")
-    about = {"model": model, "sites": where[0], "layout": where[1], "weight_sheets": tuple(weight_sheets)}
-    about |= {"source": str(run or ""), "remarks": tuple(remarks)}
-    if isinstance(reader, PreTrainedTokenizerBase):
-        folder = None if cache_folder is None else Path(cache_folder)
-        return LanguageSubject(**about, tokenizer=reader, shown=Shown(**shown), cache_folder=folder)
-    return VisionSubject(**about, prepare=reader, shown=_with_own_images(Shown(**shown), run), seed=seed)
+    where, placed = (list(sheets), sheets) if sheets else sites_and_layout(model, str(run))
+    return where, placed if sheets or layout is None else named
 
 
 def _with_own_images(shown: Shown, run: str | Path | None) -> Shown:

@@ -73,6 +73,8 @@ class Subject(ABC):
         Where it came from.
     remarks : tuple of str
         What has to be said about it.
+    progress : bool
+        Show what is being read.
     """
 
     model: Any
@@ -82,6 +84,7 @@ class Subject(ABC):
     weight_sheets: tuple[WeightSheet, ...] = ()
     source: str = ""
     remarks: tuple[str, ...] = ()
+    progress: bool = True
     _recorded: dict[tuple, dict[str, Responses]] = field(default_factory=dict)
     kind: ClassVar[str]
     contrast: ClassVar[tuple[str | tuple[str, ...], str | tuple[str, ...]]]
@@ -112,7 +115,7 @@ class Subject(ABC):
         shown = self._material_of(role)
         key = self.recording_key(role)
         if key not in self._recorded:
-            self._recorded[key] = self._record(shown)
+            self._recorded[key] = self._record(shown, progress=self.progress)
         return self._recorded[key]
 
     def recording_key(self, role: str) -> tuple:
@@ -156,7 +159,7 @@ class Subject(ABC):
     def _material_of(self, role: str) -> Any: ...
 
     @abstractmethod
-    def _record(self, shown: Any, *, progress: bool = True) -> dict[str, Responses]: ...
+    def _record(self, shown: Any, *, progress: bool) -> dict[str, Responses]: ...
 
     @abstractmethod
     def _shown_material(self) -> dict[str, str]: ...
@@ -280,7 +283,7 @@ class LanguageSubject(Subject):
     def _material_of(self, role: str) -> StimulusSet:
         return self.stimuli(role)
 
-    def _record(self, shown: StimulusSet, *, progress: bool = True) -> dict[str, Responses]:
+    def _record(self, shown: StimulusSet, *, progress: bool) -> dict[str, Responses]:
         options = {**self._recording, "progress": progress}
         return record(self.model, self.tokenizer, shown, self.sites, self.layout, **options)
 
@@ -383,7 +386,7 @@ class VisionSubject(Subject):
     def _material_of(self, role: str) -> ImageStimuli:
         return self._test_images() if role == "test" else self.categories
 
-    def _record(self, shown: ImageStimuli, *, progress: bool = True) -> dict[str, Responses]:
+    def _record(self, shown: ImageStimuli, *, progress: bool) -> dict[str, Responses]:
         options = {**self._recording, "prepare": self.prepare, "progress": progress}
         return record_images(self.model, shown, self.sites, self.layout, **options)
 

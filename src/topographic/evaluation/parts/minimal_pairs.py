@@ -14,7 +14,7 @@ __all__ = ["grammar"]
 
 def grammar(subject: LanguageSubject, choices: Choices) -> Findings:
     """Shares of pairs whose grammatical sentence is the more probable one."""
-    scores, passages = subject.read(subject.model, subject.minimal_pairs(), progress=True)
+    scores, passages = subject.read(subject.model, subject.minimal_pairs(), progress=subject.progress)
     rows = [
         {"phenomenon": row["name"], **_accuracy(row)}
         | published_columns("topolm_language", "BLiMP", phenomenon=row["name"])

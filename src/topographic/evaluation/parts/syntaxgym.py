@@ -12,7 +12,8 @@ __all__ = ["syntax"]
 
 def syntax(subject: LanguageSubject, choices: Choices) -> Findings:
     """Shares of items of which all predictions hold."""
-    scores = syntaxgym(subject.model, subject.tokenizer, subject.suites(), batch_size=subject.shown.batch_size)
+    options = {"batch_size": subject.shown.batch_size, "progress": subject.progress}
+    scores = syntaxgym(subject.model, subject.tokenizer, subject.suites(), **options)
     rows: dict[str, list[dict[str, Any]]] = {"suite": [], "prediction": []}
     for row in scores.to_rows():
         level = "prediction" if row["level"] == "prediction" else "suite"

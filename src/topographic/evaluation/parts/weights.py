@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from topographic.evaluation.choices import Choices
-from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table
+from topographic.evaluation.results import Findings, Picture, Table, without_sd
 from topographic.evaluation.subject import Subject
 from topographic.losses import random_weights_loss, weight_sheets
 from topographic.losses.blurs import shrunk
@@ -23,6 +23,8 @@ from topographic.runs.own_sheets import placed
 from topographic.sheets import Sheet, grid_cells
 
 __all__ = ["LayerWeights", "layer_weights", "smooth_weights"]
+
+_WAYS = ("of", "factor", "blur", "layers")  # in which layers are looked at, and how many
 
 
 class LayerWeights(NamedTuple):
@@ -45,10 +47,8 @@ def smooth_weights(subject: Subject, choices: Choices) -> Findings:
     for layer in layers:
         label = layer.name.replace(layer.chosen.sites, labels[layer.chosen.sites], 1)
         shape, order = _cells(layer)
-        try:
-            _require_room(layer, shape)
-        except NotMeasurable as reason:
-            notes.append(f"{label}: not measured. {reason}")
+        if no_room := _no_room(layer, shape):
+            notes.append(f"{label}: not measured. {no_room}")
             continue
         where = {"shape": shape, "order": order, "factor": layer.chosen.factor, "blur": layer.chosen.blur}
         one = weight_smoothness(layer.weights, layer.sheet, n_draws=choices.n_draws, seed=choices.seed, **where)
@@ -57,6 +57,7 @@ def smooth_weights(subject: Subject, choices: Choices) -> Findings:
         found.append(one)
         row = {"sheet": label, "units": _size(shape), "weights per unit": 1 if is_bias else layer.weights.shape[1]}
         rows.append(row | _losses(one) | {"random weights": expected, **_said(layer)})
+    means = _mean_losses(rows, found)
     columns = {"this model": "loss", "units permuted": "unit null", "random weights": "random weights"}
     lines = {name: [_or_nan(row[column]) for row in rows] for name, column in columns.items()}
     pictures = []
@@ -76,10 +77,10 @@ def smooth_weights(subject: Subject, choices: Choices) -> Findings:
             Table(
                 "means",
                 "Mean over layers",
-                _mean_losses(rows, found),
+                means,
                 "TopoNets reports no values of its loss.",
-                keys=("of", "factor", "blur", "layers"),
-                headline=("loss", "unit null", "p (unit)", "random weights"),
+                keys=_WAYS,
+                headline=without_sd(means, *_WAYS),
             ),
             Table("layers", "By layer", rows),
         ],
@@ -119,16 +120,13 @@ def _cells(layer: LayerWeights) -> tuple[tuple[int, int], Sequence[int] | None]:
     return shape, cells.tolist()
 
 
-def _require_room(layer: LayerWeights, shape: tuple[int, int]) -> None:
-    """Refuse a sheet of which the blur would leave nothing."""
+def _no_room(layer: LayerWeights, shape: tuple[int, int]) -> str:
+    """What to say of a sheet of which the blur would leave nothing."""
     factor = layer.chosen.factor
     factors = (factor, factor) if isinstance(factor, int | float) else factor
-    for axis, length, along in zip(("rows", "columns"), shape, factors, strict=True):
-        if shrunk(length, along) < 1:
-            raise NotMeasurable(
-                f"factor {along:g} is too large for the {length} {axis} of a {shape[0]} x {shape[1]} sheet and leaves "
-                "none of them."
-            )
+    small = [one for one in zip(("rows", "columns"), shape, factors, strict=True) if shrunk(*one[1:]) < 1]
+    said = (f"factor {along:g} is too large for the {length} {axis}" for axis, length, along in small[:1])
+    return "".join(f"{one} of a {_size(shape)} sheet and leaves none of them." for one in said)
 
 
 def _or_nan(number: float | None) -> float:

@@ -198,6 +198,7 @@ def _recorded(
             subject.sheets,
             lags=lags,
             batch_size=subject.shown.batch_size,
+            progress=subject.progress,
             word_prefix=prefix,
         )
     except TooManyTokensError as error:
