@@ -142,6 +142,6 @@ def _failed(name: str, error: Exception, status: int) -> int:
 
 def _say(line: str) -> None:
     """A line of its own: progress bars that are still open end theirs, or are wiped, first."""
-    for bar in sorted(tqdm._instances, key=lambda bar: -abs(bar.pos)):
+    for bar in sorted(vars(tqdm)["_instances"], key=lambda bar: -abs(bar.pos)):
         bar.close()
     print(line, file=sys.stderr)
