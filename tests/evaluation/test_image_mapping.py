@@ -6,10 +6,8 @@ import torch
 from topographic.runs.building import build_vision_model
 from topographic.runs.loading import kind_of, load_vision_model
 from transformers import (
-    AutoConfig,
     AutoModelForImageClassification,
     ConvNextImageProcessorPil,
-    GPT2Config,
     ResNetConfig,
 )
 from transformers import ResNetForImageClassification as ResNet
