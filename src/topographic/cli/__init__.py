@@ -126,10 +126,12 @@ def _harness(words: list[str]) -> int:
 
 def _quieten() -> None:
     """Leave the terminal to our own progress bars; transformers draws one for every file it reads or writes."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" in sys.modules:  # which has read them already
+        logging = importlib.import_module("transformers.utils.logging")
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
 
 
 def _failed(name: str, error: Exception, status: int) -> int:
@@ -142,6 +144,6 @@ def _failed(name: str, error: Exception, status: int) -> int:
 
 def _say(line: str) -> None:
     """A line of its own: progress bars that are still open end theirs, or are wiped, first."""
-    for bar in sorted(tqdm._instances, key=lambda bar: -abs(bar.pos)):
+    for bar in sorted(vars(tqdm)["_instances"], key=lambda bar: -abs(bar.pos)):
         bar.close()
     print(line, file=sys.stderr)

@@ -110,14 +110,16 @@ def merge(command: type, content: dict[str, Any], key: str, value: Any) -> None:
         else:
             content[key] = value  # unknown, and refused by its whole name
         return
-    if isinstance(value, str) and not rest:
+    if rest:
+        value = {rest: value}
+    elif isinstance(value, str):
         value = read_yaml(value) if value.endswith((".yaml", ".yml")) else _loaded(value)
-    if not rest and not isinstance(value, Mapping):
+    if not isinstance(value, Mapping):
         content[name] = value
         return
     inner = content.get(name)
     content[name] = inner = dict(inner) if isinstance(inner, Mapping) else {}
-    for within, entry in {rest: value}.items() if rest else value.items():
+    for within, entry in value.items():
         merge(section, inner, str(within), entry)
 
 
@@ -150,7 +152,7 @@ def _missing(command: type, typed: Mapping[str, Any], prefix: str) -> Iterator[t
             yield key, f"{key} is missing; expected {_expected(hints[entry.name])}"
         elif isinstance(value, dict) and (section := _section(hints[entry.name])):
             yield from _missing(section, value, f"{key}.")
-        elif isinstance(value, list) and is_dataclass(item := _item(hints[entry.name])):
+        elif isinstance(value, list) and (item := _section(_item(hints[entry.name]))):
             for at, one in enumerate(value):
                 yield from _missing(item, one, f"{key}[{at}].")
 
@@ -160,11 +162,11 @@ def _value(hint: Any, value: Any, key: str, root: type, complaints: list[tuple[s
     if section is not None and isinstance(value, Mapping):
         return _typed(section, value, f"{key}.", root, complaints)
     item = _item(hint)
-    if is_dataclass(item):
+    if _section(item) is not None:
         value = _loaded(value) if isinstance(value, str) else value
         value = [value] if isinstance(value, Mapping) else value
         if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
-            return [_typed(item, one, f"{key}[{at}].", root, complaints) for at, one in enumerate(value)]
+            return [_typed(_section(item), one, f"{key}[{at}].", root, complaints) for at, one in enumerate(value)]
     elif section is None:
         # one word alone is a list of one, unless it is a list that is not closed
         unclosed = isinstance(value, str) and value.count("[") != value.count("]")
@@ -210,7 +212,7 @@ def _built(
         if section is not None and isinstance(value, dict):
             start = _default(declared[name]) if default is None else getattr(default, name)
             values[name] = _built(section, value, start, f"{key}.", complaints)
-        elif isinstance(value, list) and is_dataclass(item := _item(hints[name])):
+        elif isinstance(value, list) and (item := _section(_item(hints[name]))):
             values[name] = [_built(item, one, None, f"{key}[{at}].", complaints) for at, one in enumerate(value)]
     if any(key.startswith(prefix) for key, _ in complaints):
         return None
