@@ -17,7 +17,7 @@ from topographic.evaluation.mapping import KINDS, MapChoices, Mapped, make_maps
 from topographic.maps import MapSummary
 from topographic.recording import Preparation
 from topographic.runs.building import build_vision_model
-from topographic.runs.loading import kind_of, load_vision_model
+from topographic.runs.loading import kind_of, load_model, load_vision_model
 from topographic.runs.recipe import ModelConfig
 from topographic.sheets import grid
 from topographic.stimuli import CATEGORY_CONTRASTS, StimulusSet, category_images, load_localizer
@@ -227,17 +227,18 @@ def test_choices_that_are_none(words, message):
 
 
 @pytest.fixture
-def live(tiny_bench):
+def live(tiny_model):
     """Function that makes maps of a live model, and the model."""
+    model, tokenizer = load_model(tiny_model)
 
-    def make(choices=NOUNS, folder=None, layout=tiny_bench.layout):
+    def make(choices=NOUNS, folder=None, layout=None):
         told: list[Mapped] = []
-        shown = tiny_bench.model, tiny_bench.tokenizer, "language", tiny_bench.sites, layout
-        made = make_maps(*shown, choices, folder, tell=told.append)
+        where = list(model.sheets()), layout or model.sheets()
+        made = make_maps(model, tokenizer, "language", *where, choices, folder, tell=told.append)
         assert [one.summary for one in told] == made
         return told
 
-    make.model = tiny_bench.model
+    make.model = model.cpu()
     return make
 
 
@@ -383,25 +384,26 @@ def test_one_process_writes_maps(live, tmp_path):
     assert not live(folder=tmp_path / "maps")[0].was_there
 
 
-def test_a_preparation_of_another_kind_is_known_by_what_it_makes(image_bench):
+def test_a_preparation_of_another_kind_is_known_by_what_it_makes():
     identify = KINDS["vision"].identify
     assert identify(Preparation()) != identify(Preparation(mean=0.4))
     assert identify(lambda pixels: pixels / 255) == identify(lambda pixels: pixels / 255)
     assert identify(lambda pixels: pixels / 255) != identify(lambda pixels: pixels / 128)
 
 
-def test_maps_of_images_lie_beside_low_level_ones(image_bench, tmp_path):
-    bench, told = image_bench, []
-    folders = {name: str(folder) for name, folder in bench.folders.items()}
+def test_maps_of_images_lie_beside_low_level_ones(image_folders, tmp_path):
+    model = ResNet(ResNetConfig(**SHAPE, num_labels=10)).eval()
+    folders = {name: str(folder) for name, folder in image_folders.items()}
     choices = MapChoices(contrasts=["faces"], n_draws=5, n_images=4, image_folders=folders)
+    shown, told = (model, Preparation(channels=3), "vision", "resnet.encoder.stages.1", grid), []
     for _ in range(2):
-        make_maps(bench.model, bench.prepare, "vision", "fc1", bench.layout, choices, tmp_path, tell=told.append)
+        make_maps(*shown, choices, tmp_path, tell=told.append)
     made, again = told
     assert [row.site for row in made.low_level.rows] == ["pixels", "radial_power"]
     assert (made.was_there, again.was_there) == (False, True)
-    assert {path.name for path in made.folder.iterdir()} >= {"low_level", "clusters.json", "fc1.safetensors"}
-    other = dataclasses.replace(choices, seed=1)
-    make_maps(bench.model, bench.prepare, "vision", "fc1", bench.layout, other, tmp_path, tell=told.append)
+    found = {path.name for path in made.folder.iterdir()}
+    assert found >= {"low_level", "clusters.json", "resnet.encoder.stages.1.safetensors"}
+    make_maps(*shown, dataclasses.replace(choices, seed=1), tmp_path, tell=told.append)
     assert told[-1].changed == "seed was 0 and is 1, other stimuli"
 
 
