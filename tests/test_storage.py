@@ -2,6 +2,7 @@ import errno
 import multiprocessing
 import os
 import resource
+import threading
 import time
 from pathlib import Path
 
@@ -183,6 +184,21 @@ def test_what_the_system_refuses_is_said_once(tmp_path, monkeypatch, number, sai
     with pytest.raises(OSError, match=one_line) as caught, disk_errors(tmp_path / "outer"):
         save_json(tmp_path / "x.json", {})
     assert str(caught.value).count("could not write") == 1
+
+
+def test_a_writer_that_says_late_who_it_is_is_waited_for(tmp_path):
+    with locked(tmp_path / "run"):
+        holder = tmp_path / ".run.holder"
+        said = holder.read_text()
+        holder.write_text("")
+        late = threading.Timer(0.2, holder.write_text, [said])
+        late.start()
+        with pytest.raises(HeldElsewhereError, match=rf"written by process {os.getpid()} on"), locked(tmp_path / "run"):
+            raise AssertionError("two writers")
+        late.join()
+        holder.unlink()
+        with pytest.raises(HeldElsewhereError, match="written by another process"), locked(tmp_path / "run"):
+            raise AssertionError("two writers")
 
 
 def test_two_names_of_one_folder_share_a_lock(tmp_path):

@@ -211,9 +211,8 @@ def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout as error:
-            held = holder.read_text(encoding="utf-8").strip() if holder.is_file() else "another process"
             raise HeldElsewhereError(
-                f"{path} is being written by {held}; wait until it has ended, or choose another folder"
+                f"{path} is being written by {_holder(holder)}; wait until it has ended, or choose another folder"
             ) from error
     try:
         with contextlib.suppress(OSError):  # says who, no more
@@ -222,6 +221,16 @@ def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _holder(file: Path) -> str:
+    """Who holds a lock; whoever has just got it may not have said so yet."""
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            if said := file.read_text(encoding="utf-8").strip():
+                return said
+        time.sleep(0.05)
+    return "another process"
 
 
 def digest(content: Any) -> str:
