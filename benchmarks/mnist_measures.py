@@ -2,10 +2,12 @@
 
     python benchmarks/mnist_measures.py runs/mnist_tau_0 runs/mnist_tau_1 ...
 
-One row per run of recipes/toponets/vision/mnist.yaml, on the whole test set.
+One row per run of recipes/toponets/vision/mnist.yaml, on the whole test set; with --quick two shares and two
+permutations, to see that it runs.
 """
 
-import sys
+import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,47 +20,47 @@ from topographic.losses import laplacian_pyramid_loss
 from topographic.maps import correlation_by_distance, correlation_range, effective_dimensionality
 from topographic.models import register_pixel_mlp
 from topographic.recording import Preparation, record_images
-from topographic.sheets import grid, permuted_grid
+from topographic.sheets import permuted_grid
 from topographic.stimuli import load_images
 
 KEPT, REMOVED = (0.8, 0.5, 0.2, 0.1), (0.5, 0.8, 0.9, 0.95)
 PERMUTATIONS = 10
 
 
-def main(folders):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="run folders")
+    parser.add_argument("--images", help="folder of MNIST's files, in place of the package")
+    parser.add_argument("--quick", action="store_true", help="to see that it runs")
+    options = parser.parse_args()
+    measure(options.folders, options.images, *((1, 2) if options.quick else (len(KEPT), PERMUTATIONS)))
+
+
+def measure(folders, images, n_shares, n_permutations):
     register_pixel_mlp()
-    images = load_images("mnist", "test", progress=False)
+    images = load_images("mnist", "test", folder=images, progress=False)
+    kept, gone = KEPT[:n_shares], REMOVED[:n_shares]
     kinds = ("keep {:g}", "keep {:g}, permuted")
-    columns = [kind.format(keep) for kind in kinds for keep in KEPT] + [f"prune {removed:g}" for removed in REMOVED]
+    columns = [kind.format(keep) for kind in kinds for keep in kept] + [f"prune {removed:g}" for removed in gone]
     print(row("run", "tau", "accuracy", "loss", "dimensionality", "smoothness", *columns))
-    for folder in map(Path, folders):
+    for folder in folders:
         model = AutoModelForImageClassification.from_pretrained(folder / "model").eval()
         prepare = Preparation.from_pretrained(folder / "model")
         smoothness = yaml.safe_load((folder / "config.yaml").read_text())["smoothness"]
-        responses = record_images(model, images, "fc1", grid, prepare=prepare, progress=False)["fc1"]
+        responses = record_images(model, images, "fc1", prepare=prepare, progress=False)["fc1"]
         found = [
             accuracy(model, images, prepare),
             laplacian_pyramid_loss(model.fc1.weight, smoothness["factor"]).item(),
             effective_dimensionality(responses),
             correlation_range(correlation_by_distance(responses, n_bins=10)),
         ]
-        found += [accuracy(downsample(model, "fc1", keep), images, prepare) for keep in KEPT]
-        for keep in KEPT:
-            permuted = [downsample(model, "fc1", keep, layout=Permuted(seed)) for seed in range(PERMUTATIONS)]
+        found += [accuracy(downsample(model, "fc1", keep), images, prepare) for keep in kept]
+        for keep in kept:
+            layouts = [partial(permuted_grid, seed=seed) for seed in range(n_permutations)]
+            permuted = [downsample(model, "fc1", keep, layout=layout, relayout=True) for layout in layouts]
             found.append(np.mean([accuracy(one, images, prepare) for one in permuted]))
-        found += [accuracy(prune(model, ["fc1", "fc2"], removed), images, prepare) for removed in REMOVED]
+        found += [accuracy(prune(model, ["fc1", "fc2"], removed), images, prepare) for removed in gone]
         print(row(folder.name, f"{smoothness['weight']:g}", *(f"{value:.3f}" for value in found)), flush=True)
-
-
-class Permuted:
-    """The layer's units in another order on the same sheet: the model does what it did, its topography is gone."""
-
-    def __init__(self, seed):
-        self.seed = seed
-
-    def __call__(self, n_units, name):
-        """As every layout."""
-        return permuted_grid(n_units, name, seed=self.seed)
 
 
 @torch.no_grad()
@@ -74,4 +76,4 @@ def row(*cells):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

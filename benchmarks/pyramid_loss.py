@@ -2,6 +2,7 @@
 
     python benchmarks/pyramid_loss.py speed --pairs 15
     python benchmarks/pyramid_loss.py step --pairs 3
+    python benchmarks/pyramid_loss.py step --quick           # see that it runs
 
 Runs are paired (A B A B ...), so that whatever else the machine does falls on both. The table goes to stdout. To
 compare with the package put it on the path (``pip install --no-deps topoloss==0.0.2 torchtyping typeguard``); without
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from topographic.losses.pyramid import laplacian_pyramid_loss
+from topographic.losses.pyramid import laplacian_pyramid_loss, sheet_shape
 from topographic.losses.weight_sheets import weight_sheets
 
 
@@ -36,8 +37,13 @@ def main() -> None:
     )
     parser.add_argument("--factor", type=float, default=3.0)
     parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--micro-batches", type=int, default=8, help="of 1024 tokens each, per optimiser step")
+    parser.add_argument("--width", type=int, default=768, help="of the stream; a sheet has four times as many units")
+    parser.add_argument("--micro-batches", type=int, default=8, help="per optimiser step")
+    parser.add_argument("--tokens", type=int, default=1024, help="of a micro-batch")
+    parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs")
     arguments = parser.parse_args()
+    if arguments.quick:
+        vars(arguments).update(pairs=1, layers=1, width=48, micro_batches=1, tokens=16)
     torch.set_num_threads(arguments.threads)
     BENCHMARKS[arguments.benchmark](arguments)
 
@@ -45,7 +51,8 @@ def main() -> None:
 def compare_with_package(arguments: argparse.Namespace) -> None:
     """Forward and backward of the mean loss over layers of 3072 x 768."""
     torch.manual_seed(0)
-    model = nn.ModuleList(nn.Linear(768, 3072, bias=False) for _ in range(arguments.layers)).to(arguments.device)
+    width = arguments.width
+    model = nn.ModuleList(nn.Linear(width, 4 * width, bias=False) for _ in range(arguments.layers)).to(arguments.device)
     name, baseline = package_loss(model, arguments.factor)
 
     def ours() -> Tensor:
@@ -66,7 +73,7 @@ def compare_with_package(arguments: argparse.Namespace) -> None:
 
     seconds = np.array([[timed(baseline), timed(ours)] for _ in range(arguments.pairs)])
     ratio = seconds[:, 0] / seconds[:, 1]
-    print(f"{arguments.layers} layers of 3072 x 768, factor {arguments.factor:g}, float32, forward and backward.")
+    print(f"{arguments.layers} layers of {4 * width} x {width}, factor {arguments.factor:g}, float32, both directions.")
     print(f"{conditions(arguments)}\n")
     print("| loss | median ms | IQR ms |\n|---|---|---|")
     for label, column in ((name, seconds[:, 0]), ("topographic", seconds[:, 1])):
@@ -80,7 +87,7 @@ def package_loss(model: nn.ModuleList, factor: float) -> tuple[str, Callable[[],
         from topoloss import LaplacianPyramid, TopoLoss
     except ModuleNotFoundError as missing:
         return f"transcription by F.interpolate (no {missing.name})", lambda: torch.stack([
-            interpolated_loss(layer.weight.view(48, 64, -1), factor) for layer in model
+            interpolated_loss(layer.weight.view(*sheet_shape(len(layer.weight)), -1), factor) for layer in model
         ]).mean()
     losses = [LaplacianPyramid(str(layer), factor_h=factor, factor_w=factor) for layer in range(len(model))]
     compute = TopoLoss(losses).compute
@@ -99,7 +106,8 @@ def overhead_of_a_step(arguments: argparse.Namespace) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(n_layer=arguments.layers)).to(arguments.device).train()
+    sizes = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_positions": arguments.tokens}
+    model = GPT2LMHeadModel(GPT2Config(**sizes)).to(arguments.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     layers = [block.mlp.c_fc for block in model.transformer.h]
 
@@ -107,7 +115,7 @@ def overhead_of_a_step(arguments: argparse.Namespace) -> None:
         optimizer.zero_grad()
         start = now(arguments)
         for _ in range(micro_batches):
-            tokens = torch.randint(model.config.vocab_size, (1, 1024), device=arguments.device)
+            tokens = torch.randint(model.config.vocab_size, (1, arguments.tokens), device=arguments.device)
             (model(input_ids=tokens, labels=tokens).loss / micro_batches).backward()
         before = now(arguments)
         if topographic:
@@ -121,9 +129,11 @@ def overhead_of_a_step(arguments: argparse.Namespace) -> None:
     rows = [(step(topographic=False)[0], *step(topographic=True)) for _ in range(arguments.pairs)]
     without, with_loss, own = np.array(rows).T
     overhead, own_share = 100 * (with_loss / without - 1), 100 * own / (with_loss - own)
+    shape = "{} x {}".format(*sheet_shape(4 * arguments.width))
     print(
-        f"GPT-2 small ({arguments.layers} layers), {arguments.micro_batches} micro-batches of 1024 tokens per step, "
-        f"AdamW, float32; loss on {len(layers)} c_fc sheets of 48 x 64, factor {arguments.factor:g}, once per step."
+        f"GPT-2 of width {arguments.width} ({arguments.layers} layers), {arguments.micro_batches} micro-batches of "
+        f"{arguments.tokens} tokens per step, AdamW, float32; loss on {len(layers)} c_fc sheets of {shape}, "
+        f"factor {arguments.factor:g}, once per step."
     )
     print(f"{conditions(arguments)}\n")
     print("| | median | IQR |\n|---|---|---|")

@@ -3,6 +3,7 @@
     python benchmarks/spatial_loss.py
     python benchmarks/spatial_loss.py --device cuda --tokens 49152 --dtype bfloat16
     python benchmarks/spatial_loss.py --training-step --device cuda
+    python benchmarks/spatial_loss.py --quick                # see that it runs
 
 Prints a Markdown table. The two are timed in turns (A B A B ...), so that what else the machine does hits both.
 """
@@ -154,6 +155,10 @@ class PlainTerm:
         flat = [activations[site].flatten(0, -2).float() for site in self.sheets]
         return {"all": len(flat) * plain_spatial_loss(flat, self.positions_mm, masks)}
 
+    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """What it is already."""
+        return losses["all"]
+
 
 def draw_neighborhoods(sheet: Sheet, options: argparse.Namespace, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
@@ -228,7 +233,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--sequence-length", type=int, help="the model's longest by default")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    return parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs")
+    options = parser.parse_args()
+    if options.quick:
+        vars(options).update(sheets=2, units=36, tokens=32, radius=2, repeats=1, warmup=0, compile=False)
+        vars(options).update(preset="tiny", batch_size=2, sequence_length=16)
+    return options
 
 
 if __name__ == "__main__":

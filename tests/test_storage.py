@@ -1,6 +1,8 @@
+import errno
 import multiprocessing
 import os
 import resource
+import threading
 import time
 from pathlib import Path
 
@@ -144,6 +146,83 @@ def test_a_full_disk_is_said_in_one_line(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_a_folder_belongs_is_said(tmp_path):
+    (tmp_path / "runs").write_text("notes of the user")
+    said = r"^could not write .*: .*/runs is a file where a folder belongs; move it away or choose another folder, then"
+    for path in (tmp_path / "runs" / "a.json", tmp_path / "runs" / "deep" / "a.json"):
+        with pytest.raises(OSError, match=said):
+            save_json(path, {})
+        with pytest.raises(OSError, match=said), write_folder_atomically(path):
+            raise AssertionError("nothing to write to")
+        with pytest.raises(OSError, match=said), locked(path):
+            raise AssertionError("no lock")
+    with pytest.raises(OSError, match=said), write_folder_atomically(tmp_path / "runs") as staging:
+        (staging / "weights").write_text("new")
+    assert (tmp_path / "runs").read_text() == "notes of the user"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"folder is a folder where a file belongs; move it away"):
+        save_json(tmp_path / "folder", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EROFS, "the disk is read-only; choose a writable folder"),
+        (errno.EACCES, "the system does not allow it; choose a writable folder"),
+        (errno.ENOSPC, "No space left on device.*; free disk space or choose a writable folder"),
+    ],
+)
+def test_what_the_system_refuses_is_said_once(tmp_path, monkeypatch, number, said):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    monkeypatch.setattr("topographic.storage.tempfile.mkstemp", refuse)
+    one_line = rf"^could not write [^:]*x.json: .*{said}, then run again$"
+    with pytest.raises(OSError, match=one_line) as caught, disk_errors(tmp_path / "outer"):
+        save_json(tmp_path / "x.json", {})
+    assert str(caught.value).count("could not write") == 1
+
+
+def test_a_writer_that_says_late_who_it_is_is_waited_for(tmp_path):
+    with locked(tmp_path / "run"):
+        holder = tmp_path / ".run.holder"
+        said = holder.read_text()
+        holder.write_text("")
+        late = threading.Timer(0.2, holder.write_text, [said])
+        late.start()
+        with pytest.raises(HeldElsewhereError, match=rf"written by process {os.getpid()} on"), locked(tmp_path / "run"):
+            raise AssertionError("two writers")
+        late.join()
+        holder.unlink()
+        with pytest.raises(HeldElsewhereError, match="written by another process"), locked(tmp_path / "run"):
+            raise AssertionError("two writers")
+
+
+def test_two_names_of_one_folder_share_a_lock(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "alias").symlink_to(tmp_path / "run")
+    with locked(tmp_path / "run"), pytest.raises(HeldElsewhereError), locked(tmp_path / "alias"):
+        raise AssertionError("two writers")
+
+
+def test_an_older_folder_is_whole_until_the_new_one_has_its_name(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("old")
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self.name.endswith(".partial"):
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="could not write"), write_folder_atomically(tmp_path / "model") as staging:
+        (staging / "weights").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "weights").read_text() == "old"
 
 
 def test_other_errors_pass_unchanged(tmp_path):

@@ -5,6 +5,7 @@ Nothing here pickles and nothing here executes what it reads.
 
 import ast
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib.util
@@ -45,39 +46,23 @@ __all__ = [
 def write_atomically(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it into place only if the block succeeds.
 
-    Parameters
-    ----------
-    path : str or Path
-        Where the finished file belongs. Missing parent folders are made.
-
-    Yields
-    ------
-    Path
-        The temporary path to write to. It vanishes if the block raises, so a full disk or a
-        killed process never leaves a half-written file that looks finished.
-
-    Raises
-    ------
-    OSError
-        With the path and the advice to free space, if the file cannot be written.
+    It vanishes if the block raises, so that neither a full disk nor a killed process leaves a half-written file that
+    looks finished. Missing parent folders are made; errors are those of `disk_errors`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"could not write {path}: {error}; free disk space or choose a writable folder, then run again"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -87,42 +72,14 @@ def _umask() -> int:
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Write named arrays and JSON metadata to one safetensors file.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to write, usually ``*.safetensors``.
-    arrays : mapping of str to ndarray
-        Arrays of any shape and numeric or boolean type.
-    metadata : mapping
-        Anything JSON can hold; stored in the file's header.
-    """
+    """Write named arrays to one safetensors file, with anything JSON can hold in its header."""
     header = {"topographic": json.dumps(dict(metadata), sort_keys=True)}
     with write_atomically(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=header)
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `save_arrays` wrote.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to read.
-
-    Returns
-    -------
-    arrays : dict of str to ndarray
-        The arrays, with their shapes and types.
-    metadata : dict
-        The JSON metadata.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file is absent, truncated, or not one of ours.
-    """
+    """Read what `save_arrays` wrote, or refuse a file that is absent, truncated, or not one of ours."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}; expected a .safetensors file written by this library")
@@ -138,27 +95,7 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 
 def load_noun(path: str | Path, noun: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read a file that holds one of the library's nouns.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to read.
-    noun : str
-        Name of the class that is expected.
-
-    Returns
-    -------
-    arrays : dict of str to ndarray
-        The arrays.
-    metadata : dict
-        The JSON metadata.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `load_arrays`, and if the file holds another noun.
-    """
+    """Read a file that holds one of the library's nouns, named as its class is, or refuse another one."""
     arrays, metadata = load_arrays(path)
     if metadata.get("noun") != noun:
         expected = noun if noun.endswith("s") else f"a {noun}"
@@ -167,37 +104,13 @@ def load_noun(path: str | Path, noun: str) -> tuple[dict[str, np.ndarray], dict[
 
 
 def save_json(path: str | Path, content: Any) -> None:
-    """Write JSON, indented, beside its place and then renamed.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to write.
-    content : object
-        Anything JSON can hold.
-    """
+    """Write JSON, indented, beside its place and then renamed."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def load_json(path: str | Path) -> Any:
-    """Read JSON.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to read.
-
-    Returns
-    -------
-    object
-        The parsed content.
-
-    Raises
-    ------
-    ValueError
-        If the file is not valid JSON.
-    """
+    """Read JSON, or refuse a file that is none."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -205,18 +118,7 @@ def load_json(path: str | Path) -> Any:
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """Checksum of a file's bytes.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to read.
-
-    Returns
-    -------
-    str
-        Hexadecimal SHA-256.
-    """
+    """Checksum of a file's bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as opened:
         for block in iter(lambda: opened.read(1 << 20), b""):
@@ -226,23 +128,7 @@ def sha256_of_file(path: str | Path) -> str:
 
 @contextlib.contextmanager
 def write_folder_atomically(path: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path``; rename it into place only if the block succeeds.
-
-    Parameters
-    ----------
-    path : str or Path
-        Where the finished folder belongs. Missing parents are made; an older folder there is replaced.
-
-    Yields
-    ------
-    Path
-        The temporary folder. It vanishes if the block raises.
-
-    Raises
-    ------
-    OSError
-        With the path and the advice to free space, if it cannot be written.
-    """
+    """Give a temporary folder beside ``path``; rename it into place, over an older one, only if the block succeeds."""
     path = Path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,61 +142,68 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
 
 
 def publish_folder(staging: Path, path: Path) -> None:
-    """Flush every file of a finished folder to the disk, then give the folder its name.
-
-    Parameters
-    ----------
-    staging : Path
-        The finished folder.
-    path : Path
-        Its name; a folder that has it already is replaced.
-    """
+    """Flush every file of a finished folder to the disk, then give it its name; a folder that has it is replaced."""
     for file in sorted(staging.rglob("*")):
         if file.is_file():
             with open(file, "rb") as written:
                 os.fsync(written.fileno())
-    if path.exists():
-        shutil.rmtree(path)
-    staging.rename(path)
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Say what could not be written, and what to do about it."""
+    if not path.exists():
+        staging.rename(path)
+        return
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file", str(path))
+    # two renames, with the older folder whole on the disk until the new one has its name
+    older = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".older", dir=path.parent)) / path.name
+    path.rename(older)
     try:
-        yield
-    except HeldElsewhereError:
+        staging.rename(path)
+    except OSError:
+        older.rename(path)
         raise
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"could not write {path}: {error}; free disk space or choose a writable folder, then run again"
-        ) from error
+    finally:
+        shutil.rmtree(older.parent, ignore_errors=True)
 
 
 class HeldElsewhereError(OSError):
     """Another process writes here already."""
 
 
+class _UnwritableError(OSError):
+    """Said already: what could not be written, why, and what to do."""
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say in one line what could not be written, why, and what to do about it."""
+    try:
+        yield
+    except (HeldElsewhereError, _UnwritableError):
+        raise
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        file = next((one for one in [path, *path.parents] if one.is_file()), path)
+        if number in (errno.EEXIST, errno.ENOTDIR):
+            said = f"{file} is a file where a folder belongs; move it away or choose another folder"
+        elif number == errno.EISDIR:
+            said = f"{path} is a folder where a file belongs; move it away or choose another name"
+        elif number == errno.EROFS:
+            said = "the disk is read-only; choose a writable folder"
+        elif number in (errno.EACCES, errno.EPERM):
+            said = "the system does not allow it; choose a writable folder"
+        else:
+            said = f"{error}; free disk space or choose a writable folder"
+        raise _UnwritableError(f"could not write {path}: {said}, then run again") from error
+
+
 @contextlib.contextmanager
 def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Be the only process that writes to a file or folder; the system frees the lock however the process ends.
 
-    Parameters
-    ----------
-    path : str or Path
-        What is written. It need not exist: the lock is an empty hidden file beside it,
-        which stays, since whoever removed it could give two processes the same lock.
-    wait : bool
-        Wait for other processes that do the same work, in place of refusing at once.
-
-    Raises
-    ------
-    HeldElsewhereError
-        Without ``wait``, saying which process holds it and since when.
-    OSError
-        With the path and the advice to free space, if there can be no lock.
+    The path need not exist: the lock is an empty hidden file beside it, which stays, since whoever removed it could
+    give two processes the same lock. Another process is refused at once, by whom it is held and since when
+    (`HeldElsewhereError`), or waits for its turn.
     """
-    path = Path(path).absolute()
+    path = Path(path).resolve()  # two names of one folder share one lock
     lock = FileLock(path.parent / f".{path.name}.lock", thread_local=False)
     holder = path.parent / f".{path.name}.holder"
     with disk_errors(path):
@@ -318,9 +211,8 @@ def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout as error:
-            held = holder.read_text(encoding="utf-8").strip() if holder.is_file() else "another process"
             raise HeldElsewhereError(
-                f"{path} is being written by {held}; wait until it has ended, or choose another folder"
+                f"{path} is being written by {_holder(holder)}; wait until it has ended, or choose another folder"
             ) from error
     try:
         with contextlib.suppress(OSError):  # says who, no more
@@ -329,6 +221,16 @@ def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _holder(file: Path) -> str:
+    """Who holds a lock; whoever has just got it may not have said so yet."""
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            if said := file.read_text(encoding="utf-8").strip():
+                return said
+        time.sleep(0.05)
+    return "another process"
 
 
 def digest(content: Any) -> str:

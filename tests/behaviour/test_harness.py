@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import GPT2LMHeadModel
 
 from topographic.behaviour.harness import evaluate_with_harness, harness_command
@@ -48,7 +49,24 @@ def task_folder(tmp_path, own_pairs, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("call", [lambda: evaluate_with_harness(None, None, "blimp"), lambda: harness_command([])])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_items": 0}, "n_items=0; expected at least 1"),
+        ({"n_examples": -1}, "n_examples=-1; expected at least 0"),
+        ({"batch_size": 0}, "batch_size=0; expected at least 1"),
+    ],
+)
+def test_bad_numbers_are_refused_before_the_harness_is_looked_for(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_with_harness(nn.Linear(1, 1), None, "blimp", **options)
+    with pytest.raises(TypeError, match=r"model is the string 'gpt2'; expected a Module: a loaded model"):
+        evaluate_with_harness("gpt2", None, "blimp")
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: evaluate_with_harness(nn.Linear(1, 1), None, "blimp"), lambda: harness_command([])]
+)
 def test_without_the_harness_the_message_says_what_to_install(monkeypatch, call):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(

@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import numpy as np
@@ -189,6 +190,21 @@ def test_sets_that_are_no_pairs_are_refused(gpt2, tokenizer):
     ):
         with pytest.raises(ValueError, match=match):
             minimal_pairs(gpt2, tokenizer, broken)
+
+
+def test_what_is_no_set_and_no_level_is_refused(gpt2, tokenizer, own_pairs):
+    unchecked = inspect.unwrap(minimal_pairs)
+    message = r"^pairs is a list of 1 tuple; expected a StimulusSet: load_minimal_pairs\('blimp'\), or such a set"
+    with pytest.raises(TypeError, match=message):
+        unchecked(gpt2, tokenizer, [("good", "bad")])
+    with pytest.raises(TypeError, match=r"^model is the string 'gpt2'; expected a Module"):
+        inspect.unwrap(token_log_probabilities)("gpt2", tokenizer, ["a"])
+    for confidence in (0.0, 1.0, float("nan"), 95.0):
+        with pytest.raises(ValueError, match=f"confidence={confidence}; expected a level between 0 and 1"):
+            unchecked(gpt2, tokenizer, own_pairs, confidence=confidence)
+    for correct, pairs in (([0], [0]), ([3], [2]), ([-1], [2]), ([], [])):
+        with pytest.raises(ValueError, match="expected at least one pair, all or fewer correct"):
+            accuracy_interval(np.array(correct, int), np.array(pairs, int))
 
 
 def test_scores_that_do_not_fit_are_refused(gpt2, tokenizer, own_pairs):

@@ -1,12 +1,14 @@
+import inspect
 import math
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, XLNetConfig
 
 from topographic.behaviour.surprisal import PROTOCOLS, perplexity, token_log_probabilities
+from topographic.stimuli import StimulusSet
 
 TEXTS = [
     "The dog runs to the gate.",
@@ -215,6 +217,30 @@ def test_long_texts_fit_to_the_last_position_and_not_beyond(gpt2, tokenizer):
 def test_bad_input(gpt2, tokenizer, texts, options, error, match):
     with pytest.raises(error, match=match):
         token_log_probabilities(gpt2, tokenizer, texts, **options)
+
+
+def test_other_things_are_refused_in_one_line(gpt2, tokenizer):
+    unchecked = inspect.unwrap(token_log_probabilities)
+    stimuli = StimulusSet("s", ["The dog"], ["a"])
+    with pytest.raises(TypeError, match=r"^texts is a StimulusSet; expected a Sequence: a list of strings, such as"):
+        unchecked(gpt2, tokenizer, stimuli)
+    with pytest.raises(TypeError, match=r"^texts\[0\] is a tuple of 1 str; expected a str"):
+        unchecked(gpt2, tokenizer, [("The dog",)])
+    with pytest.raises(TypeError, match=r"^tokenizer is the string 'gpt2'; expected a Callable: a loaded tokenizer"):
+        unchecked(gpt2, "gpt2", ["The dog"])
+
+
+def test_a_model_without_a_longest_context_reads_any(tokenizer):
+    """XLNet says -1, Bloom nothing."""
+
+    class Watcher(nn.Module):
+        config = XLNetConfig(vocab_size=len(tokenizer))
+
+        def forward(self, input_ids, attention_mask, use_cache=None):
+            return type("Output", (), {"logits": torch.zeros(*input_ids.shape, len(tokenizer))})
+
+    (tokens,) = token_log_probabilities(Watcher(), tokenizer, ["the" * 300])
+    np.testing.assert_allclose(tokens, -math.log(len(tokenizer)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

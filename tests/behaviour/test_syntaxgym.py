@@ -1,4 +1,5 @@
 import copy
+import inspect
 import json
 import math
 
@@ -218,6 +219,11 @@ def test_bad_input(gpt2, tokenizer):
         syntaxgym(gpt2, tokenizer, [NUMBER], protocol="published")
     with pytest.raises(ValueError, match="no suites to test"):
         syntaxgym(gpt2, tokenizer, [])
+    with pytest.raises(ValueError, match=r"confidence=95.0; expected a level between 0 and 1, such as 0.95"):
+        syntaxgym(gpt2, tokenizer, [NUMBER], confidence=95.0)
+    for given, described in ((NUMBER, "a Suite; expected a Sequence"), ("blimp", "the string 'b'; expected a Suite")):
+        with pytest.raises(TypeError, match=f"^suites is {described}: a list of suites, as load_suites"):
+            inspect.unwrap(syntaxgym)(gpt2, tokenizer, given)
     with pytest.raises(ValueError, match="str does not tell where its tokens lie; use a fast tokenizer"):
         syntaxgym(gpt2, "slow", [NUMBER])
 

@@ -81,6 +81,8 @@ class TestDesign:
         with pytest.raises(ValueError, match="has no times; expected onset_s and the label 'duration_s'"):
             design_matrix(StimulusSet("x", ["a"], ["b"]), "1", 20)
         for field in ("tr_s", "high_pass_hz"):
+            with pytest.raises(ValueError, match=rf"{field}=inf; expected a positive number"):
+                RunModel(**{field: float("inf")})
             with pytest.raises(ValueError, match=rf"{field}=0\.0; expected a positive number"):
                 RunModel(**{field: 0.0})
 
@@ -100,11 +102,12 @@ class TestEvents:
         with pytest.raises(FileNotFoundError, match="no events of run '1' at"):
             load_events({"1": path})
         path.write_text("onset\ttrial_type\n1\tnoun\n")
-        with pytest.raises(ValueError, match=r"has no column 'duration' but \['onset', 'trial_type'\]"):
+        with pytest.raises(ValueError, match=r"no column 'duration'; it has 'onset', 'trial_type': rename"):
             load_events({"1": path})
-        path.write_text("onset\tduration\ttrial_type\n1\tlong\tnoun\n")
-        with pytest.raises(ValueError, match=r"line 2: .* holds no onset and duration in seconds"):
-            load_events({"1": path})
+        for onset, duration in (("1", "long"), ("nan", "1"), ("1", ""), ("inf", "1")):
+            path.write_text(f"onset\tduration\ttrial_type\n1\t1\tnoun\n{onset}\t{duration}\tnoun\n")
+            with pytest.raises(ValueError, match=r"line 3: .* holds no onset and duration in seconds"):
+                load_events({"1": path})
         path.write_text("onset\tduration\ttrial_type\n")
         with pytest.raises(ValueError, match="no events in"):
             load_events({"1": path})
@@ -178,6 +181,8 @@ class TestSubject:
             subject_map({}, events, sheet, WEIGHTS)
         with pytest.raises(ValueError, match=r"run '1': recording of shape \(12, 120\) on a mesh of 12 vertices"):
             subject_map({"1": np.ones((12, 120))}, events, sheet, WEIGHTS)
+        with pytest.raises(ValueError, match=r"weights=\{'verb': nan\} contrast nothing; .* finite weights"):
+            subject_map({"1": np.ones((120, 12))}, events, sheet, {"verb": float("nan")})
         with pytest.raises(ValueError, match=r"weights=\{'verb': 0\.0\} contrast nothing"):
             subject_map({"1": np.ones((120, 12))}, events, sheet, {"verb": 0.0})
 
@@ -251,6 +256,12 @@ class TestGroup:
 
     def test_what_is_no_group(self, plane):
         one, other = (UnitMap("s", np.arange(12.0), plane(3, 4, step).sheet, "t") for step in (1.0, 2.0))
+        for bad, message in (
+            ({"n_draws": -1}, "n_draws=-1; expected 0 for no nulls"),
+            ({"seed": -1}, "seed=-1; expect"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                group_map([], **bad)
         with pytest.raises(ValueError, match="2 subject maps; expected at least 3"):
             group_map([one, one])
         with pytest.raises(ValueError, match=r"differ in mesh or statistic; a group needs one of each"):

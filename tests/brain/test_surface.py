@@ -227,6 +227,8 @@ class TestThreshold:
         bare = UnitMap("x", np.arange(12.0), plane(3, 4).sheet, "t")
         with pytest.raises(ValueError, match="has no q; correct all maps together with control_fdr first"):
             threshold_as_published(bare)
+        with pytest.raises(ValueError, match="q=nan; expected a rate above 0"):
+            threshold_as_published(UnitMap("x", np.arange(12.0), bare.sheet, "t", q=np.ones(12)), q=float("nan"))
         with pytest.raises(ValueError, match=r"no two neighbours pass q < 0\.05; nothing would be left"):
             threshold_as_published(UnitMap("x", np.arange(12.0), bare.sheet, "t", q=np.ones(12)))
 

@@ -91,6 +91,9 @@ def test_what_cannot_be_drawn(smooth_map, plane):
         smooth_noise_nulls(smooth_map(), 6.0, 1)
     with pytest.raises(ValueError, match="is constant or has fewer than 3 values"):
         smooth_noise_nulls(UnitMap("x", np.ones(12), plane(3, 4).sheet, "t"), 6.0)
+    for fwhm_mm in (-2.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"fwhm_mm={fwhm_mm}; expected a positive length in mm"):
+            smooth_noise_nulls(smooth_map(), fwhm_mm)
     with pytest.raises(ValueError, match=r"fwhm_mm=0\.0; expected a positive length in mm"):
         smooth_noise_nulls(smooth_map(), 0.0)
     with pytest.raises(ValueError, match="was not reached"):

@@ -1,6 +1,7 @@
 from dataclasses import dataclass, field
 
 import pytest
+import yaml
 
 from topographic.cli import COMMANDS
 from topographic.cli.arguments import parse_command
@@ -77,7 +78,7 @@ def test_bare_words_are_runs():
 )
 def test_a_switch_needs_no_value(words, expected):
     if expected is None:
-        with pytest.raises(ValueError, match="--run: expected one argument"):
+        with pytest.raises(ValueError, match="--run: expected a value after it"):
             parse(*words, command=Switched)
     else:
         assert parse(*words, command=Switched) == expected
@@ -86,12 +87,23 @@ def test_a_switch_needs_no_value(words, expected):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["inner.stepz=3"], r"unrecognized arguments: --inner\.stepz=3; `topo train --help` lists every key"),
-        (["inner.step=3"], "unrecognized arguments"),  # no abbreviations: a later key could change their meaning
-        (["inner.steps=many"], "inner.steps.*many"),
-        (["inner.steps=0"], "steps=0; expected at least 1"),
-        (["absent.yaml"], "absent.yaml"),
-        (["a", "b"], "unrecognized arguments: b"),
+        (
+            ["inner.stepz=3"],
+            r"^unknown key inner\.stepz; did you mean inner\.steps\? `topo train --help` lists every key$",
+        ),
+        (["inner.step=3"], "unknown key inner.step;"),  # no abbreviations: a later key could change their meaning
+        (["--inner.stepz", "3"], "did you mean inner.steps?"),
+        (["steps=3"], "unknown key steps; did you mean inner.steps?"),
+        (["colour=red"], "unknown key colour; expected one of run, inner; "),
+        (["inner.colour=red"], r"unknown key inner\.colour; expected one of inner\.steps, inner\.name; "),
+        (["run.colour=red"], r"unknown key run\.colour"),
+        (["inner.steps=many"], "^inner.steps=many; expected a whole number; `topo"),
+        (["inner.steps=0"], "^steps=0; expected at least 1$"),
+        (["inner=3"], "inner=3; expected keys of its own: steps, name"),
+        (["a", "b"], "unexpected word 'b' after run=a; expected key=value"),
+        (["-x"], "unknown option -x; expected --key=value"),
+        (["--run"], "--run: expected a value after it"),
+        (["inner.steps=x", "inner.stepz=1"], "inner.steps=x; expected a whole number; unknown key inner.stepz"),
     ],
 )
 def test_wrong_words_are_one_line(words, message):
@@ -100,13 +112,32 @@ def test_wrong_words_are_one_line(words, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_recipe_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match=r"no file at absent\.yaml; expected a YAML file of keys and values"):
+        parse("absent.yaml")
+
+
 def test_unknown_keys_in_a_file_are_refused(tmp_path):
-    (tmp_path / "r.yaml").write_text("inner: {steps: 7, extra: 1}\n")
-    with pytest.raises(ValueError, match="does not accept option 'extra'"):
+    (tmp_path / "r.yaml").write_text("inner: {steps: 7, nam: x}\n")
+    with pytest.raises(ValueError, match=r"unknown key inner\.nam; did you mean inner\.name\?"):
         parse(str(tmp_path / "r.yaml"))
-    (tmp_path / "r.yaml").write_text("inner: [\n")
-    with pytest.raises(ValueError, match=r"r\.yaml|[Pp]ars"):
-        parse(str(tmp_path / "r.yaml"))
+
+
+def test_sections_from_words_and_files(tmp_path):
+    recipe = tmp_path / "section.yaml"
+    recipe.write_text("steps: 7\n")
+    assert parse("inner={steps: 7, name: x}", "inner.steps=8") == Outer(inner=Inner(8, "x"))
+    assert parse("inner.name=x", f"inner={recipe}") == Outer(inner=Inner(7, "x"))
+
+
+def test_what_is_resolved_is_printed(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text("inner: {steps: 7}\n")
+    with pytest.raises(SystemExit) as left:
+        parse(str(tmp_path / "r.yaml"), "run=a: b", "--print_config")
+    assert left.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out) == {"run": "a: b", "inner": {"steps": 7, "name": None}}
+    with pytest.raises(ValueError, match=r"unknown key inner\.stepz"):
+        parse("inner.stepz=3", "--print_config")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

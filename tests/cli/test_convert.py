@@ -6,12 +6,12 @@ import pickle
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from topographic.runs.loading import load_model, sites_and_layout
 from transformers import PreTrainedTokenizerFast
 
 from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
 from topographic.models import TopoLMForCausalLM, preset
+from topographic.runs.loading import load_model, sites_and_layout
 
 
 class LayerPositions:

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -19,13 +20,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from topographic.cli import evaluate as room
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
 from topographic.cli.evaluate import EvaluateCommand, evaluate
+from topographic.evaluation import Choices, Results, Shown
 from topographic.evaluation.results import load_findings
-from topographic.evaluation.suites import IMAGE_SUITES, SUITES
+from topographic.evaluation.suites import SUITES
 from topographic.losses import laplacian_pyramid_loss
 from topographic.maps import Selection, UnitMap
 from topographic.models import TopoLMForCausalLM
@@ -34,7 +35,7 @@ from topographic.sheets import grid_cells, permuted_grid
 from topographic.stimuli import load_localizer
 from topographic.training.config import RunConfig, save_config
 
-FAST = {"quick": True, "fwhm_mm": [2.0], "lesion_draws": 1, "lesion_pairs": 1, "batch_size": 64}
+FAST = {"quick": True, "fwhm_mm": (2.0,), "lesion_draws": 1, "lesion_pairs": 1, "batch_size": 64}
 PARTS = ["network", "clusters", "profiles", "word_classes", "minimal_pairs", "lesions"]
 
 
@@ -53,18 +54,26 @@ def tables(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("*/*.csv"))}
 
 
+def only(monkeypatch, *names, suite="topolm", kind="language"):
+    """The suite has these parts and no other."""
+    whole = SUITES[suite][kind]
+    monkeypatch.setitem(SUITES[suite], kind, whole._replace(parts={name: whole.parts[name] for name in names}))
+
+
 def watch(monkeypatch, suite="topolm"):
     """Names of the parts that are measured from now on."""
-    measured = []
+    measured, whole = [], SUITES[suite]["language"]
 
     def watched(name, part):
-        def measure(bench, choices):
+        @functools.wraps(part.measure)
+        def measure(subject, choices):
             measured.append(name)
-            return part.measure(bench, choices)
+            return part.measure(subject, choices)
 
         return part._replace(measure=measure)
 
-    monkeypatch.setattr(room, "SUITES", {suite: {name: watched(name, part) for name, part in SUITES[suite].items()}})
+    parts = {name: watched(name, part) for name, part in whole.parts.items()}
+    monkeypatch.setitem(SUITES[suite], "language", whole._replace(parts=parts))
     return measured
 
 
@@ -88,6 +97,8 @@ def test_everything_the_paper_measures_is_on_the_page(evaluation):
     assert record["command"]["quick"] is True
     assert set(record["material"]) == {"localizer", "profiles", "words", "pairs", "text"}
     assert len(record["weights"]) == 64
+    assert record["command"]["out"] == str(evaluation)
+    assert list(Results.load(evaluation)) == PARTS
 
 
 def test_every_number_stands_beside_its_null_and_the_published_one(evaluation):
@@ -144,7 +155,7 @@ def test_elsewhere_and_in_other_batches_it_gives_the_same_numbers(evaluation, ti
 
 
 def test_the_seed_decides_what_is_drawn(evaluation, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "SUITES", {"topolm": {name: SUITES["topolm"][name] for name in ("network", "profiles")}})
+    only(monkeypatch, "network", "profiles")
     run(tiny_model, tmp_path, seed=1)
     for name, drawn in (("network/rules.csv", "Dice null"), ("profiles/profiles.csv", "low")):
         first, second = (list(csv.DictReader((folder / name).open(newline=""))) for folder in (evaluation, tmp_path))
@@ -156,13 +167,15 @@ def test_the_seed_decides_what_is_drawn(evaluation, tiny_model, tmp_path, monkey
 
 
 def test_an_interrupted_evaluation_goes_on(evaluation, tiny_model, tmp_path, monkeypatch):
-    def stop(bench, choices):
+    whole = SUITES["topolm"]["language"]
+
+    @functools.wraps(whole.parts["word_classes"].measure)
+    def stop(subject, choices):
         raise KeyboardInterrupt
 
-    parts = SUITES["topolm"]
-    broken = {**parts, "word_classes": parts["word_classes"]._replace(measure=stop)}
+    broken = {**whole.parts, "word_classes": whole.parts["word_classes"]._replace(measure=stop)}
     with monkeypatch.context() as patch:
-        patch.setattr(room, "SUITES", {"topolm": broken})
+        patch.setitem(SUITES["topolm"], "language", whole._replace(parts=broken))
         with pytest.raises(KeyboardInterrupt):
             run(tiny_model, tmp_path)
     assert not (tmp_path / "index.html").exists()
@@ -172,7 +185,7 @@ def test_an_interrupted_evaluation_goes_on(evaluation, tiny_model, tmp_path, mon
     assert tables(tmp_path) == tables(evaluation)
 
 
-def test_only_what_a_choice_decides_is_measured_again(evaluation, tiny_model, tmp_path, monkeypatch):
+def test_only_what_a_choice_decides_is_measured_again(evaluation, tiny_model, tmp_path, monkeypatch, capsys):
     measured = watch(monkeypatch)
     copied = tmp_path / "copy"
     copied.mkdir()
@@ -181,13 +194,18 @@ def test_only_what_a_choice_decides_is_measured_again(evaluation, tiny_model, tm
             target = copied / file.relative_to(evaluation)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
+    run(tiny_model, copied)
+    assert measured == []
+    assert "replaced" not in capsys.readouterr().out
     run(tiny_model, copied, lesion_pairs=2)
     assert measured == ["lesions"]
+    assert f"replaced in {copied}: lesions (lesion_pairs changed)\n" in capsys.readouterr().out
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text(json.dumps({"sentence_good": "the dog runs", "sentence_bad": "the dog run"}) + "\n")
     measured.clear()
     run(tiny_model, copied, lesion_pairs=2, pairs=str(pairs))
     assert measured == ["minimal_pairs", "lesions"]
+    assert "minimal_pairs, lesions (pairs, text changed)\n" in capsys.readouterr().out
 
 
 def test_a_model_without_sheets_is_laid_out(tiny_model, tmp_path, monkeypatch):
@@ -198,20 +216,18 @@ def test_a_model_without_sheets_is_laid_out(tiny_model, tmp_path, monkeypatch):
     tokenizer.save_pretrained(folder)
     with pytest.raises(ValueError, match="carries no sheets; say which modules to lay out"):
         run(folder, tmp_path / "out")
-    fewer = {name: SUITES["topolm"][name] for name in ("network", "lesions")}
-    monkeypatch.setattr(room, "SUITES", {"topolm": fewer})
+    only(monkeypatch, "network", "lesions")
     run(folder, tmp_path / "out", sites="transformer.h.*.mlp")
     text = (tmp_path / "out" / "evaluation.md").read_text()
     assert "GPT2LMHeadModel" in text
-    assert "1 sheets of 36 units" in text
+    assert "1 sheet of 36 units" in text
 
 
 def test_suites_of_syntax_are_measured_where_they_are_given(evaluation, tiny_model, tmp_path, suite_file, monkeypatch):
     lead = (evaluation / "evaluation.md").read_text().splitlines()[2]
     assert "Not measured, because not asked for: syntaxgym (--syntaxgym)." in lead
     assert not (evaluation / "syntaxgym").exists()
-    only = {name: SUITES["topolm"][name] for name in ("minimal_pairs", "syntaxgym")}
-    monkeypatch.setattr(room, "SUITES", {"topolm": only})
+    only(monkeypatch, "minimal_pairs", "syntaxgym")
     run(tiny_model, tmp_path / "out", syntaxgym=str(suite_file), pairs_per_paradigm=2)
     text = (tmp_path / "out" / "evaluation.md").read_text()
     assert "## SyntaxGym" in text
@@ -219,11 +235,11 @@ def test_suites_of_syntax_are_measured_where_they_are_given(evaluation, tiny_mod
     assert "minimal pairs: own, the first 2 of each paradigm" in text
     with open(tmp_path / "out" / "minimal_pairs" / "paradigms.csv", newline="") as opened:
         assert {row["pairs"] for row in csv.DictReader(opened)} == {"2"}
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["parts"] == list(only)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["parts"] == ["minimal_pairs", "syntaxgym"]
 
 
 def test_a_model_without_a_tokenizer_is_given_one(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "SUITES", {"topolm": {"minimal_pairs": SUITES["topolm"]["minimal_pairs"]}})
+    only(monkeypatch, "minimal_pairs")
     bare = tmp_path / "bare"
     shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("*token*"))
     with pytest.raises(ValueError, match=r"no tokenizer can be read from .*bare .* --tokenizer FOLDER_OR_NAME"):
@@ -254,7 +270,7 @@ def test_a_converted_checkpoint_of_the_authors(shared, text, tmp_path):
 
 
 def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "SUITES", {"topolm": {"minimal_pairs": SUITES["topolm"]["minimal_pairs"]}})
+    only(monkeypatch, "minimal_pairs")
     (tmp_path / "model").symlink_to(tiny_model)
     assert evaluate(EvaluateCommand(str(tmp_path), **FAST)) == tmp_path / "evaluation" / "index.html"
     with pytest.raises(ValueError, match=r"is no run folder .* say where results go: --out FOLDER"):
@@ -267,18 +283,22 @@ def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
         (["fwhm_mm=[-1.0]"], r"fwhm_mm=\[-1.0\]; expected widths in mm of 0"),
         (["fwhm_mm=[]"], r"fwhm_mm=\[\]; expected widths"),
         (["fwhm_mm=[2.0,2.0]"], "names a width twice"),
-        (["pairs_per_paradigm=0"], "pairs_per_paradigm=0; expected at least 1"),
-        (["n_draws=18"], "expected at least 19 draws of a null"),
-        (["lesion_draws=0"], "1 control lesion"),
+        (["pairs_per_paradigm=0"], "pairs_per_paradigm=0; expected a whole number of at least 1"),
+        (["n_draws=18"], "n_draws=18; expected a whole number of at least 19"),
+        (["n_draws=-1"], "n_draws=-1; expected a whole number of at least 19"),
+        (["seed=-1"], "seed=-1; expected a whole number of at least 0"),
+        (["fwhm_mm=[-2]"], r"fwhm_mm=\[-2.0\]; expected widths"),
+        (["cluster_threshold=nan"], "nan"),
+        (["lesion_draws=0"], "lesion_draws=0; expected a whole number of at least 1"),
         (["lesion_fractions=[0.6]"], r"lesion_fractions=\[0.6\]; expected shares above 0 and at most 0.5"),
         (["cluster_threshold=0"], "expected a t above 0"),
         (["suite=topography"], "suite"),
         (["removed=[0.5,1.0]"], r"removed=\[0.5, 1.0\]; expected shares above 0 and below 1"),
         (["removed=[]"], r"removed=\[\]; expected shares"),
-        (["permuted_draws=1"], "expected at least 2 draws, 8 words"),
+        (["permuted_draws=1"], "permuted_draws=1; expected a whole number of at least 2"),
         (["window_words=7"], "window_words=7"),
-        (["n_images=1"], "n_images=1, n_test_images=2000; expected at least 2 images"),
-        (["window_sequences=0"], "and 1 sequence"),
+        (["n_images=1"], "n_images=1; expected a whole number of at least 2"),
+        (["window_sequences=0"], "window_sequences=0; expected a whole number of at least 1"),
         (["colour=red"], "`topo evaluate --help` lists every key"),
     ],
 )
@@ -291,13 +311,20 @@ def test_the_command_line_fills_the_command(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("fwhm_mm: [0.0, 1.0]\nlesion_mode: mean\n")
     command = parse_command("evaluate", EvaluateCommand, "", ["a_model", str(recipe), "seed=3"])
-    choices = command.choices()
-    assert (command.run, choices.fwhm_mm, choices.lesion_mode, choices.seed) == ("a_model", (0.0, 1.0), "mean", 3)
-    assert (choices.n_draws, choices.lesion_fractions, choices.lesion_draws) == (200, (0.01, 0.05), 20)
-    quick = parse_command("evaluate", EvaluateCommand, "", ["a_model", "quick=true"]).choices()
-    assert (quick.n_draws, quick.lesion_fractions, quick.lesion_draws) == (20, (0.01,), 3)
-    assert (choices.removed, choices.permuted_draws, choices.window_sequences) == ((0.2, 0.5, 0.8), 20, 20)
-    assert (quick.removed, quick.permuted_draws, quick.window_sequences) == ((0.2, 0.5, 0.8), 3, 3)
+    assert (command.run, command.fwhm_mm, command.lesion_mode, command.seed) == ("a_model", (0.0, 1.0), "mean", 3)
+    assert command.part(Choices) == dataclasses.asdict(Choices(fwhm_mm=(0.0, 1.0), lesion_mode="mean", seed=3))
+    assert command.part(Shown) == dataclasses.asdict(Shown())
+    assert parse_command("evaluate", EvaluateCommand, "", ["a_model", "quick=true"]).quick
+
+
+def test_every_choice_is_declared_once_and_helps_on_the_command_line(capsys):
+    own = set(EvaluateCommand.__annotations__)
+    assert not own & {field.name for of in (Choices, Shown) for field in dataclasses.fields(of)}
+    with pytest.raises(SystemExit):
+        parse_command("evaluate", EvaluateCommand, "", ["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for text in ("Draws of each null.", "Folder of the published stimulus sets", "A run folder, or the name"):
+        assert text in said
 
 
 def test_published_sets_that_are_not_there(tiny_model, tmp_path):
@@ -361,7 +388,7 @@ def test_files_that_are_not_as_they_should_be_end_in_one_line(tiny_model, tmp_pa
 
 # the suite toponets
 
-NETS = {"quick": True, "suite": "toponets", "fwhm_mm": [0.0], "lesion_pairs": 1, "removed": [0.5], "window_words": 12}
+NETS = {"quick": True, "suite": "toponets", "fwhm_mm": (0.0,), "lesion_pairs": 1, "removed": (0.5,), "window_words": 12}
 
 
 @pytest.fixture(scope="module")
@@ -419,8 +446,7 @@ def rows_of(folder, part="weights", table="layers"):
 
 def test_a_run_is_measured_on_its_own_sheets_and_the_page_says_so(tiny_model, tmp_path, monkeypatch):
     """Layers, kind, factor and blur of its config.yaml; a control has them too."""
-    fewer = {name: SUITES["toponets"][name] for name in ("weights", "dimensionality")}
-    monkeypatch.setattr(room, "SUITES", {"toponets": fewer})
+    only(monkeypatch, "weights", "dimensionality", suite="toponets")
     named = {"sites": ["transformer.h.*.mlp.c_proj"], "factor": (2.0, 3.0), "blur": "antialias"}
     trained = own_run(tmp_path / "trained", tiny_model, weight=1.0, **named)
     control = own_run(tmp_path / "control", tiny_model, **{**named, "sites": None, "watched": named["sites"]})
@@ -441,8 +467,7 @@ def test_a_run_is_measured_on_its_own_sheets_and_the_page_says_so(tiny_model, tm
 
 
 def test_other_words_of_the_run_measure_the_weights_again_and_nothing_else(tiny_model, tmp_path, monkeypatch):
-    few = {name: SUITES["toponets"][name] for name in ("weights", "dimensionality")}
-    monkeypatch.setitem(SUITES, "toponets", few)
+    only(monkeypatch, "weights", "dimensionality", suite="toponets")
     sites, own = ["transformer.h.*.mlp.c_fc"], tmp_path / "run"
     measured = watch(monkeypatch, "toponets")
     seen = []
@@ -464,7 +489,7 @@ def test_other_words_of_the_run_measure_the_weights_again_and_nothing_else(tiny_
 
 
 def test_named_sites_lie_where_the_words_say_and_are_blurred_as_the_run_was(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "SUITES", {"toponets": {"weights": SUITES["toponets"]["weights"]}})
+    only(monkeypatch, "weights", suite="toponets")
     own = own_run(tmp_path / "run", tiny_model, weight=1.0, sites=["transformer.h.0.mlp.c_fc"], factor=4.0)
     command = EvaluateCommand(str(own), **NETS, sites="transformer.h.*.mlp.c_fc", layout="permuted_grid")
     evaluate(command)
@@ -488,15 +513,14 @@ def test_any_model_is_laid_out_and_other_names_are_asked_for(tiny_model, tmp_pat
     llama = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes)
     LlamaForCausalLM(llama).save_pretrained(tmp_path / "llama")
     tokenizer.save_pretrained(tmp_path / "llama")
-    fewer = {name: SUITES["toponets"][name] for name in ("weights", "compression")}
-    monkeypatch.setattr(room, "SUITES", {"toponets": fewer})
+    only(monkeypatch, "weights", "compression", suite="toponets")
     options = {**NETS, "n_draws": 19}
     evaluate(EvaluateCommand(str(tmp_path / "llama"), out=str(tmp_path / "out"), **options))
     assert "2 sheets of 64 units" in (tmp_path / "out" / "evaluation.md").read_text()
     bert = BertConfig(vocab_size=len(tokenizer), is_decoder=True, **sizes)
     BertLMHeadModel(bert).save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match=r"not of BertLMHeadModel .*; name its sites, for example sites='model"):
+    with pytest.raises(ValueError, match=r"not of BertLMHeadModel .*; name its sites, for example sites='bert.enc"):
         evaluate(EvaluateCommand(str(tmp_path / "bert"), out=str(tmp_path / "other"), **options))
 
 
@@ -518,7 +542,7 @@ def test_a_vision_run_is_evaluated_on_what_it_was_trained_on(image_folders, tmp_
     }
     assert main(["train", *(f"{key}={value}" for key, value in words.items())]) == 0
     folders = {name: str(folder) for name, folder in image_folders.items() if name != "cifar10"}
-    options = {"suite": "toponets", "quick": True, "fwhm_mm": [0.0], "removed": [0.5], "n_images": 6}
+    options = {"suite": "toponets", "quick": True, "fwhm_mm": (0.0,), "removed": (0.5,), "n_images": 6}
     command = EvaluateCommand(str(run), image_folders=folders, **options)
     page = evaluate(command)
     assert page == run / "evaluation_toponets" / "index.html"
@@ -530,15 +554,15 @@ def test_a_vision_run_is_evaluated_on_what_it_was_trained_on(image_folders, tmp_
         "Compression",
         "Selectivity",
     ]
-    assert "1 sheets of 24 units, 6 images of each of five categories, 30 test images of cifar10" in text
+    assert "1 sheet of 24 units, 6 images of each of five categories, 30 test images of cifar10" in text
     assert "ResNet-18, ResNet-50 and ViT-B/32" in text
     assert "The layers are the run's own" in text
     assert "factor 2 (toponets), as the run itself was told" in text
-    assert "not measured" not in text
+    assert "not measured" not in text.lower()
     record = json.loads((page.parent / "evaluation.json").read_text())
-    assert set(record["material"]) == {"categories", "test"}
-    with pytest.raises(ValueError, match=r"is a vision model and suite='topolm' for texts; use suite=toponets"):
+    assert set(record["material"]) == {"categories", "test", "weight_sheets"}
+    with pytest.raises(ValueError, match=r"is a vision model and suite='topolm' for others; use suite=toponets"):
         evaluate(EvaluateCommand(str(run), image_folders=folders))
-    monkeypatch.setattr(room, "IMAGE_SUITES", {"toponets": {"compression": IMAGE_SUITES["toponets"]["compression"]}})
+    only(monkeypatch, "compression", suite="toponets", kind="vision")
     evaluate(dataclasses.replace(command, test_set="none"))
     assert "no test images are named" in (page.parent / "evaluation.md").read_text()

@@ -1,13 +1,16 @@
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
-from topographic.runs.loading import load_model
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from topographic.cli import main
-from topographic.evaluation.mapping import MapCommand, map_model
+from topographic.cli.arguments import parse_command
+from topographic.cli.map import MapCommand, map_model
+from topographic.evaluation.mapping import MapChoices
 from topographic.maps import MapSummary
+from topographic.runs.loading import load_model
 from topographic.stimuli import StimulusSet, load_localizer
 
 
@@ -77,6 +80,32 @@ def test_wrong_words_are_one_line(words, status, message, capsys):
     assert line.startswith("topo map:")
     assert "\n" not in line
     assert message in line
+
+
+@pytest.mark.parametrize("word", ["seed=-1", "n_draws=-1", "fwhm_mm=-2", "fwhm_mm=nan", "batch_size=0"])
+def test_numbers_that_are_none_are_refused_before_anything_is_loaded(word, capsys):
+    assert main(["map", "no_such_folder", word]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert word.split("=")[0] in line
+
+
+def test_maps_are_made_once_and_replaced_in_so_many_words(demo_folder, tmp_path, capsys):
+    words = [str(demo_folder / "control"), "contrasts=[nouns_verbs]", f"out={tmp_path / 'maps'}", "nulls=false"]
+    kept = tmp_path / "maps" / "noun-verb"
+    for more, said in (
+        (["n_draws=9"], f"noun-verb: {kept}"),
+        (["n_draws=9"], f"noun-verb: there already: {kept}"),
+        (["n_draws=10"], f"noun-verb: {kept} (in place of others: n_draws was 9 and is 10)"),
+    ):
+        assert main(["map", *words, *more]) == 0
+        assert capsys.readouterr().out.splitlines() == [said]
+
+
+def test_a_field_of_the_choices_is_a_word_of_the_command():
+    own = {"run", "sites", "layout", "tokenizer", "out"}
+    assert {field.name for field in fields(MapCommand)} == own | {field.name for field in fields(MapChoices)}
+    command = parse_command("map", MapCommand, "", ["runs/x", "fwhm_mm=2", "contrasts=[syntax]"])
+    assert (command.run, command.fwhm_mm, command.contrasts) == ("runs/x", 2.0, ["syntax"])
 
 
 def test_contrasts_of_images_are_refused_by_a_language_model(demo_folder, capsys):

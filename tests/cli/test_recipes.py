@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from topographic.runs.building import build_vision_model, shape_of
+from topographic.sweeps.rehearsal import rehearse_cells
 from transformers import AutoModelForCausalLM
 
 from topographic.cli import main
@@ -16,9 +16,9 @@ from topographic.cli.sweep import SweepCommand
 from topographic.models import register
 from topographic.objectives import configured_objective
 from topographic.recording import find_sites, first_mlp_layers, vision_layers
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.building import build_vision_model, shape_of
+from topographic.runs.recipe import Recipe
 from topographic.storage import load_json
-from topographic.sweeps.rehearsal import rehearse_cells
 from topographic.training.config import plain
 from topographic.training.finetuning.glue import TASKS
 
@@ -35,8 +35,8 @@ def label(path):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=label)
 def test_every_shipped_recipe_fits_its_dataclass(recipe):
-    command = parse_command("train", TrainCommand, "", [str(recipe)])
-    assert isinstance(command, TrainCommand)
+    command = parse_command("train", Recipe, "", [str(recipe)])
+    assert isinstance(command, Recipe)
 
 
 @pytest.mark.parametrize("recipe", SWEEPS, ids=label)
@@ -54,7 +54,7 @@ def test_every_shipped_sweep_can_be_trained_and_has_three_seeds_of_each_model(re
 @pytest.mark.parametrize(("folder", "name"), [("vision", "cifar10"), ("language", "small")])
 def test_the_sweeps_of_toponets_vary_what_the_recipe_beside_them_trains(folder, name):
     (sweep,) = [path for path in SWEEPS if path.parent.name == folder]
-    recipe = parse_command("train", TrainCommand, "", [str(sweep.with_name(f"{name}.yaml"))])
+    recipe = parse_command("train", Recipe, "", [str(sweep.with_name(f"{name}.yaml"))])
     base = parse_command("sweep", SweepCommand, "", [str(sweep)]).base()
     for section in ("model", "data", "images", "spatial", "smoothness"):
         assert getattr(base, section) == getattr(recipe, section), section
@@ -65,7 +65,7 @@ def test_the_sweeps_of_toponets_vary_what_the_recipe_beside_them_trains(folder, 
 @pytest.mark.parametrize("name", ["nanogpt", "gpt_neo"])
 def test_the_recipes_of_toponets_are_the_paper(name):
     (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml"]
-    command = parse_command("train", TrainCommand, "", [str(recipe)])
+    command = parse_command("train", Recipe, "", [str(recipe)])
     training = command.training
     tokens_per_step = 4 * training.batch_size * training.gradient_accumulation_steps * command.data.sequence_length
     assert tokens_per_step == 491_520
@@ -88,7 +88,7 @@ def test_the_recipes_of_toponets_are_the_paper(name):
 )
 def test_the_vision_recipes_of_toponets_smooth_what_the_paper_smooths(name, sites, weight):
     (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml"]
-    command = parse_command("train", TrainCommand, "", [str(recipe)])
+    command = parse_command("train", Recipe, "", [str(recipe)])
     assert (command.images.name, command.spatial.weight) == ("mnist" if name == "mnist" else "cifar10", 0)
     channels, side = (1, 28) if name == "mnist" else (3, command.images.size or 32)
     model = build_vision_model(
@@ -131,7 +131,7 @@ def test_every_recipe_of_toponets_trains_at_a_small_size(recipe, text, image_fol
     short = ["training.max_steps=2", "training.batch_size=4", "training.logging_steps=1", "training.eval_batches=1"]
     short.append("training.bf16=false")
     assert main(["train", str(file), shown, *short, *SIZES[recipe], f"run={run}"]) == 0
-    told = parse_command("train", TrainCommand, "", [str(file)])
+    told = parse_command("train", Recipe, "", [str(file)])
     assert yaml.safe_load((run / "config.yaml").read_text())["smoothness"] == plain(told.smoothness)
     assert load_json(run / "run.json")["status"] == "finished"
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -146,7 +146,7 @@ def test_every_recipe_of_toponets_trains_at_a_small_size(recipe, text, image_fol
 
 
 def test_the_paper_recipe_is_the_paper():
-    command = parse_command("train", TrainCommand, "", [str(next(r for r in RECIPES if r.name == "paper.yaml"))])
+    command = parse_command("train", Recipe, "", [str(next(r for r in RECIPES if r.name == "paper.yaml"))])
     tokens_per_step = (
         4 * command.training.batch_size * command.training.gradient_accumulation_steps * command.data.sequence_length
     )

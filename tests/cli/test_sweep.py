@@ -8,7 +8,7 @@ import yaml
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.sweep import SweepCommand, sweep
-from topographic.sweeps.slurm import SlurmConfig
+from topographic.sweeps.executors import SlurmConfig
 
 SWEEP = {
     "model": {"preset": "tiny", "n_layer": 1},
@@ -57,7 +57,7 @@ def test_cells_run_in_processes_of_their_own_and_finished_ones_are_skipped(recip
     assert main(["sweep", str(recipe), "maps.fwhm_mm=[0,2]"]) == 0
     assert (folder / "alpha_0-seed_0" / "run.json").read_bytes() == before
     assert not (folder / "alpha_0-seed_0" / "log.txt").exists(), "nothing was left to do there"
-    assert "training: 100%" in (Path(folder) / "base-seed_0" / "log.txt").read_text()
+    assert "training: 100%" in (folder / "base-seed_0" / "log.txt").read_text()
     widths = {}
     for name in ("alpha_0-seed_0", "base-seed_0"):
         for part in ("maps", "maps/fwhm_2"):
@@ -67,11 +67,11 @@ def test_cells_run_in_processes_of_their_own_and_finished_ones_are_skipped(recip
     assert capsys.readouterr().out.strip().endswith(str(folder / "index.html"))
     assert "Task loss against autocorrelation: noun-verb" in (folder / "index.html").read_text()
     kept = parse_command("sweep", SweepCommand, "", [str(folder / "sweep.yaml")])
-    assert [cell.name for cell in kept.cells()] == ["alpha_0-seed_0", "base-seed_0"]
+    assert [cell.name for cell in kept.plan().cells] == ["alpha_0-seed_0", "base-seed_0"]
 
 
 def test_cells_may_be_added_and_a_failing_one_stops_no_other(recipe, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("topographic.cli.sweep.rehearse_cells", lambda _cells: None)
+    monkeypatch.setattr("topographic.sweeps.sweep.rehearse_cells", lambda _cells: None)
     folder = tmp_path / "sweep"
     assert main(["sweep", str(recipe), "cell=base-seed_0"]) == 0
     assert main(["sweep", str(recipe), "cell=alpha_0-seed_0"]) == 0
@@ -79,8 +79,8 @@ def test_cells_may_be_added_and_a_failing_one_stops_no_other(recipe, tmp_path, c
     assert main(["sweep", str(recipe), *more]) == 1
     said = capsys.readouterr().err
     assert "3 cells, 2 of them finished" in said
-    assert "radius_3-seed_0 failed: n=5 neighbourhoods of 4" in said
-    assert said.strip().splitlines()[-1].startswith("topo sweep: 1 of 3 cells failed, the first: radius_3-seed_0: n=5")
+    assert "radius_3-seed_0 failed: spatial.n_neighborhoods=5; 4 blocks of radius 3" in said
+    assert said.strip().splitlines()[-1].startswith("topo sweep: 1 of 3 cells failed, the first: radius_3-seed_0: ")
     assert "Not trained yet: radius_3-seed_0." in (folder / "index.html").read_text()
     # without training, what is there is collected
     (folder / "index.html").unlink()
@@ -102,7 +102,7 @@ def test_nothing_trained_is_nothing_to_collect(recipe, tmp_path, capsys):
 
 def test_jobs_of_a_cluster_run_the_same_commands(swept, monkeypatch):
     submitted = {}
-    monkeypatch.setattr("topographic.cli.sweep.is_finished", lambda cell, *_: cell.name != "base-seed_1")
+    monkeypatch.setattr("topographic.sweeps.sweep.is_finished", lambda cell, *_: cell.name != "base-seed_1")
     monkeypatch.setattr(
         "topographic.cli.sweep.run_on_slurm",
         lambda work, config, folder: submitted.update(work=work, config=config, folder=folder) or {},
@@ -218,6 +218,9 @@ def test_what_vision_models_cannot_be_swept_with_is_one_line(words, message, ima
         (["maps.contrasts=[nothing]"], 2, "contrasts=['nothing']; expected one or more of"),
         (["maps.fwhm_mm=[2,2]"], 2, "maps.fwhm_mm=[2.0, 2.0]; expected different widths"),
         (["maps.n_draws=1"], 2, "maps.n_draws=1; expected at least 2"),
+        (["maps.seed=-1"], 2, "maps.seed=-1; expected a whole number from 0 on"),
+        (["overwrite=true"], 2, "overwrite"),
+        (["pairs=nowhere.jsonl"], 1, "no minimal pairs at 'nowhere.jsonl'"),
         (["workers=0"], 2, "workers=0, threads=None, processes=1; expected at least 1"),
         (["reference={spatial.wight: 0}"], 1, "reference varies spatial.wight (unknown)"),
         (["slurm.time_min=0"], 2, "slurm.time_min=0"),

@@ -1,8 +1,11 @@
+import shlex
+
 import pytest
-from topographic.runs.loading import load_model
 
 from topographic.cli import main
 from topographic.maps import UnitMap
+from topographic.runs.loading import load_model
+from topographic.runs.recipe import read_recipe
 from topographic.sheets import grid, permuted_grid
 
 
@@ -84,9 +87,22 @@ def test_a_run_is_mapped_where_it_says_and_its_control_too(words, places, text, 
         (["model.n_layer=2", "model.config={n_layer: 3}"], 2, "model.config gives n_layer"),
         (["model.preset=huge"], 1, "no preset 'huge'"),
         (["model.preset=tiny", "model.n_embd=37"], 1, "37"),
-        (["model.preset=tiny"], 1, "radius=5 needs a 9 x 9 block on a 6 x 6 sheet"),
+        (["model.preset=tiny", "spatial.radius=5"], 1, "radius=5 needs a 9 x 9 block on a 6 x 6 sheet"),
+        (
+            ["model.preset=tiny", "data.sequence_length=64", "spatial.radius=4"],
+            1,
+            "data.sequence_length=64; the model takes 32 tokens at most: shorten it, or set model.n_positions; sheet",
+        ),
         (["training.max_steps=0"], 2, "training.max_steps=0"),
-        (["model.layers=3"], 2, "model.layers"),
+        (
+            ["training.max_steps=0", "spatial.weight=-1"],
+            2,
+            "in the configuration; spatial.weight=-1.0; expected a number",
+        ),
+        (["model.layers=3"], 2, "unknown key model.layers; did you mean model.n_layer? `topo train --help`"),
+        (["data.tokenizer=./absent"], 1, "no folder or file at absent; correct the name"),
+        (["data.tokenizer=owner/absent"], 1, "no folder owner/absent here, and the hub cannot be reached"),
+        (["model.pretrained=owner/absent"], 1, "no folder owner/absent here, and the hub cannot be reached"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(words, status, message, text, tmp_path, capsys, monkeypatch):
@@ -97,3 +113,31 @@ def test_what_cannot_be_trained_is_one_line(words, status, message, text, tmp_pa
     assert line.startswith("topo train:")
     assert message in line
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_tiny_runs_with_its_defaults_and_the_next_command_can_be_pasted(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = tmp_path / "a run"
+    words = [f"data.text={text}", "data.vocab_size=300", "training.max_steps=1", "training.report_to=none"]
+    assert main(["train", "model.preset=tiny", *words, f"run={run}"]) == 0
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert line == f"finished: {run}; next: topo map '{run}'"
+    told = read_recipe(run)
+    assert (told.data.sequence_length, told.spatial.radius) == (32, 2)
+    assert main([*shlex.split(line.split("next: topo ")[1]), "contrasts=nouns_verbs", "n_draws=0"]) == 0
+
+
+@pytest.mark.parametrize("name", ["text.txt", "some text.jsonl.gz", "absent.parquet", "notes.md", "texts", "texts/"])
+def test_a_text_is_no_folder_for_a_run(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for there in ("text.txt", "some text.jsonl.gz", "notes.md", "texts/a.txt"):
+        (tmp_path / there).parent.mkdir(exist_ok=True)
+        (tmp_path / there).write_text("a text")
+    assert main(["train", name]) == 1
+    line = capsys.readouterr().err.strip()
+    is_folder = name.startswith("texts")
+    assert line.startswith(
+        f"topo train: run={name} is a {'folder of texts' if is_folder else 'file'}; expected a folder"
+    )
+    assert line.endswith(f"if it is the text, say data.text={shlex.quote(name)}")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["notes.md", "some text.jsonl.gz", "text.txt", "texts"]

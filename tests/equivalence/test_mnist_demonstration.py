@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 
 import pytest
-from topographic.runs.loading import load_vision_model
 
 from topographic.cli import main
 from topographic.maps import correlation_by_distance, correlation_range, effective_dimensionality
 from topographic.recording import record_images
+from topographic.runs.loading import load_vision_model
 from topographic.stimuli import load_images
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "toponets" / "vision" / "mnist.yaml"

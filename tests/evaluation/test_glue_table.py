@@ -1,6 +1,6 @@
 import pytest
 
-from topographic.evaluation.glue_table import PUBLISHED, glue_table
+from topographic.evaluation.glue_table import glue_table, published_scores
 from topographic.evaluation.results import save_table
 from topographic.training.finetuning.glue import TASKS
 
@@ -18,12 +18,12 @@ def result(task, values, majority=0.5):
 
 def test_published_means_are_the_published_means():
     """The mean over nine columns as the paper's data give it, wnli left out."""
-    for (model, scores), expected in zip(PUBLISHED.items(), (0.6520, 0.6770, 0.6847, 0.6803), strict=True):
+    for (model, scores), expected in zip(published_scores().items(), (0.6520, 0.6770, 0.6847, 0.6803), strict=True):
         counted = [value for name, value in scores.items() if name != "wnli"]
         assert len(counted) == 9, model
         assert sum(counted) / 9 == pytest.approx(expected, abs=6e-5)
     names = {f"{name}{suffix}" for name, task in TASKS.items() for suffix in task.splits}
-    assert all(set(scores) | {"wnli"} == names for scores in PUBLISHED.values())
+    assert all(set(scores) | {"wnli"} == names for scores in published_scores().values())
 
 
 def test_one_row_per_split_and_measure():

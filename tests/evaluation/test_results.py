@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from topographic.evaluation.results import Findings, Picture, Table, load_findings, save_findings, save_table
+from topographic.evaluation import Findings, NotMeasurable, Results, Table
+from topographic.evaluation.results import Picture, kept_key, load_findings, save_findings, save_table
 from topographic.maps import Selection, UnitMap
 from topographic.sheets import permuted_grid
+from topographic.storage import HeldElsewhereError, digest, locked
 
 ROWS = [
     {"sheet": "layer 0", "I": np.float32(0.4815), "p": 0.0004, "units": np.int64(12), "stable": True},
@@ -139,12 +141,85 @@ def test_nothing_is_finished_before_its_pictures_are(tmp_path):
 
     broken = Findings("Maps", "", [Table("maps", "By sheet", ROWS)], [Picture("bars", "Bars", Broken())])
     with pytest.raises(RuntimeError, match="no ink"):
-        save_findings(tmp_path, broken, {})
-    assert load_findings(tmp_path, {}) is None
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["maps.csv", "maps.md"]
+        save_findings(tmp_path / "part", broken, {})
+    assert list(tmp_path.iterdir()) == [], "nothing that looks finished, and nothing else"
+
+
+def test_what_was_there_stays_until_the_new_is_finished(tmp_path, monkeypatch):
+    save_findings(tmp_path / "part", findings(), {"seed": 1})
+    before = {file.name: file.read_bytes() for file in (tmp_path / "part").iterdir()}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("topographic.evaluation.results.save_table", stop)
+        with pytest.raises(KeyboardInterrupt):
+            save_findings(tmp_path / "part", findings(), {"seed": 2})
+    assert {file.name: file.read_bytes() for file in (tmp_path / "part").iterdir()} == before
+    only = Findings("Maps", "", [Table("other", "Another table", ROWS)])
+    save_findings(tmp_path / "part", only, {"seed": 2})
+    assert sorted(file.name for file in (tmp_path / "part").iterdir()) == ["findings.json", "other.csv", "other.md"]
+    assert kept_key(tmp_path / "part") == {"seed": 2}
 
 
 def test_the_record_is_plain_json(tmp_path):
     save_findings(tmp_path, findings(), {"x": float("inf")})
     content = json.loads((tmp_path / "findings.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert content["key"] == {"x": None}
+    assert content["made_of"] == {"x": None}
+    assert content["key"] == digest({"x": None})
+
+
+def test_findings_of_before_are_read_and_stand_for_no_key(tmp_path):
+    save_findings(tmp_path, findings(), {"seed": 1})
+    content = json.loads((tmp_path / "findings.json").read_text())
+    content |= {"format": 2, "key": content.pop("made_of")}
+    (tmp_path / "findings.json").write_text(json.dumps(content))
+    assert load_findings(tmp_path).tables[0].rows[0]["units"] == 12
+    assert load_findings(tmp_path, {"seed": 1}) is None, "its key knew less"
+    assert kept_key(tmp_path) == {}
+
+
+def test_tables_are_found_by_name_and_become_frames():
+    found = findings()
+    frame = found["maps"].to_frame()
+    assert list(frame.columns) == ["sheet", "I", "p", "units", "stable", "late"]
+    assert frame["units"].tolist() == [12, 3]
+    assert frame["I"].isna().tolist() == [False, True]
+    assert found.to_frame().equals(frame), "the first table is the main one"
+    with pytest.raises(KeyError, match="no table 'map'; 'Maps' has maps"):
+        found["map"]
+    with pytest.raises(NotMeasurable, match=r"'Windows' has no table\. Not measured: no text\."):
+        Findings("Windows", "", notes=["Not measured: no text."]).to_frame()
+
+
+def test_everything_is_told_in_one_line():
+    assert repr(findings()) == "Findings('Maps': tables maps, 1 picture, 1 note)"
+    assert repr(findings()["maps"]) == "Table('maps', 2 rows: sheet, I, p, units, stable, late)"
+    assert repr(Results("topolm", "", {"network": findings()})) == "Results('topolm': network)"
+
+
+def test_results_come_back_with_their_keys(tmp_path):
+    made = Results("topolm", "A model.", {"maps": findings(), "nouns": with_nouns()}, {"maps": {"seed": 1}})
+    made.save(tmp_path / "evaluation")
+    loaded = Results.load(tmp_path / "evaluation")
+    assert (list(loaded), loaded.suite, loaded.lead) == (["maps", "nouns"], "topolm", "A model.")
+    assert loaded["maps"].to_frame().equals(made["maps"].to_frame())
+    assert loaded.keys["maps"] == {"seed": 1}
+    assert len(loaded["nouns"].maps) == 2
+    with pytest.raises(KeyError, match="no part 'lesions'; these results have maps, nouns"):
+        loaded["lesions"]
+    loaded.save(tmp_path / "copy")
+    first, second = (tmp_path / name / "maps" / "bars.png" for name in ("evaluation", "copy"))
+    assert first.read_bytes() == second.read_bytes(), "a picture that lies on disk is copied"
+    # another evaluation replaced a part, and ended before it could say so
+    save_findings(tmp_path / "evaluation" / "maps", findings(), {"seed": 2})
+    with pytest.raises(ValueError, match=r"maps is gone or of another evaluation; evaluate again to complete it"):
+        Results.load(tmp_path / "evaluation")
+    with pytest.raises(FileNotFoundError, match=r"no evaluation at .*; expected a folder of one"):
+        Results.load(tmp_path / "nowhere")
+
+
+def test_one_process_writes_results(tmp_path):
+    with locked(tmp_path / "evaluation"), pytest.raises(HeldElsewhereError, match="is being written by process"):
+        Results("topolm", "", {}).save(tmp_path / "evaluation")

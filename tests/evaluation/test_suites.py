@@ -1,50 +1,68 @@
-import dataclasses
 from dataclasses import fields
 
 import pytest
 
-from topographic.cli.evaluate import EvaluateCommand
-from topographic.evaluation.subject import PUBLISHED_SETS, Choices
-from topographic.evaluation.suites import IMAGE_PAPERS, IMAGE_SITES, IMAGE_SUITES, PAPERS, SITES, SUITES
+from topographic.evaluation import Choices, Shown, published_numbers
+from topographic.evaluation.subject import PUBLISHED_SETS
+from topographic.evaluation.suites import SUITES, suite_for
 
-MATERIAL = {*PUBLISHED_SETS, "pairs", "text", "syntaxgym"}
-PARTS = [(suite, name, part) for suite, parts in SUITES.items() for name, part in parts.items()]
+MATERIAL = {
+    "language": {*PUBLISHED_SETS, "pairs", "text", "syntaxgym", "weight_sheets", "published"},
+    "vision": {"categories", "test", "weight_sheets", "published"},
+}
+PARTS = [
+    (suite, kind, name, part)
+    for suite, kinds in SUITES.items()
+    for kind, found in kinds.items()
+    for name, part in found.parts.items()
+]
+IDS = [f"{suite}-{kind}-{name}" for suite, kind, name, _ in PARTS]
 
 
-@pytest.mark.parametrize(("suite", "name", "part"), PARTS, ids=[f"{suite}-{name}" for suite, name, _ in PARTS])
-def test_every_part_names_choices_and_material_that_exist(suite, name, part):
+@pytest.mark.parametrize(("suite", "kind", "name", "part"), PARTS, ids=IDS)
+def test_every_part_names_choices_and_material_that_exist(suite, kind, name, part):
     assert set(part.choices) <= {field.name for field in fields(Choices)}
-    assert set(part.material) <= MATERIAL
-    # weights are shown nothing
-    assert part.material or name == "weights"
-    assert part.option is None or part.option in {field.name for field in fields(EvaluateCommand)}
+    assert set(part.material) <= MATERIAL[kind]
+    assert part.material
+    assert part.option is None or part.option in {field.name for field in fields(Shown)}
 
 
 def test_every_suite_has_a_paper_and_parts_of_its_own():
-    assert set(PAPERS) == set(SUITES)
-    assert set(SITES) <= set(SUITES)
-    names = [name for parts in SUITES.values() for name in parts]
+    assert all(suite.paper for kinds in SUITES.values() for suite in kinds.values())
+    names = [name for kinds in SUITES.values() for name in kinds["language"].parts]
     assert len(names) == len(set(names)), "two suites may share a folder"
+    for kinds in SUITES.values():
+        assert set(kinds.get("vision", kinds["language"]).parts) <= set(kinds["language"].parts), (
+            "a report puts parts of one name side by side"
+        )
 
 
 def test_every_choice_and_every_set_decides_some_part():
-    parts = [part for _, _, part in PARTS]
-    # the size of a batch decides the time, not the numbers
-    assert {choice for part in parts for choice in part.choices} == {field.name for field in fields(Choices)} - {
-        "batch_size"
+    # a quick look changes other choices, which are named
+    assert {choice for *_, part in PARTS for choice in part.choices} == {field.name for field in fields(Choices)} - {
+        "quick"
     }
-    assert {role for part in parts for role in part.material} == MATERIAL
+    for kind, material in MATERIAL.items():
+        assert {role for _, of, _, part in PARTS for role in part.material if of == kind} == material
 
 
-IMAGE_PARTS = [(suite, name, part) for suite, parts in IMAGE_SUITES.items() for name, part in parts.items()]
+def test_a_suite_is_for_a_kind_of_model():
+    assert suite_for("vision", "toponets") is SUITES["toponets"]["vision"]
+    with pytest.raises(ValueError, match="runs/a is a vision model and suite='topolm' for others; use suite=toponets"):
+        suite_for("vision", "topolm", "runs/a")
+    with pytest.raises(ValueError, match="suite='topography'; expected one of topolm, toponets"):
+        suite_for("language", "topography")
 
 
-def test_vision_models_have_the_same_suites_and_parts():
-    assert set(IMAGE_SUITES) == set(IMAGE_PAPERS) == set(IMAGE_SITES) <= set(SUITES)
-    for suite, name, part in IMAGE_PARTS:
-        assert name in SUITES[suite], "a report puts parts of one name side by side"
-        assert set(part.choices) <= {field.name for field in fields(Choices)}
-        assert set(part.material) <= {"categories", "test"}
+class Asked:
+    """The folder of published numbers, which remembers what was read in it."""
+
+    def __init__(self, folder):
+        self.folder, self.names = folder, set()
+
+    def __truediv__(self, name):
+        self.names.add(name)
+        return self.folder / name
 
 
 class Watched(Choices):
@@ -57,25 +75,22 @@ class Watched(Choices):
         return value
 
 
-@pytest.mark.parametrize(("suite", "name", "part"), PARTS, ids=[f"{suite}-{name}" for suite, name, _ in PARTS])
-def test_what_a_part_reads_is_in_its_key(tiny_bench, net_bench, suite_file, suite, name, part):
-    """Else a changed choice would leave old numbers standing."""
-    bench = dataclasses.replace(net_bench if suite in SITES else tiny_bench, syntaxgym=str(suite_file))
+@pytest.mark.parametrize(("suite", "kind", "name", "part"), PARTS, ids=IDS)
+def test_what_a_part_reads_is_in_its_key(
+    tiny_subject, net_subject, image_subject, show, suite_file, monkeypatch, suite, kind, name, part
+):
+    """Else a changed choice, or a mended published number, would leave old ones standing."""
+    asked = Asked(published_numbers._FOLDER)
+    monkeypatch.setattr(published_numbers, "_FOLDER", asked)
+    published_numbers.published.cache_clear()
+    subject = tiny_subject if SUITES[suite][kind].sites is None else net_subject
+    subject = image_subject if kind == "vision" else show(subject, syntaxgym=str(suite_file))
     few = {"lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_words": 8, "window_sequences": 1}
     choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), removed=(0.5,), **few)
-    check(part, part.measure(bench, choices), choices)
-
-
-@pytest.mark.parametrize(
-    ("suite", "name", "part"), IMAGE_PARTS, ids=[f"{suite}-{name}" for suite, name, _ in IMAGE_PARTS]
-)
-def test_what_a_part_for_vision_models_reads_is_in_its_key(image_bench, suite, name, part):
-    choices = Watched(fwhm_mm=(0.0,), n_draws=19, removed=(0.5,), permuted_draws=2)
-    check(part, part.measure(image_bench, choices), choices)
-
-
-def check(part, found, choices):
-    assert vars(choices)["read"] - {"batch_size"} == set(part.choices)
+    vars(choices)["read"].clear()
+    found = part.measure(subject, choices)
+    assert vars(choices)["read"] == set(part.choices)
+    assert asked.names == ({f"{suite}_{kind}.csv"} if "published" in part.material else set())
     assert found.tables
     # a report shows something of every part, and only columns that are there
     shown = [table for table in found.tables if table.headline]

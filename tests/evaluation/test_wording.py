@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from topographic.evaluation.wording import count, duration, number, p_value, percent, plus_minus
+from topographic.evaluation.wording import count, counted, duration, number, p_value, percent, plus_minus
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,7 @@ def test_shares_and_spreads():
     joined = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
     assert plus_minus(-0.5, 0.25) == f"\N{MINUS SIGN}0.50{joined}0.25"
     assert plus_minus(0.5, math.nan, 1) == f"0.5{joined}\N{EN DASH}"
+
+
+def test_one_is_told_in_the_singular():
+    assert [counted(n, "sheet") for n in (0, 1, 2)] == ["0 sheets", "1 sheet", "2 sheets"]

@@ -12,7 +12,7 @@ from torch.nn.utils import prune as torch_prune
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPTNeoConfig
 from transformers.pytorch_utils import Conv1D
 
-from topographic.interventions.compress import SCOPES, DownsampledLinear, downsample, linear_layers, prune
+from topographic.interventions.compress import SCOPES, DownsampledLinear, downsample, placed_layers, prune
 from topographic.models import TopoLMConfig, TopoLMForCausalLM
 from topographic.recording import tap
 from topographic.sheets import Sheet, grid, permuted_grid
@@ -314,11 +314,12 @@ def test_what_cannot_be_downsampled(model, arguments, options, error, message):
         downsample(model, *arguments, **options)
 
 
-def test_linear_layers_are_found_by_name_and_others_refused():
+def test_linear_layers_are_found_by_name_with_their_sheets_and_others_refused():
     network = nn.ModuleDict({"fc1": nn.Linear(3, 4), "fc2": Conv1D(6, 4), "rnn": nn.LSTM(3, 4)})
-    assert linear_layers(network, "fc*") == {"fc1": network["fc1"], "fc2": network["fc2"]}
+    found = placed_layers(network, "fc*")
+    assert found == {"fc1": (network["fc1"], grid(4, "fc1")), "fc2": (network["fc2"], grid(6, "fc2"))}
     with pytest.raises(TypeError, match="site 'rnn' is a LSTM; only Linear layers"):
-        linear_layers(network, "*")
+        placed_layers(network, "*")
 
 
 def test_a_prime_number_of_units_needs_a_shape():
@@ -349,3 +350,20 @@ def test_units_in_other_places_are_read_between_their_neighbours_there(keep_bias
     assert not torch.allclose(found(x), downsample(network, "0", 0.5, keep_bias=keep_bias)(x))
     torch.testing.assert_close(downsample(network, "0", 1.0, layout={"0": sheet})(x), network(x))
     assert list(found.state_dict()) == ["0.weight", "0.bias"], "places follow from the sheet and are not saved"
+
+
+class Carrier(nn.Sequential):
+    """A network that says where the units of its first layer lie."""
+
+    def sheets(self):
+        return {"0": permuted_grid(16, "0")}
+
+
+def test_the_sheets_that_a_model_carries_are_the_ones_that_are_shrunk():
+    torch.manual_seed(0)
+    network, x = Carrier(nn.Linear(3, 16), nn.Linear(16, 2)), torch.ones(1, 3)
+    own, on_grid = downsample(network, "0", 0.25), downsample(network, "0", 0.25, layout=grid, relayout=True)
+    assert torch.equal(own(x), downsample(nn.DataParallel(network), "0", 0.25, layout=network.sheets())(x))
+    assert not torch.equal(own(x), on_grid(x))
+    with pytest.raises(ValueError, match=r"the layout puts the units of site '0' elsewhere .*relayout=True"):
+        downsample(network, "0", 0.25, layout=grid)

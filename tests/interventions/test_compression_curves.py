@@ -138,3 +138,50 @@ def test_layers_that_cannot_be_downsampled_are_refused_as_by_downsample(layer):
     network = nn.ModuleDict({"site": layer})
     with pytest.raises(TypeError, match=rf"^site 'site' is a {type(layer).__name__}; only Linear layers and"):
         downsampling_curve(network, "site", [0.5], measure)
+
+
+def test_a_measure_may_return_one_number():
+    network = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    (pruned,) = pruning_curve(network, "0", [0.5], n_parameters, progress=False)
+    (small,) = downsampling_curve(network, "0", [0.5], lambda model: torch.tensor(2.0), n_draws=2)
+    assert (pruned.measure, pruned.value) == ("n_parameters", n_parameters(network))
+    assert (small.measure, small.value, small.unit_null.mean) == ("value", 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("curve", "fractions", "options", "message"),
+    [
+        (pruning_curve, [0.5, 1.2], {}, "fraction=1.2; expected the share of weights to remove, from 0 to 1"),
+        (pruning_curve, [0.5, float("nan")], {}, "fraction=nan; expected the share of weights"),
+        (pruning_curve, [0.5], {"scope": "all"}, "scope='all'; expected one of"),
+        (downsampling_curve, [0.5, 1.0], {}, "fraction=1.0; expected the share of units to remove, from 0 to below 1"),
+        (downsampling_curve, [0.5, -0.1], {}, "fraction=-0.1; expected the share of units"),
+        (downsampling_curve, [0.5], {"n_draws": 1}, "n_draws=1; expected at least 2"),
+        (downsampling_curve, [0.5], {"n_draws": -1}, "n_draws=-1; expected at least 2"),
+        (downsampling_curve, [0.5], {"n_draws": 5, "seed": -1}, "seed=-1; expected at least 0"),
+    ],
+)
+def test_bad_numbers_are_refused_before_anything_is_measured(curve, fractions, options, message):
+    def never(model):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match=message):
+        curve(nn.Sequential(nn.Linear(4, 16)), "0", fractions, never, **options)
+
+
+class Carrier(nn.Sequential):
+    def sheets(self):
+        return {"0": permuted_grid(144, "0")}
+
+
+def test_curves_shrink_the_sheets_that_a_model_carries_and_permute_their_units():
+    network = Carrier(*smooth_network(is_smooth=True))
+    of = distance_from(network)
+    (row, _) = downsampling_curve(network, "0", [0.5], of, n_draws=2)
+    (same, _) = downsampling_curve(nn.Sequential(*network), "0", [0.5], of, layout=network.sheets(), n_draws=2)
+    assert row.value == same.value
+    np.testing.assert_array_equal(row.unit_null.draws, same.unit_null.draws)
+    with pytest.raises(ValueError, match="the layout puts the units of site '0' elsewhere"):
+        downsampling_curve(network, "0", [0.5], of, layout=grid)
+    anew = downsampling_curve(network, "0", [0.5], of, layout=grid, relayout=True)
+    assert anew[0].value == downsampling_curve(nn.Sequential(*network), "0", [0.5], of)[0].value

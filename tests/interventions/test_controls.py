@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import label
 
 from topographic.interventions.controls import CONTROLS, connected_control, layer_control, model_control
-from topographic.maps import Selection
+from topographic.maps import NotMeasurable, Selection
 from topographic.sheets import grid, permuted_grid, to_grid
 
 SHEETS = {name: permuted_grid((10, 12), name) for name in ("a", "b", "c")}
@@ -63,7 +63,7 @@ def test_connected_control_keeps_component_sizes(seed):
 def test_no_room():
     sheet = grid((4, 4), "x")
     half = Selection("x", np.arange(16) < 9, sheet, "too much")
-    with pytest.raises(ValueError, match="has 7 units outside the lesion of 9"):
+    with pytest.raises(NotMeasurable, match="has 7 units outside the lesion of 9"):
         layer_control([half], generator=np.random.default_rng(0))
-    with pytest.raises(ValueError, match="no room for a patch of 9 units"):
+    with pytest.raises(NotMeasurable, match="no room for a patch of 9 units"):
         connected_control([half], generator=np.random.default_rng(0))

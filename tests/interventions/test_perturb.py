@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from topographic.interventions.perturb import ABLATIONS, ablate, drive
 from topographic.maps import Selection, UnitMap
 from topographic.recording import Responses, tap
-from topographic.sheets import Sheet, grid
+from topographic.sheets import Sheet, grid, permuted_grid
 from topographic.stimuli import StimulusSet
 
 SITE = "transformer.h.0.mlp"
@@ -133,6 +135,12 @@ def test_a_lesion_of_a_linear_layer_equals_zeroed_rows():
     ("chosen", "arguments", "message"),
     [
         (selection(), {"mode": "burn"}, r"mode='burn'; expected one of \['mean', 'resample', 'zero'\]"),
+        (selection(), {"seed": -1}, "seed=-1; expected at least 0"),
+        (
+            [selection(), Selection(SITE, np.ones(25, bool), grid(25, SITE), "test")],
+            {},
+            "on different sheets, of 36 and 25",
+        ),
         (selection(), {"mode": "mean"}, "needs recorded responses of 'transformer.h.0.mlp'"),
         (selection(np.zeros(36, bool)), {}, "no unit is selected"),
         (
@@ -163,3 +171,28 @@ def test_drive_refuses_infinite_strength_and_missing_or_smoothed_directions(mode
     direction = {SITE: UnitMap(SITE, np.ones(36), smooth, "difference")}
     with pytest.raises(ValueError, match="make it unsmoothed"), drive(model, selection(), direction=direction):
         pass
+
+
+class Carrier(nn.Sequential):
+    def sheets(self):
+        return {"0": permuted_grid(36, "0")}
+
+
+@pytest.mark.parametrize("perturb", [ablate, drive])
+def test_a_selection_from_another_sheet_than_the_model_carries_is_refused_unless_it_is_meant(perturb):
+    model = Carrier(nn.Linear(2, 36))
+    with pytest.raises(ValueError, match=r"^the selection puts the units of site '0' elsewhere .*relayout=True"):
+        perturb(model, selection(site="0")).__enter__()
+    with perturb(model, selection(site="0"), relayout=True):
+        assert "forward" in vars(model[0])
+    with perturb(nn.DataParallel(model), Selection("0", MASK, permuted_grid(36, "0"), "test")):
+        assert "forward" in vars(model[0])
+    assert "forward" not in vars(model[0])
+
+
+@pytest.mark.parametrize("perturb", [ablate, drive])
+def test_other_things_are_refused_in_one_line(model, perturb):
+    unchecked = inspect.unwrap(perturb)
+    unit_map = UnitMap(SITE, np.arange(36.0), grid(36, SITE), "t")
+    with pytest.raises(TypeError, match=r"^selections is a UnitMap; expected a Selection: as select\(unit_map\)"):
+        next(unchecked(model, unit_map))

@@ -6,7 +6,7 @@ from esda import Moran
 from libpysal.weights import W, lat2W
 from scipy.spatial import Delaunay
 
-from topographic.maps import UnitMap, morans_i
+from topographic.maps import NotMeasurable, UnitMap, morans_i
 from topographic.maps.autocorrelation import _autocorrelation, _row_standardised_weights
 from topographic.sheets import Sheet, adjacent_pairs, grid, permuted_grid
 
@@ -122,22 +122,24 @@ def test_a_null_map_without_variance_counts_as_unstructured():
 def test_it_reads_well():
     nulls = {"unit": np.random.default_rng(0).standard_normal((99, 60))}
     lines = str(morans_i(UnitMap("s", np.arange(60.0), SHEETS["oblong"], "t", nulls=nulls))).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 2
     assert lines[0].startswith("Moran's I = 0.8")
-    assert "over 99 draws: z = " in lines[2]
-    assert lines[2].endswith("p = 0.01")
-    assert lines[3] == "  label null   not drawn"
+    assert lines[1].startswith("  unit null    ")
+    assert "over 99 draws: z = " in lines[1]
+    assert lines[1].endswith("p = 0.01")
+    bare = UnitMap("s", np.arange(60.0), SHEETS["oblong"], "t")
+    assert str(morans_i(bare)).splitlines()[1] == "  no null was drawn"
 
 
 @pytest.mark.parametrize("values", [np.full(60, 2.0), np.r_[1.0, 2.0, np.full(58, np.nan)]])
 def test_a_constant_map_is_refused(values):
-    with pytest.raises(ValueError, match=r"the map at 's' is constant or has fewer than 3 values"):
+    with pytest.raises(NotMeasurable, match=r"the map at 's' is constant or has fewer than 3 values"):
         morans_i(UnitMap("s", values, grid((6, 10)), "t"))
 
 
 def test_a_sheet_without_neighbours_is_refused():
     sheet = Sheet("mesh", np.random.default_rng(0).random((4, 2)), edges=np.empty((0, 2), np.int64))
-    with pytest.raises(ValueError, match="no two units with a value are neighbours; give the sheet `edges`"):
+    with pytest.raises(NotMeasurable, match="no two units with a value are neighbours; give the sheet `edges`"):
         morans_i(UnitMap("s", np.arange(4.0), sheet, "t"))
 
 

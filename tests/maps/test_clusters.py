@@ -166,8 +166,9 @@ def test_what_the_test_needs():
     bare = unit_map(PICTURE)
     with pytest.raises(ValueError, match="has no label null"):
         cluster_mass_test({"x": bare}, threshold=1.0)
-    with pytest.raises(ValueError, match="expected a value above 0"):
-        cluster_mass_test({"x": bare}, threshold=0.0)
+    for threshold in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"threshold={threshold}; expected a value above 0"):
+            cluster_mass_test({"x": bare}, threshold=threshold)
     with pytest.raises(ValueError, match="expected 'positive' or 'negative'"):
         cluster_mass_test({"x": bare}, threshold=1.0, sign="both")
     uneven = {str(k): unit_map(PICTURE, nulls={"label": np.zeros((k, 35))}) for k in (2, 3)}
@@ -180,3 +181,11 @@ def test_fdr_and_clusters_work_together():
     found = clusters(maps["s0"], min_units=5)
     assert found
     assert (found[0].mask & PATCH).sum() >= 5
+
+
+@pytest.mark.parametrize(
+    "bad", [{"q": float("nan")}, {"q": 2.0}, {"threshold": float("nan")}, {"min_prominence": -1.0}]
+)
+def test_numbers_that_are_no_thresholds(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}"):
+        clusters(unit_map(PICTURE), **bad)

@@ -2,9 +2,20 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from topographic.maps import condition_map, contrast_name, effect_size_map, t_map
-from topographic.recording import readout
+from topographic.maps import (
+    clusters,
+    condition_map,
+    contrast_name,
+    control_fdr,
+    effect_size_map,
+    morans_i,
+    select,
+    summarize,
+    t_map,
+)
+from topographic.recording import Responses, readout
 from topographic.sheets import Sheet, grid, permuted_grid
+from topographic.stimuli import StimulusSet
 
 
 @pytest.fixture
@@ -103,6 +114,88 @@ def test_units_that_do_not_vary(respond):
     assert effect_size_map(respond(values), "a", "b").values[4] == 0
 
 
+@pytest.fixture
+def with_exact(respond):
+    """Nine noisy units, of which unit 4 has one value for every item of a condition."""
+    values = np.random.default_rng(0).standard_normal((20, 9))
+    values[:, 4] = np.arange(20) % 2
+    return respond(values)
+
+
+@pytest.mark.parametrize(("make", "statistic"), [(t_map, "welch_t"), (effect_size_map, "cohens_d")])
+def test_units_that_are_told_apart_without_error(with_exact, respond, make, statistic):
+    """They once had t = 0 and p = 1, as if they told nothing apart."""
+    with pytest.warns(UserWarning, match=f"1 of 9 units at 'site' have one value in .*: their {statistic} is infinite"):
+        found = make(with_exact, "a", "b", n_draws=5)
+    without = make(respond(np.delete(with_exact.values, 4, axis=1)), "a", "b", n_draws=5)
+    assert np.flatnonzero(np.isnan(found.values)).tolist() == [4]
+    np.testing.assert_array_equal(np.delete(found.values, 4), without.values)
+    for null, maps in found.nulls.items():
+        assert np.flatnonzero(np.isnan(maps).any(axis=0)).tolist() == [4], null
+    np.testing.assert_array_equal(np.sort(np.delete(found.nulls["unit"], 4, axis=1)), np.sort(without.nulls["unit"]))
+    np.testing.assert_array_equal(np.delete(found.nulls["label"], 4, axis=1), without.nulls["label"])
+
+
+def test_they_are_missing_in_everything_that_follows(with_exact, respond):
+    """FDR, selections, clusters, Moran's I and summaries are those of the other units."""
+    with pytest.warns(UserWarning, match="1 of 9 units"):
+        found = control_fdr({"site": t_map(with_exact, "a", "b", n_draws=9)})["site"]
+    others = control_fdr({"site": t_map(respond(np.delete(with_exact.values, 4, axis=1)), "a", "b")})["site"]
+    assert np.isnan(found.p[4])
+    np.testing.assert_allclose(np.delete(found.q, 4), others.q)
+    assert not select(found, q=1.0, sign="both").mask[4]
+    assert not any(one.mask[4] for one in clusters(found, threshold=0.0, min_units=1))
+    assert np.isfinite(morans_i(found).unit_null.z)
+    with pytest.warns(UserWarning, match="1 of 9 units"):
+        summary = summarize({"site": with_exact}, "a", "b", n_draws=9)
+    assert summary.mean_abs_t.value == pytest.approx(np.abs(others.values).mean(), rel=1e-6)
+    assert np.isfinite([summary.rows[0].max_abs_d, summary.mean_abs_t.label_null.mean, summary.morans_i.value]).all()
+
+
+def test_a_draw_that_tells_a_unit_apart_is_as_large_as_any(respond):
+    """Among six labellings of four items one has the two items of a unit that answers to these alone."""
+    values = np.random.default_rng(0).standard_normal((4, 9))
+    values[:, 0] = [1, 1, 0, 0]
+    found = t_map(respond(values, runs=["1"] * 4), "a", "b", n_draws=40)
+    assert found.values[0] == 0
+    assert np.isfinite(found.nulls["label"]).all()
+    extreme = np.abs(found.nulls["label"][:, 0]) > 0
+    assert 5 < extreme.sum() < 30
+    np.testing.assert_array_equal(np.abs(found.nulls["label"])[extreme].argmax(axis=1), 0)
+
+
+def shown(respond, items, values):
+    responses = respond(values)
+    stimuli = StimulusSet("shown", items, responses.stimuli.conditions, responses.stimuli.runs)
+    return Responses("site", values.astype(np.float32), responses.sheet, stimuli)
+
+
+def test_items_against_themselves(respond):
+    """t was 0 everywhere without a word; a word in two contexts is not one item twice."""
+    noise = np.random.default_rng(0).standard_normal((12, 9))
+    twice = np.repeat(noise[:6], 2, axis=0)
+    names = [f"item {number // 2}" for number in range(12)]
+    with pytest.raises(
+        ValueError, match=r"the two sides of the contrast hold the same items \('item 0', \.\.\.\): noth"
+    ):
+        t_map(shown(respond, names, twice + 1e-4 * noise), "a", "b")
+    t_map(shown(respond, names, noise), "a", "b")
+    some = twice.copy()
+    some[4:] = noise[4:]
+    with pytest.warns(UserWarning, match="4 of 12 items of the contrast are on both of its sides: they hide"):
+        t_map(shown(respond, names, some), "a", "b")
+
+
+def test_one_item_again_and_again(respond):
+    """Units that tell two texts apart perfectly, each shown six times, once had t = 0."""
+    rng = np.random.default_rng(0)
+    values = np.tile(rng.standard_normal((2, 9)), (6, 1))
+    with pytest.raises(ValueError, match=r"hold one item each, again and again .* give conditions of different items"):
+        t_map(shown(respond, ["a b", "c d"] * 6, values), "a", "b")
+    contexts = rng.standard_normal((12, 9))
+    t_map(shown(respond, ["bank", "shore"] * 6, contexts), "a", "b")
+
+
 def test_massive_activations_keep_their_digits(respond):
     values = (1e5 + 0.1 * np.random.default_rng(0).standard_normal((20, 9))).astype(np.float32)
     expected = ttest_ind(values[::2].astype(float), values[1::2].astype(float), equal_var=False)
@@ -156,6 +249,9 @@ def test_length_exchanges_within_bins_of_tokens(responses, respond):
         ({"n_draws": -5}, "n_draws=-5; expected 0"),
         ({"n_draws": 2, "exchangeable": ("item",)}, r"has no column 'item' to exchange within; it has \['kind', "),
         ({"n_draws": 2, "seed": -1}, "seed=-1; expected 0 or more"),
+        ({"seed": -1}, "seed=-1; expected 0 or more"),
+        ({"fwhm_mm": -2.0}, "fwhm_mm=-2.0; expected"),
+        ({"fwhm_mm": float("nan")}, "fwhm_mm=nan; expected"),
     ],
 )
 def test_bad_requests(responses, arguments, message):

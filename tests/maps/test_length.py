@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from topographic.maps import control_fdr, select
+from topographic.maps import NotMeasurable, control_fdr, select
 from topographic.maps.length import length_adjusted_map, match_length
 from topographic.recording.readout import readout
 
@@ -108,10 +108,10 @@ def test_matching_draws_by_its_seed(respond):
 def test_what_length_needs(respond):
     values = np.random.default_rng(0).standard_normal((8, 4))
     with pytest.raises(
-        ValueError, match=r"only 0 items of a \(5 to 5 tokens\) have as many tokens as one of b \(9 to 9"
+        NotMeasurable, match=r"only 0 items of a \(5 to 5 tokens\) have as many tokens as one of b \(9 to 9"
     ):
         match_length({"x": respond(values, n_tokens=[5, 9] * 4)}, "a", "b")
-    with pytest.raises(ValueError, match="whose number of tokens does not vary within a condition"):
+    with pytest.raises(NotMeasurable, match="whose number of tokens does not vary within a condition"):
         length_adjusted_map(respond(values, n_tokens=[5, 9] * 4), "a", "b")
     bare = respond(values)
     with pytest.raises(ValueError, match="carry no n_tokens, so length cannot be handled"):

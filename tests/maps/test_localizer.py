@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from topographic.interventions import ablate
-from topographic.maps import control_fdr, effect_size_map, select, select_top, t_map
+from topographic.maps import control_fdr, effect_size_map, localizer, select, select_top, t_map
 from topographic.maps.localizer import (
     LENGTHS,
     LOCALIZER_RULES,
@@ -204,6 +204,30 @@ def test_weights_rule_layout_and_stimuli_are_in_the_key(cached, respond):
     assert cached(lambda: moved, sheets=elsewhere)["one"].sheet == elsewhere["one"]
     fewer = {site: one.take(np.arange(40)) for site, one in cached.responses.items()}
     assert cached(lambda: fewer, stimuli=fewer["one"].stimuli)["one"].provenance["n_condition"] == 20
+
+
+def test_a_changed_localizer_localizes_again(cached, monkeypatch):
+    cached()
+    monkeypatch.setattr(localizer, "code_version", lambda module: f"another {module}")
+    cached()
+    assert len(cached.calls) == 2
+    cached()
+    assert len(cached.calls) == 2
+
+
+def test_one_process_localizes_and_the_others_wait(cached, tmp_path):
+    cached()
+    (folder,) = (file.parent for file in tmp_path.glob("*/network.json"))
+    assert (tmp_path / f".{folder.name}.lock").is_file()
+    assert sorted(file.name for file in folder.iterdir()) == ["0.safetensors", "1.safetensors", "network.json"]
+
+
+def test_the_order_of_the_sites_is_part_of_the_key(cached):
+    cached()
+    turned = dict(reversed(SHEETS.items()))
+    found = cached(sheets=turned)
+    assert list(found) == ["two", "one"]
+    assert len(cached.calls) == 2
 
 
 def test_an_unfinished_network_is_made_again(cached, tmp_path):

@@ -181,6 +181,8 @@ def test_what_a_profile_refuses(responses):
         response_profile(responses, chosen, ["sentences", "music"])
     with pytest.raises(ValueError, match="condition 'sentences' has 1 items"):
         response_profile({"one": responses["one"].take(np.arange(4))}, chosen)
+    with pytest.raises(ValueError, match="seed=-1; expected 0 or more"):
+        response_profile(responses, chosen, seed=-1)
     with pytest.raises(ValueError, match="n_bootstrap=1"):
         response_profile(responses, chosen, n_bootstrap=1)
     elsewhere = Selection("one", NETWORK, grid(64, "one", shape=(4, 16)), "another layout")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from topographic.maps import Referenced, UnitMap, against_nulls, mean_over_sheets
+from topographic.maps import Referenced, UnitMap, against_nulls, mean_over_sheets, morans_i
 from topographic.maps.references import compare
 from topographic.sheets import grid
 
@@ -46,18 +46,50 @@ def test_a_number_is_computed_in_the_same_way_on_map_and_nulls():
 def test_the_mean_over_sheets_is_tested_draw_by_draw():
     rng = np.random.default_rng(0)
     draws = rng.standard_normal((2, 30))
-    sheets = [Referenced(value, unit_null=compare(value, one)) for value, one in zip((1.0, 4.0), draws, strict=True)]
+    sheets = [Referenced(value, {"unit": compare(value, one)}) for value, one in zip((1.0, 4.0), draws, strict=True)]
     mean = mean_over_sheets(sheets)
     assert mean.value == 2.5
     assert mean.floor is None
     np.testing.assert_allclose(mean.unit_null.draws, draws.mean(0))
     # sheets that move together keep their spread, independent ones lose it
-    together = [Referenced(1.0, unit_null=compare(1.0, draws[0]))] * 4
+    together = [Referenced(1.0, {"unit": compare(1.0, draws[0])})] * 4
     assert mean_over_sheets(together).unit_null.sd == pytest.approx(draws[0].std(ddof=1))
     assert mean.unit_null.sd < 0.8 * draws[0].std(ddof=1)
 
 
 def test_sheets_with_other_numbers_of_draws_are_refused():
-    sheets = [Referenced(1.0, floor=compare(1.0, np.arange(float(n)))) for n in (3, 4)]
+    sheets = [Referenced(1.0, {"floor": compare(1.0, np.arange(float(n)))}) for n in (3, 4)]
     with pytest.raises(ValueError, match=r"sheets carry \[3, 4\] draws; expected equally many"):
         mean_over_sheets(sheets)
+
+
+def test_nulls_of_any_name_are_computed_averaged_and_told():
+    rng = np.random.default_rng(0)
+    nulls = {"spin": rng.standard_normal((9, 9)), "unit": rng.standard_normal((9, 9))}
+    unit_map = UnitMap("s", rng.standard_normal(9), grid(9), "t", nulls=nulls)
+    number, index = against_nulls(unit_map, lambda maps: maps.max(axis=1)), morans_i(unit_map)
+    for one in (number, index, mean_over_sheets([number, number]), mean_over_sheets([index])):
+        assert list(one.nulls) == ["spin", "unit"]
+        assert (one.unit_null, one.floor, one.label_null) == (one.nulls["unit"], None, None)
+    assert number.nulls["spin"].mean == pytest.approx(nulls["spin"].max(1).mean(), rel=1e-6)
+    assert [line.split()[:2] for line in str(index).splitlines()[1:]] == [["spin", "null"], ["unit", "null"]]
+    bare = against_nulls(UnitMap("s", np.ones(9), grid(9), "t", nulls={"spin": nulls["spin"]}), lambda maps: maps[:, 0])
+    assert list(mean_over_sheets([number, bare]).nulls) == ["spin"], "those that all sheets carry"
+
+
+def test_a_number_beside_its_nulls_becomes_columns():
+    floor, spin = compare(1.0, np.array([0.0, 1.0, 2.0])), compare(1.0, np.array([-1.0, 0.0, 0.5]))
+    number = Referenced(1.0, {"floor": floor, "spin": spin})
+    assert number.to_columns("I") == {
+        "I": 1.0,
+        "floor": 1.0,
+        "sd (floor)": 1.0,
+        "p (floor)": 0.75,
+        "spin null": spin.mean,
+        "sd (spin)": spin.sd,
+        "p (spin)": 0.25,
+    }
+    assert list(number.to_columns("I", show=("z",))) == ["I", "z (floor)", "z (spin)"]
+    of_one = number.to_columns("mean |t|", of="spin", show=("mean", "p"))
+    assert of_one == {"mean |t|": 1.0, "mean |t| null": spin.mean, "p (mean |t|)": 0.25}
+    assert number.to_columns("I", of="label") == Referenced(1.0).to_columns("I") == {"I": 1.0}

@@ -106,3 +106,14 @@ def test_what_halves_need(respond):
     by_run = respond(np.random.default_rng(0).standard_normal((8, 4)), conditions=["a"] * 4 + ["b"] * 4)
     with pytest.raises(ValueError, match=r"has no condition 'b'; it has \['a'\]"):
         split_half_stability({"x": by_run}, "a", "b")
+
+
+def test_a_unit_without_a_value_is_left_out(responses, respond):
+    """One that a half tells apart without error has no t there; the others agree as if it were not there."""
+    exact = responses["real"].values.copy()
+    exact[:, 20] = np.arange(96) % 2
+    others = np.delete(exact, 20, axis=1)
+    with pytest.warns(UserWarning, match="1 of 36 units at 'real'"):
+        with_exact = split_half_stability({"real": respond(exact, site="real", runs=RUNS * 12)}, "a", "b", n_draws=9)[0]
+    without = split_half_stability({"real": respond(others, site="real", runs=RUNS * 12)}, "a", "b", n_draws=9)[0]
+    assert with_exact.to_row() == without.to_row()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -109,6 +110,27 @@ def test_json_round_trip(summary):
     assert len(row.morans_i.unit_null.draws) == 0
     np.testing.assert_array_equal(row.curve.values, original.curve.values)
     np.testing.assert_array_equal(row.curve.n_pairs, original.curve.n_pairs)
+
+
+def test_nulls_of_any_name_come_back_in_their_order(summary):
+    drawn = {**summary.morans_i.nulls, "spin": summary.morans_i.floor}
+    spun = dataclasses.replace(summary, morans_i=dataclasses.replace(summary.morans_i, nulls=drawn))
+    loaded = MapSummary.from_json(json.loads(as_text(spun)))
+    assert list(loaded.morans_i.nulls) == ["floor", "unit", "label", "spin"]
+    assert loaded.morans_i.nulls["spin"].p == summary.morans_i.floor.p
+
+
+def test_summaries_of_before_are_read(summary):
+    """Three nulls by name, of which some were not drawn, and no order."""
+    content = json.loads(as_text(summary))
+    for number in (content["morans_i"], content["mean_abs_t"], content["rows"][0]["morans_i"]):
+        assert number.pop("nulls") == ["floor", "unit", "label"]
+        number["label_null"] = None
+    loaded = MapSummary.from_json(content)
+    for number in (loaded.morans_i, loaded.mean_abs_t, loaded.rows[0].morans_i):
+        assert set(number.nulls) == {"floor", "unit"}
+        assert number.label_null is None
+    assert loaded.rows[1].morans_i.label_null.p == summary.rows[1].morans_i.label_null.p
 
 
 def test_what_json_cannot_hold_becomes_null(respond):

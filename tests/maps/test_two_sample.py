@@ -77,18 +77,29 @@ def test_digits_survive_a_large_mean(values, in_condition, offset):
 @pytest.mark.parametrize("level", [0.0, 0.1, 1234.567])
 def test_units_that_do_not_vary_get_zero(values, in_condition, statistic, level):
     values[:, 1] = np.float32(level)
-    values[:, 3] = np.where(in_condition, 0.1, 0.7)  # differs, but nothing to measure it against
     moments = moments_of(values, in_condition)
-    assert statistic(moments)[0, [1, 3]].tolist() == [0, 0]
-    assert welch_p(moments)[0, [1, 3]].tolist() == [1, 1]
-    assert (statistic(moments)[0, [0, 2, 4, 5]] != 0).all()
+    assert (statistic(moments)[0, 1], welch_p(moments)[0, 1]) == (0, 1)
+    assert (statistic(moments)[0, [0, 2, 3, 4, 5]] != 0).all()
+
+
+@pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
+def test_a_difference_without_error_is_infinite(values, in_condition, statistic):
+    """As scipy has it; it once was 0, which said that such a unit tells nothing apart."""
+    values[:, 3] = np.where(in_condition, 0.1, 0.7)
+    values[:, 4] = np.where(in_condition, 5e6, 0.0)
+    moments = moments_of(values, in_condition)
+    assert statistic(moments)[0, [3, 4]].tolist() == [-np.inf, np.inf]
+    assert welch_p(moments)[0, [3, 4]].tolist() == [0, 0]
+    assert np.isfinite(statistic(moments)[0, [0, 1, 2, 5]]).all()
 
 
 def test_rounding_is_no_variance(in_condition):
-    """Two constants whose sums do not cancel to the last bit: without noise, without t."""
+    """Two constants whose sums do not cancel to the last bit have no noise, and one constant no difference."""
     levels = np.random.default_rng(0).random((2, 200))
     values = np.where(in_condition[:, None], levels[0], levels[1])
-    assert (welch_t(moments_of(values, in_condition)) == 0).all()
+    assert np.isinf(welch_t(moments_of(values, in_condition))).all()
+    same = group_moments(np.tile(levels[0], (21, 1)), in_condition[None])
+    assert (welch_t(same) == 0).all()
 
 
 def test_tiny_and_huge_variances_keep_their_p():

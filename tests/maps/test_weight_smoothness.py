@@ -79,5 +79,5 @@ def test_what_is_refused(generator):
         weight_smoothness(torch.ones(12, 3), grid((4, 5), "s"))
     with pytest.raises(ValueError, match="sheet 'pair' has 3 units in 2 places"):
         weight_smoothness(torch.ones(3, 3), Sheet("pair", torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 1.0]])))
-    with pytest.raises(ValueError, match="at least 2 finite draws"):
+    with pytest.raises(ValueError, match="n_draws=1; expected 0 for no nulls, or at least 2 draws"):
         weight_smoothness(torch.randn(20, 3, generator=generator), grid((4, 5), "s"), n_draws=1)

@@ -244,7 +244,12 @@ def test_yoking_equals_the_procedure_word_by_word():
         (lambda: yoking_map(made(np.ones((9, 3, 2)))), r"sentences of 12 words \(2 or more\) need the lags 0 to 10"),
         (lambda: yoking_map(made(np.ones((6, 3, 2))), sentence_words=4), "at least two sentences"),
         (lambda: yoking_map(made(np.ones((6, 3, 2))), sentence_words=1), "2 or more"),
-        (lambda: yoking_map(made(np.ones((9, 3, 2))), sentence_words=4, n_draws=1), "n_draws=1; expected at least 2"),
+        (lambda: integration_maps(made(np.ones((9, 3, 2))), n_draws=-1), "n_draws=-1; expected 0 for no nulls"),
+        (lambda: integration_maps(made(np.ones((9, 3, 2))), seed=-1), "seed=-1; expected 0 or more"),
+        (
+            lambda: yoking_map(made(np.ones((9, 3, 2))), sentence_words=4, n_draws=1),
+            "n_draws=1; expected 0 for no nulls",
+        ),
     ],
 )
 def test_what_is_refused(make, message):

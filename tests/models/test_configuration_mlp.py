@@ -20,3 +20,8 @@ def test_classes(tmp_path):
 def test_refuses(name):
     with pytest.raises(ValueError, match=f"{name}=0; expected at least 1"):
         PixelMLPConfig(**{name: 0})
+
+
+def test_a_width_that_makes_a_strip_is_said():
+    with pytest.warns(UserWarning, match=r"hidden_size=62: .*strip of 2 x 31.*; choose 60 \(6 x 10\) or 63 \(7 x 9\)"):
+        PixelMLPConfig(hidden_size=62)

@@ -1,11 +1,12 @@
 """Shapes that fit and shapes that do not."""
 
 import json
+import warnings
 
 import pytest
 import torch
 
-from topographic.models import TopoLMConfig
+from topographic.models import TopoLMConfig, TopoLMForCausalLM
 from topographic.sheets import head_tiles, permuted_grid
 
 
@@ -75,3 +76,17 @@ def test_misfits_are_refused_in_one_line(fields, message) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         TopoLMConfig(**fields)
     assert "\n" not in str(raised.value)
+
+
+def test_a_width_that_makes_a_strip_is_said_once() -> None:
+    """With widths that the heads divide; not where a shape was chosen or there are no sheets."""
+    with pytest.warns(UserWarning, match=r"n_embd=62: 62 units lie on a strip of 2 x 31.*60 \(6 x 10\) or 64") as said:
+        config = TopoLMConfig(n_embd=62, n_head=2, n_layer=2, vocab_size=9, n_positions=4)
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TopoLMForCausalLM(config)
+        TopoLMConfig(n_embd=62, n_head=2, sheet_shape=(2, 31))
+        TopoLMConfig(n_embd=62, n_head=2, sheet_point="none")
+        TopoLMConfig(n_embd=64, n_head=2)
+        TopoLMConfig()

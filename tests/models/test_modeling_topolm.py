@@ -393,6 +393,7 @@ def test_checkpoint_brings_its_positions(tmp_path) -> None:
         "config.json",
         "generation_config.json",
         "model.safetensors",
+        "topographic_model.py",
     ]
     for changes in ({}, {"layout_seed": 8}, {"layout": "grid"}):
         loaded = TopoLMForCausalLM.from_pretrained(tmp_path, **changes)

@@ -1,12 +1,12 @@
 import pytest
 
 from topographic.cli.arguments import parse_command
-from topographic.objectives.config import SmoothnessConfig, WeightSheetConfig, expect
-from topographic.runs.recipe import TrainCommand
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig, expect
+from topographic.runs.recipe import Recipe
 
 
 def told(*words):
-    return parse_command("train", TrainCommand, "", words).smoothness
+    return parse_command("train", Recipe, "", words).smoothness
 
 
 def test_the_words_of_the_command_line():
@@ -28,9 +28,9 @@ def test_the_words_of_the_command_line():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("smoothness.factor=[3,2,1]", "tuple with 2 elements"),
-        ("smoothness.sheets=[{site: head}]", "'site' is not accepted"),
-        ("smoothness.sheets=[{shape: [3, 4]}]", "arguments are required: sites"),
+        ("smoothness.factor=[3,2,1]", r"expected a number or \[a number, a number\]"),
+        ("smoothness.sheets=[{site: head}]", r"did you mean smoothness\.sheets\[0\]\.sites\?"),
+        ("smoothness.sheets=[{shape: [3, 4]}]", r"sheets\[0\]\.sites is missing"),
         ("smoothness.sheets=[{sites: a, blur: box}]", "blur"),
         ("smoothness.sheets=[{sites: a, scale: -1}]", r"smoothness\.sheets: scale=-1\.0; expected a number from 0 on"),
     ],
@@ -44,6 +44,15 @@ def test_words_that_are_none(words, message):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (
+            lambda: SpatialConfig(weight=-1.0),
+            r"spatial.weight=-1.0; expected a number from 0 on: change it in the conf",
+        ),
+        (lambda: SpatialConfig(weight=float("nan")), r"spatial.weight=nan; expected a number from 0 on"),
+        (lambda: SpatialConfig(sites=[]), r"spatial.sites=\[\]; expected patterns of names, or null"),
+        (lambda: SpatialConfig(radius=0), r"spatial.radius=0; expected at least 1: change it in the configuration"),
+        (lambda: SpatialConfig(k=2), r"spatial.k=2; expected at least 3 units"),
+        (lambda: SpatialConfig(n_neighborhoods=0), r"spatial.n_neighborhoods=0; expected at least 1"),
         (lambda: SmoothnessConfig(weight=-1.0, sites=["a"]), "smoothness.weight=-1.0; expected a number from 0 on"),
         (lambda: SmoothnessConfig(weight=1.0), "smoothness.sites=None; expected layers, since a weight is set"),
         (lambda: SmoothnessConfig(schedule="linear", start_weight=1.0), "smoothness.sites=None; expected layers"),
@@ -74,6 +83,14 @@ def test_bad_values_are_refused_in_one_line(make, said):
     with pytest.raises(ValueError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("neighborhoods", "round"), ("norm", "l3")])
+def test_words_are_checked_without_the_command_line_too(name, value):
+    section = SpatialConfig()
+    setattr(section, name, value)  # past the run-time checks of annotations, which users do not have
+    with pytest.raises(ValueError, match=rf"^spatial.{name}={value}; expected one of \[.*\]: change it"):
+        section.__post_init__()
 
 
 def test_what_may_stand_without_effect():

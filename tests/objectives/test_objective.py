@@ -1,5 +1,8 @@
 import copy
+import inspect
 import math
+import subprocess
+import sys
 from collections import OrderedDict
 from functools import partial
 
@@ -445,6 +448,67 @@ def test_half_precision(gpt2, ids):
     assert torch.isfinite(gpt2.transformer.h[0].attn.c_proj.weight.grad).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_training_half_precision_parameters_is_refused(blocks, inputs, dtype):
+    """In float16 a loop of one's own ends in NaN after its first step; in bfloat16 most steps round to nothing."""
+    blocks.second.to(dtype)
+    for terms in ([spatial()], [Decay()], []):
+        with pytest.raises(
+            ValueError, match=rf"^parameter 'second.weight' is trained in {dtype} \(2 such of 6\)"
+        ) as one:
+            Objective(blocks, terms)
+        assert "\n" not in str(one.value)
+        assert "keep parameters in float32 (model.float()) and compute under torch.autocast" in str(one.value)
+    blocks.second.requires_grad_(False)  # as under adapters
+    assert Objective(blocks, [spatial(sites="first")]).sites == {"spatial": ["first"]}
+    heard(Objective(blocks.float().requires_grad_(), [spatial()]), blocks, inputs)[0].backward()
+
+
+class Carrier(Blocks):
+    def sheets(self):
+        return {site: permuted_grid(36, site, seed=7) for site in ("first", "second")}
+
+
+def test_the_sheets_that_a_model_carries_are_the_ones_it_is_trained_on(inputs):
+    torch.manual_seed(0)
+    model, options = Carrier(), {"radius": 2, "n_neighborhoods": 3}
+    term = SpatialCorrelation(**options)
+    assert Objective(nn.DataParallel(model), [term]).sites == {"spatial": ["first", "second"]}
+    _, own = heard(Objective(model, [term]), model, inputs)
+    _, named = heard(Objective(model, [SpatialCorrelation(layout=model.sheets(), **options)]), model, inputs)
+    assert own == named
+    with pytest.raises(ValueError, match=r"^the layout puts the units of site 'first' elsewhere .*relayout=True"):
+        Objective(model, [spatial()])
+    _, anew = heard(Objective(model, [spatial(relayout=True)]), model, inputs)
+    assert anew["spatial/first"] != own["spatial/first"]
+    other = copy.deepcopy(model)
+    other.sheets = lambda: {site: grid(36, site) for site in ("first", "second")}
+    _, there = heard(Objective(other, [term]), other, inputs)  # the term that was made for the first model
+    _, same = heard(Objective(other, [SpatialCorrelation(layout=other.sheets(), **options)]), other, inputs)
+    assert there == same != own
+    bare = Blocks()
+    bare.load_state_dict(model.state_dict())
+    assert heard(Objective(bare, [spatial()]), bare, inputs)[1] == anew
+
+
+def test_what_is_no_model_is_refused_in_one_line():
+    with pytest.raises(TypeError, match=r"^model is the string 'gpt2'; expected a Module: a loaded model"):
+        inspect.unwrap(Objective.__init__)(object.__new__(Objective), "gpt2", [spatial()])
+
+
+def test_a_loop_of_ones_own_loads_neither_trainer_nor_transformers():
+    script = (
+        "import sys\n"
+        "from topographic.objectives.objective import Objective, SpatialCorrelation\n"
+        "from topographic.objectives.terms import configured_objective\n"
+        "from topographic.objectives.weight_terms import WeightSmoothness\n"
+        "from topographic.objectives import check_finite, linear_schedule\n"
+        "print(sorted({'transformers', 'accelerate', 'datasets', 'topographic.training'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
 # ---- bad input
 
 
@@ -469,16 +533,20 @@ def test_evaluation_needs_no_gradient(blocks, inputs):
     ("make", "message"),
     [
         (lambda: spatial(sites=None), "sites is missing"),
-        (lambda: spatial(n_neighborhoods=0), "n_neighborhoods=0; expected at least 1"),
+        (lambda: spatial(n_neighborhoods=0), "^n_neighborhoods=0; expected at least 1$"),
+        (lambda: spatial(radius=0), "^radius=0; expected at least 1$"),
+        (lambda: spatial(k=2), "^k=2; expected at least 3 units$"),
+        (lambda: spatial(sites=[]), r"^sites=\[\]; expected patterns of names, or null$"),
+        (lambda: Objective(Blocks(), [SpatialCorrelation()]), "carries no sheets .* for example sites='first'$"),
         (lambda: Objective(Blocks(), [spatial(sites="fourth")]), "site pattern 'fourth' matches no module"),
         (lambda: Objective(Blocks(), [spatial(), spatial()]), "expected different names"),
         (lambda: Objective(Blocks(), [spatial(name="task")]), "none of them 'task'"),
         (lambda: Objective(Blocks(), [spatial(weight=-1.0)]), "term 'spatial' has weight -1.0"),
         (lambda: Objective(Blocks(), [spatial(weight=math.nan)]), "has weight nan; expected a finite number"),
-        (lambda: Objective(Blocks(), [spatial()], accumulation=0), "accumulation=0"),
+        (lambda: Objective(Blocks(), [spatial()], accumulation=0), "accumulation=0; expected at least 1"),
         (
             lambda: Objective(Blocks(), [spatial(layout={"first": grid(36)})]),
-            "layout maps no sheet for site 'second'; it has",
+            r"layout has no sheet for site 'second' \(2 of 3 sites lack one\); it holds 'first'",
         ),
     ],
 )
@@ -498,7 +566,7 @@ def test_an_unknown_kind_of_neighborhoods():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layout": {site: grid(49) for site in SITES}}, "site 'first' has 36 units and its sheet places 49"),
+        ({"layout": {site: grid(49) for site in SITES}}, "'first' has 36 units and its sheet 'sheet' places 49"),
         ({"layout": from_positions(torch.zeros(49, 2))}, "'first' has 36 units; the given positions place 49"),
         ({"radius": 5}, "radius=5 needs a 9 x 9 block on a 6 x 6 sheet"),
         ({"radius": 3, "n_neighborhoods": 5}, "n=5 neighbourhoods of 4"),

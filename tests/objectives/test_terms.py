@@ -1,6 +1,6 @@
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -9,14 +9,15 @@ from torch import nn
 from topographic.cli.arguments import parse_command
 from topographic.losses.pyramid import laplacian_pyramid_loss
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+from topographic.objectives.objective import SpatialCorrelation
 from topographic.objectives.terms import (
     configured_objective,
     configured_weight_sheets,
     smoothness_term,
     spatial_term,
 )
-from topographic.objectives.weight_terms import WeightSheet
-from topographic.runs.recipe import TrainCommand
+from topographic.objectives.weight_terms import WeightSheet, WeightSmoothness
+from topographic.runs.recipe import Recipe
 from topographic.sheets import grid, grid_cells, permuted_grid
 from topographic.training.config import RunConfig, TrainingConfig
 
@@ -50,8 +51,30 @@ def test_sheets_come_from_the_model_and_the_rest_from_the_layout():
     assert (term.weight, term.n_neighborhoods, term.norm, term.seed) == (0.25, 2, "linf", 3)
 
 
+def test_the_sheets_of_a_wrapped_model_are_its_own():
+    model = WithSheets()
+    for one in (nn.DataParallel(model), torch.compile(model, backend="eager")):
+        (term,) = configured_objective(one, asked(spatial=SpatialConfig(sites=["a"], radius=2))).terms
+        assert term._place("a", 16)[0] == grid(16, "a")
+
+
+def test_the_term_has_the_defaults_of_the_section():
+    term, section = SpatialCorrelation(sites="a"), SpatialConfig()
+    same = {one.name for one in fields(SpatialConfig)} - {"layout"}
+    assert {name: getattr(term, name) for name in same - {"sites"}} == {
+        name: getattr(section, name) for name in same - {"sites"}
+    }
+    sheet, smoothness, entry = WeightSheet("a"), SmoothnessConfig(), WeightSheetConfig("a")
+    assert (sheet.kind, sheet.blur) == (smoothness.kind, smoothness.blur)
+    assert (sheet.scale, sheet.parameters) == (entry.scale, entry.parameters)
+    assert WeightSmoothness("a").reduction == smoothness.reduction
+
+
 def test_no_sheets_and_no_sites():
-    with pytest.raises(ValueError, match=r"Linear carries no sheets and spatial.sites names none; set spatial.sites"):
+    message = r"Sequential carries no sheets and spatial.sites names none; set spatial.sites .*example \['0'\], or"
+    with pytest.raises(ValueError, match=message):
+        spatial_term(nn.Sequential(nn.Linear(3, 3)), SpatialConfig(), seed=0)
+    with pytest.raises(ValueError, match=r"no submodules: give nn.Sequential\(model\), whose site is '0'$"):
         spatial_term(nn.Linear(3, 3), SpatialConfig(), seed=0)
     assert configured_objective(nn.Linear(3, 3), asked(spatial=SpatialConfig(weight=0.0))).terms == []
 
@@ -194,7 +217,7 @@ def test_units_without_a_sheet_are_told_which_words_give_them_one(n_units, words
     assert "\n" not in str(caught.value)
     given = [f"smoothness.{key}={value if key == 'kind' else json.dumps(value)}" for key, value in words.items()]
     advised = shlex.split(str(caught.value).partition(" empty: ")[2])
-    smoothness = parse_command("train", TrainCommand, "", ["smoothness.weight=1", *given, *advised]).smoothness
+    smoothness = parse_command("train", Recipe, "", ["smoothness.weight=1", *given, *advised]).smoothness
     assert 0 < parts_of(model, smoothness)["smoothness/head" + (".bias" if config.kind == "bias" else "")] < 2
 
 

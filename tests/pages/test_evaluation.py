@@ -10,7 +10,7 @@ from topographic.pages.evaluation import side_by_side
 from topographic.pages.findings import write_findings
 from topographic.pages.render import render
 from topographic.pages.run_folder import RunFolder, read_evaluations
-from topographic.storage import save_json
+from topographic.storage import digest, load_json, save_json
 
 KEYS = ("contrast", "FWHM (mm)")
 HEADLINE = ("I", "floor", "p (unit)", "TopoLM (published)")
@@ -109,6 +109,18 @@ def test_rows_that_one_run_lacks_leave_no_empty_line(both, tmp_path):
         ["", "", "more"],
         ["c", "2", "more"],
     ]
+
+
+def test_a_part_of_another_evaluation_is_not_shown(both, tmp_path):
+    """One that has replaced a part, and ended before it could say so."""
+    folder = both["control"] / "evaluation"
+    record = load_json(folder / "evaluation.json")
+    save_json(folder / "evaluation.json", {**record, "keys": {"words": digest({})}})
+    assert "has no finished part" not in blocks(tmp_path, **both)
+    save_findings(folder / "words", maps_part(0.2), {"weights": "others"})
+    said = text_of(blocks(tmp_path, **both))
+    assert "control has no finished part 'words'" in said
+    assert "0.200" not in said
 
 
 def test_every_suite_appears_under_its_name(both, tmp_path):

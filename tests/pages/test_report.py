@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 from fixtures.written_runs import beside
 
-from topographic.pages import report, tables, write_page
+from topographic.pages import report, write_page
 from topographic.pages.report import SECTIONS, Comparison, lead, section
 from topographic.pages.run_folder import read_runs
-from topographic.plots import nulls
-from topographic.plots.nulls import references
 
 CONTRAST = "sentences-nonwords"
 QUESTIONS = {
@@ -152,7 +150,7 @@ def replaced(run, **changes):
 
 def with_nulls(number, **p_of):
     """The same value with other p under its nulls."""
-    found = references(number)
+    found = dict(number.nulls)
     return beside(number, **found | {name: dataclasses.replace(found[name], p=p) for name, p in p_of.items()})
 
 
@@ -377,16 +375,20 @@ def test_a_run_whose_process_lives_is_in_training(runs):
     assert "being trained" not in text_of(page_of([dataclasses.replace(halfway, is_held=False)], "What was run"))
 
 
-def test_nulls_of_any_name_stand_in_tables_and_text(runs, monkeypatch):
+def test_nulls_of_any_name_stand_in_tables_and_text(runs):
     """A map that carries a null which this room has never heard of."""
-    original = references
-    null = original(runs[0].summaries[CONTRAST].morans_i)["unit"]
 
     def with_spin(number):
-        return {**original(number), "spin": null}
+        return beside(number, **number.nulls, spin=number.nulls["unit"])
 
-    for module in (nulls, tables):
-        monkeypatch.setattr(module, "references", with_spin)
+    runs = [
+        replaced(
+            run,
+            morans_i=with_spin(run.summaries[CONTRAST].morans_i),
+            rows=[dataclasses.replace(row, morans_i=with_spin(row.morans_i)) for row in run.summaries[CONTRAST].rows],
+        )
+        for run in runs
+    ]
     made = page_of(runs, "Statistics")
     assert '<th colspan="3" scope="colgroup">spin null</th>' in made
     assert "Spin null." in text_of(made)

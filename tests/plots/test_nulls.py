@@ -1,27 +1,22 @@
 import doctest
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from topographic.maps import NullReference, Referenced
 from topographic.plots import nulls
-from topographic.plots.nulls import draw_null_distribution, null_names, null_title, references
+from topographic.plots.nulls import draw_null_distribution, null_names, null_title
 
 NULL = NullReference(mean=0.4, sd=0.1, z=3.0, p=0.01, n_draws=99)
 
 
-class AnyNulls(Referenced):
-    """A number that keeps its references in one mapping, under whatever names."""
-
-    def __init__(self, value, **nulls):
-        super().__init__(value)
-        object.__setattr__(self, "nulls", nulls)
+def numbered(value, **nulls):
+    return Referenced(value, nulls)
 
 
 def test_null_bands_reach_two_deviations_either_way():
-    numbers = {"first": AnyNulls(0.7, unit=NULL), "second": Referenced(-0.2)}
+    numbers = {"first": numbered(0.7, unit=NULL), "second": Referenced(-0.2)}
     ax = draw_null_distribution(numbers)
     (band,) = ax.patches
     assert (band.get_x(), band.get_width()) == (pytest.approx(0.2), pytest.approx(0.4))
@@ -33,7 +28,7 @@ def test_null_bands_reach_two_deviations_either_way():
 
 def test_the_legend_of_the_nulls_is_inside_the_figure():
     ax = draw_null_distribution({
-        "layer 10 attention output": AnyNulls(0.7, floor=NULL, unit=NULL, label=NULL),
+        "layer 10 attention output": numbered(0.7, floor=NULL, unit=NULL, label=NULL),
         "mean": Referenced(0.1),
     })
     ax.figure.draw_without_rendering()
@@ -42,24 +37,15 @@ def test_the_legend_of_the_nulls_is_inside_the_figure():
     assert box.y1 <= whole.y1
 
 
-def test_references_are_read_from_fields_and_from_a_mapping():
-    assert references(SimpleNamespace(value=0.7, floor=NULL, unit_null=None, label_null=NULL)) == {
-        "floor": NULL,
-        "label": NULL,
-    }
-    assert references(AnyNulls(0.7, spin=NULL, unit=NULL)) == {"spin": NULL, "unit": NULL}
-    assert references(AnyNulls(0.7)) == {}
-
-
 def test_known_nulls_come_first_and_any_other_has_a_title():
-    numbers = [AnyNulls(0.7, spin=NULL), AnyNulls(0.7, label=NULL, phase=NULL, floor=NULL), Referenced(0.1)]
+    numbers = [numbered(0.7, spin=NULL), numbered(0.7, label=NULL, phase=NULL, floor=NULL), Referenced(0.1)]
     assert null_names(numbers) == ["floor", "label", "spin", "phase"]
     assert [null_title(name) for name in ("floor", "spin")] == ["kernel floor", "spin null"]
 
 
 def test_nulls_of_any_name_are_drawn_beside_each_other():
     names = ["unit", "spin", "phase", "block"]
-    ax = draw_null_distribution({"a": AnyNulls(0.7, **dict.fromkeys(names, NULL)), "b": AnyNulls(0.5)})
+    ax = draw_null_distribution({"a": numbered(0.7, **dict.fromkeys(names, NULL)), "b": numbered(0.5)})
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["this map", *map(null_title, names)]
     spans = sorted((band.get_y(), band.get_y() + band.get_height()) for band in ax.patches)
     assert len(spans) == 4

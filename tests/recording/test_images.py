@@ -1,4 +1,5 @@
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -179,6 +180,33 @@ def test_low_level_responses():
     np.testing.assert_allclose(power.values[0], power.values[1], atol=1e-5)
     assert power.values[0, 1] == pytest.approx(np.log10(100**2 / 2), abs=0.01)
     assert power.values.argmax(1).tolist() == [1, 1, 4]
+
+
+class Carrier(nn.Sequential):
+    def sheets(self):
+        return {"1": permuted_grid(12, "1")}
+
+
+def test_a_model_that_carries_sheets_uses_them(images):
+    model = Carrier(*mlp())
+    assert record_images(model, images, progress=False)["1"].sheet == permuted_grid(12, "1")
+    found = record_images(nn.DataParallel(model), images, "[13]", progress=False)
+    assert [found[site].sheet for site in "13"] == [permuted_grid(12, "1"), grid(4, "3")]
+    with pytest.raises(ValueError, match="the layout puts the units of site '1' elsewhere than the sheet"):
+        record_images(model, images, "1", grid)
+    assert record_images(model, images, "1", grid, relayout=True, progress=False)["1"].sheet == grid(12, "1")
+    with pytest.raises(ValueError, match=r"carries no sheets .* sites='resnet.encoder.stages.\*.layers.\*.layer"):
+        record_images(resnet(), images)
+
+
+def test_other_things_are_refused_in_one_line(images):
+    for door, arguments in ((record_images, (mlp(), images.pixels, "1")), (low_level_responses, (images.stimuli,))):
+        with pytest.raises(
+            TypeError, match=r"^images is an? \w+; expected an ImageStimuli: such as category_images\(\)"
+        ):
+            inspect.unwrap(door)(*arguments)
+    with pytest.raises(TypeError, match=r"^model is the string 'microsoft/resnet-18'; expected a Module"):
+        inspect.unwrap(record_images)("microsoft/resnet-18", images, "1")
 
 
 def test_refuses(images):

@@ -1,32 +1,53 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
 
-from topographic.recording.reading import (
-    Text,
-    batches,
-    caller,
-    check_layout_names,
-    evaluating,
-    padded,
-    per_token,
-    sheet_of,
-)
-from topographic.sheets import grid
+from topographic.recording.reading import Text, batches, evaluating, expect_tokenizer, per_token, text_batches
 
 TEXTS = [Text(list(range(1, n + 1)), [False] + [True] * (n - 1), True) for n in (3, 5, 5, 2)]
 
 
+class Tokenizer:
+    pad_token_id = 9
+
+
+class Masked(nn.Module):
+    def forward(self, input_ids, attention_mask=None):
+        return input_ids, attention_mask
+
+
+class Bare(nn.Module):
+    def forward(self, tokens):
+        return tokens
+
+
 def test_batches_hold_every_item_once_longest_first():
-    assert list(batches(TEXTS, 3, may_pad=True)) == [[1, 2, 0], [3]]
-    assert list(batches(TEXTS, 3, may_pad=False)) == [[1, 2], [0], [3]]
+    assert list(batches([3, 5, 5, 2], 3)) == [[1, 2, 0], [3]]
+    assert list(batches([3, 5, 5, 2], 3, shortest=1.0)) == [[1, 2], [0], [3]]
+    assert list(batches([10, 9, 8, 8], 3, shortest=0.9)) == [[0, 1], [2, 3]]
 
 
 def test_pads_stand_on_the_right_and_in_neither_mask():
-    ids, shown, pooled = padded([TEXTS[1], TEXTS[3]], pad_id=9)
+    (batch,) = text_batches(Masked(), Tokenizer(), [TEXTS[1], TEXTS[3]], 2)
+    ids, shown = batch.run()
     assert ids.tolist() == [[1, 2, 3, 4, 5], [1, 2, 9, 9, 9]]
-    assert shown.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
-    assert pooled.tolist() == [[False, True, True, True, True], [False, True, False, False, False]]
+    assert shown.tolist() == batch.shown.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
+    assert batch.own.tolist() == [[False, True, True, True, True], [False, True, False, False, False]]
+
+
+def test_models_without_a_mask_are_called_without_one_and_read_one_length_at_a_time():
+    first, *rest = text_batches(Bare(), Tokenizer(), TEXTS, 3)
+    assert (first.indices, [batch.indices for batch in rest]) == ([1, 2], [[0], [3]])
+    assert torch.equal(first.run(), torch.tensor([TEXTS[1].ids, TEXTS[2].ids]))
+
+
+def test_what_is_no_tokenizer_is_refused_in_one_line():
+    message = r"tokenizer is the string 'gpt2'; expected a Callable: a loaded .*from_pretrained\('gpt2'\)$"
+    with pytest.raises(TypeError, match=message):
+        expect_tokenizer("gpt2")
+    expect_tokenizer(inspect.signature)  # whatever can be called
 
 
 def test_evaluating_gives_every_module_its_own_mode_back():
@@ -42,32 +63,6 @@ def test_evaluating_gives_every_module_its_own_mode_back():
     with pytest.raises(KeyError):
         fail()
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
-
-
-def test_models_without_a_mask_are_called_without_one():
-    class Masked(nn.Module):
-        def forward(self, input_ids, attention_mask=None):
-            return attention_mask
-
-    class Bare(nn.Module):
-        def forward(self, tokens):
-            return tokens
-
-    ids, shown = torch.ones(1, 2, dtype=torch.int64), torch.zeros(1, 2, dtype=torch.int64)
-    call, takes_mask = caller(Masked())
-    assert takes_mask
-    assert torch.equal(call(ids, shown), shown)
-    call, takes_mask = caller(Bare())
-    assert not takes_mask
-    assert torch.equal(call(ids, shown), ids)
-
-
-def test_sheets_have_to_fit():
-    assert sheet_of(grid, "a", 6) == grid(6, "a")
-    with pytest.raises(ValueError, match="has 6 units and its sheet 'a' places 4"):
-        sheet_of({"a": grid(4, "a")}, "a", 6)
-    with pytest.raises(ValueError, match="layout has no sheet for site 'b'"):
-        check_layout_names({"a": grid(4)}, ["a", "b"])
 
 
 def test_tokens_in_one_row_are_told_apart():

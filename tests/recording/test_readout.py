@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,11 @@ def test_no_readout():
     assert readout(responses, 0.0) is responses
     assert readout_sheet(responses.sheet, 0.0) is responses.sheet
     assert np.array_equal(readout_kernel(responses.sheet, 0.0), np.eye(16))
+
+
+def test_the_responses_of_all_sites_at_once_are_refused():
+    with pytest.raises(TypeError, match=r"^responses is a dict of 1 Responses; expected a Responses: one site of what"):
+        inspect.unwrap(readout)({"h.0": responses_on(grid(16))})
 
 
 def test_twice_is_refused():

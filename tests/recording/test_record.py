@@ -1,4 +1,5 @@
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -271,6 +272,31 @@ def test_sheets_of_a_topographic_model(stimuli, tokenizer):
     assert {site: entry.sheet for site, entry in responses.items()} == model.sheets()
 
 
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel])
+def test_a_model_that_carries_sheets_uses_them(stimuli, tokenizer, wrap):
+    torch.manual_seed(0)
+    bare = topolm()[0]
+    model, sheets = wrap(bare), bare.sheets()
+    responses = record(model, tokenizer, stimuli, progress=False)
+    assert {site: entry.sheet for site, entry in responses.items()} == sheets
+    site = next(iter(sheets))
+    mixed = record(model, tokenizer, stimuli, [site, "transformer.h.0.mlp"], progress=False)
+    assert mixed[site].sheet == sheets[site] != grid(12, site)
+    assert mixed["transformer.h.0.mlp"].sheet == grid(12, "transformer.h.0.mlp")
+    with pytest.raises(ValueError, match=r"^the layout puts the units of site '.*_sheet' elsewhere .*relayout="):
+        record(model, tokenizer, stimuli, site, grid)
+    anew = record(model, tokenizer, stimuli, site, grid, relayout=True, progress=False)
+    assert anew[site].sheet == grid(12, site)
+    np.testing.assert_array_equal(anew[site].values, mixed[site].values)
+
+
+def test_sites_nobody_names_are_suggested_from_the_model_at_hand(model, stimuli, tokenizer):
+    with pytest.raises(ValueError, match=r"GPT2LMHeadModel carries no sheets .* sites='transformer\.h\.\*\.mlp'$"):
+        record(model, tokenizer, stimuli)
+    with pytest.raises(ValueError, match=r"sites='layers\.\*\.mlp'$"):
+        record(llama()[0], tokenizer, stimuli)
+
+
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
 def test_wrapped_models(model, stimuli, tokenizer, wrap):
     torch._dynamo.reset()
@@ -307,6 +333,32 @@ def test_progress_bar(model, stimuli, tokenizer, capsys):
     assert capsys.readouterr().err == ""
     record(model, tokenizer, stimuli, SITE)
     assert f"{len(ITEMS)}/{len(ITEMS)}" in capsys.readouterr().err
+
+
+class TestOtherThings:
+    """What the annotations would refuse in this test run, users get in one line."""
+
+    record = staticmethod(inspect.unwrap(record))
+
+    def test_a_list_of_texts(self, model, tokenizer):
+        message = r"^stimuli is a list of 1 str; expected a StimulusSet: StimulusSet\(name, items, conditions\), with"
+        with pytest.raises(TypeError, match=message):
+            self.record(model, tokenizer, ["a b"], SITE)
+
+    def test_the_name_of_a_model(self, tokenizer, stimuli):
+        message = r"^model is the string 'gpt2'; expected a Module: a loaded model, such as .*\('gpt2'\)$"
+        with pytest.raises(TypeError, match=message):
+            self.record("gpt2", tokenizer, stimuli, SITE)
+
+    def test_the_name_of_a_tokenizer(self, model, stimuli):
+        with pytest.raises(
+            TypeError, match=r"^tokenizer is the string 'gpt2'; expected a Callable: a loaded tokenizer"
+        ):
+            self.record(model, "gpt2", stimuli, SITE)
+
+    def test_things_in_another_order(self, model, tokenizer, stimuli):
+        with pytest.raises(TypeError, match=r"^model is .*; expected a Module"):
+            self.record(tokenizer, model, stimuli, SITE)
 
 
 class TestBadInput:

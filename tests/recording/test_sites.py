@@ -11,14 +11,17 @@ from transformers import (
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
+    ResNetConfig,
+    ResNetModel,
     ViTConfig,
 )
 
 from topographic.losses import weight_sheets
+from topographic.losses.wrappers import unwrapped
 from topographic.models import architecture, fresh_model, preset
-from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers, tap, vision_layers
+from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers, suggested_sites, tap, vision_layers
 from topographic.recording.reading import per_token
-from topographic.recording.sites import modules_by_site, unwrapped
+from topographic.recording.sites import modules_by_site, site_name
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,21 @@ def test_several_patterns_give_each_site_once(gpt2):
 def test_case_matters(gpt2):
     with pytest.raises(ValueError, match="matches no module"):
         find_sites(gpt2, "Transformer.h.0.attn")
+
+
+def test_what_is_a_name_means_that_module_brackets_and_all():
+    """`model[0]` is a wildcard for `model0` only where no module is called so."""
+    names = ("fc[0]", "fc0", "what?", "whats", "a*")
+    model = nn.ModuleDict({name: nn.Linear(2, 2) for name in names})
+    for name in names:
+        assert find_sites(model, name) == [name]
+        with tap(model, name) as heard:
+            model[name](torch.ones(1, 2))
+        assert list(heard) == [name]
+    del model["fc[0]"]
+    assert find_sites(model, "fc[0]") == ["fc0"]
+    assert find_sites(nn.DataParallel(model), "module.what?") == ["what?"]
+    assert find_sites(nn.DataParallel(model), "module.a*") == ["a*"]
 
 
 def test_containers_are_not_sites(gpt2):
@@ -147,6 +165,49 @@ def test_no_match_shows_the_nearest(gpt2):
     assert heard["0"].shape == (1, 2)
 
 
+SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 16, "intermediate_size": 20}
+SUGGESTED = {
+    "gpt2": ("transformer.h.*.mlp", {}),
+    "llama": ("model.layers.*.mlp", {}),
+    "opt": ("model.decoder.layers.*.self_attn", {"ffn_dim": 20, "word_embed_proj_dim": 8}),
+    "mamba": ("backbone.layers.*.mixer", {}),
+    "xlnet": ("transformer.layer.*.rel_attn", {"d_model": 8, "n_head": 2, "d_inner": 8, "n_layer": 2}),
+}
+
+
+@pytest.mark.parametrize("model_type", SUGGESTED)
+def test_suggested_sites_are_the_models_own_and_give_a_vector_per_token(model_type):
+    pattern, further = SUGGESTED[model_type]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SIZES, **further)).eval()
+    assert suggested_sites(model) == suggested_sites(nn.DataParallel(model)) == pattern
+    if model_type != "xlnet":  # which has its tokens first
+        assert hears_every_token(model, find_sites(model, pattern), 8)
+    with pytest.raises(ValueError, match=r"no site pattern given; expected at least one, for example '" + pattern[:8]):
+        find_sites(model, [])
+
+
+def test_suggested_sites_of_other_models():
+    shape = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [2, 2], "layer_type": "basic"}
+    resnet = ResNetModel(ResNetConfig(**shape))
+    assert suggested_sites(resnet) == "encoder.stages.*.layers.*.layer.*.convolution"
+    assert suggested_sites(nn.Sequential(nn.ReLU(), nn.Linear(2, 2), nn.Linear(2, 2))) == "1"
+    assert suggested_sites(nn.Sequential(nn.ReLU())) == "0"
+    assert suggested_sites(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))) == "1"
+    with pytest.raises(ValueError, match=r"Linear names no sites; it has no submodules: give nn\.Sequential\(model\)"):
+        suggested_sites(nn.Linear(2, 2))
+
+
+def test_suggested_layers_have_weights_of_their_own(gpt2):
+    bert = BertModel(BertConfig(**SIZES))
+    for model in (gpt2, bert, nn.Sequential(nn.ReLU(), nn.Embedding(3, 4), nn.Linear(2, 4))):
+        (*_, layer) = find_sites(model, suggested_sites(model, weighted=True))
+        assert weight_sheets(model.get_submodule(layer))
+
+
+def test_names_without_what_wrappers_put_there():
+    assert site_name("a._orig_mod.0._checkpoint_wrapped_module.b") == "a.0.b"
+
+
 def test_one_line_message(gpt2):
     with pytest.raises(ValueError, match="matches no module") as error:
         find_sites(gpt2, "nonsense")
@@ -178,9 +239,6 @@ def hears_every_token(model, sites, width):
     return {tuple(per_token(site, heard[site], ids).shape) for site in sites} == {(2, 3, width)}
 
 
-SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 16, "intermediate_size": 20}
-
-
 @pytest.mark.parametrize(
     ("model_type", "further", "name", "width"),
     [
@@ -207,6 +265,8 @@ def test_first_mlp_layers_of_nanogpt_and_of_wrapped_and_unknown_models(gpt2):
     with pytest.raises(ValueError, match=r"first MLP layers are known of gpt2, .*, not of Linear .*; name its sites"):
         first_mlp_layers(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"BertModel \(model_type 'bert'\), nor has it modules called \*\.mlp\."):
+        first_mlp_layers(BertModel(BertConfig(**SIZES)))
+    with pytest.raises(ValueError, match=r"; name its sites, for example sites='encoder.layer.\*.intermediate.dense'$"):
         first_mlp_layers(BertModel(BertConfig(**SIZES)))
 
 

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, Pre
 from topographic.recording import tap
 from topographic.recording.replacements import SwappedWords, random_word, swap_words
 from topographic.recording.swaps import SwapDifferences, record_swaps, within_sequence
-from topographic.sheets import grid
+from topographic.sheets import grid, permuted_grid
 
 SITES = ["transformer.h.0.mlp.c_fc", "transformer.h.1"]
 WORDS = [f"w{index}" for index in range(20)] + ["w1_w2", "w3_w4_w5"]
@@ -198,6 +198,27 @@ def test_a_sequence_longer_than_the_context_is_refused(model, tokenizer):
 def test_what_is_refused(model, tokenizer, words, options, message):
     with pytest.raises(ValueError, match=message):
         record_swaps(model, tokenizer, words, SITES, progress=False, **options)
+
+
+def test_a_model_that_carries_sheets_uses_them(tokenizer):
+    class Carrier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(23, 4)
+
+        def forward(self, ids):
+            return self.embedding(ids)
+
+        def sheets(self):
+            return {"embedding": permuted_grid(4, "embedding", seed=3)}
+
+    words = [SwappedWords(("w1", "w2"), ("w2", "w3"))]
+    model, options = Carrier(), {"lags": (0,), "progress": False}
+    assert record_swaps(model, tokenizer, words, **options)["embedding"].sheet == model.sheets()["embedding"]
+    with pytest.raises(ValueError, match="the layout puts the units of site 'embedding' elsewhere"):
+        record_swaps(model, tokenizer, words, None, grid, **options)
+    anew = record_swaps(model, tokenizer, words, None, grid, relayout=True, **options)
+    assert anew["embedding"].sheet == grid(4, "embedding")
 
 
 def test_sites_that_say_nothing_useful_are_refused(tokenizer):

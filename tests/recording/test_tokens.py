@@ -1,14 +1,21 @@
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from topographic.models import TopoLMForCausalLM, preset
 from topographic.recording import record, record_tokens, tap
 from topographic.sheets import permuted_grid
 from topographic.stimuli import StimulusSet, load_localizer
 from topographic.training.text.tokenizer import train_tokenizer
 
 SITES = ["transformer.h.0.mlp.c_fc", "transformer.h.1.attn"]
+
+
+def other_grid(n_units, name):
+    return permuted_grid(n_units, name, seed=9)
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +97,24 @@ def test_the_model_is_given_back_as_it_was(model, tokenizer, stimuli):
     assert all(module.training for module in model.modules())
 
 
+def test_a_model_that_carries_sheets_uses_them(tokenizer, stimuli):
+    model = TopoLMForCausalLM(preset("tiny", vocab_size=len(tokenizer), n_positions=64))
+    found = record_tokens(model, tokenizer, stimuli)
+    assert {site: one.sheet for site, one in found.items()} == model.sheets()
+    with pytest.raises(ValueError, match="the layout puts the units of site"):
+        record_tokens(model, tokenizer, stimuli, None, other_grid)
+    assert record_tokens(model, tokenizer, stimuli, None, other_grid, relayout=True).keys() == found.keys()
+
+
 def test_what_is_refused(model, tokenizer, stimuli):
     with pytest.raises(ValueError, match="max_tokens=1; expected at least 2"):
         record_tokens(model, tokenizer, stimuli, SITES[0], max_tokens=1)
     with pytest.raises(ValueError, match="batch_size=0; expected at least 1"):
         record_tokens(model, tokenizer, stimuli, SITES[0], batch_size=0)
+    with pytest.raises(ValueError, match="seed=-1; expected at least 0"):
+        record_tokens(model, tokenizer, stimuli, SITES[0], seed=-1)
+    with pytest.raises(TypeError, match="stimuli is a list of 1 str; expected a StimulusSet"):
+        inspect.unwrap(record_tokens)(model, tokenizer, ["a b"], SITES[0])
     with pytest.raises(ValueError, match=r"gives shape .* choose a module that gives one vector per token"):
         record_tokens(model, tokenizer, stimuli, "transformer.wpe")
     with torch.no_grad():

@@ -2,12 +2,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from topographic.cli import main
-from topographic.runs.loading import load_model
-from topographic.runs.recipe import ModelConfig
-from topographic.runs.building import build_model
-from topographic.maps import UnitMap
-from topographic.sheets import grid, permuted_grid
+from topographic.objectives.config import SpatialConfig
+from topographic.runs.building import build_model, check_recipe, train_model
+from topographic.runs.recipe import ModelConfig, Recipe
+from topographic.training.config import DataConfig
 
 
 class Tokenizer:
@@ -95,3 +93,52 @@ def test_what_is_said_twice_or_does_not_fit(make, message):
     with pytest.raises(ValueError, match=message) as told:
         make()
     assert "\n" not in str(told.value)
+
+
+TINY = ModelConfig("tiny")
+LONG = r"data\.sequence_length=256; the model takes 32 tokens at most: shorten it, or set model\.n_positions"
+WIDE = (
+    r"sheet 'transformer\.h\.0\.attn_sheet': radius=5 needs a 9 x 9 block on a 6 x 6 sheet; choose a radius from 2 to 3"
+)
+GONE = r"no text at 'absent\.txt'; expected a \.txt"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "error", "message"),
+    [
+        (Recipe(model=TINY), ValueError, f"^{LONG}; {WIDE}$"),
+        (Recipe(model=TINY, data=DataConfig("absent.txt")), ValueError, f"^{GONE}.*; {LONG}; {WIDE}$"),
+        (Recipe(model=TINY, spatial=SpatialConfig(weight=0.0)), ValueError, f"^{LONG}$"),
+        (
+            Recipe(model=TINY, spatial=SpatialConfig(radius=3)),
+            ValueError,
+            rf"^{LONG}; spatial\.n_neighborhoods=5; 4 blocks",
+        ),
+        (Recipe(model=TINY, spatial=SpatialConfig(neighborhoods="global")), ValueError, f"^{LONG}$"),
+        (Recipe(model=ModelConfig("tiny", sheet_point="none")), ValueError, f"^{LONG}$"),
+        (Recipe(model=ModelConfig("huge"), data=DataConfig("absent.txt")), ValueError, f"^{GONE}.*; no preset 'huge'"),
+        (Recipe(data=DataConfig("absent.txt")), FileNotFoundError, f"^{GONE}"),
+        (Recipe(data=DataConfig(tokenizer="./absent")), FileNotFoundError, "^no folder or file at absent"),
+        (Recipe(model=ModelConfig(pretrained="./a/b")), FileNotFoundError, "^no folder or file at a/b"),
+    ],
+)
+def test_what_does_not_fit_is_said_together_before_anything_is_made(recipe, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message) as caught:
+        train_model(recipe)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fits_is_let_through():
+    check_recipe(Recipe())
+    check_recipe(Recipe(model=TINY, data=DataConfig(sequence_length=32), spatial=SpatialConfig(radius=2)))
+
+
+@pytest.mark.parametrize("name", ["", "mine"])
+def test_a_folder_is_refused_before_anything_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("topographic.training.text.tokenizer.open_corpus", None)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises((ValueError, FileExistsError), match=r"names no folder|mine holds notes.txt and no run"):
+        train_model(Recipe(run=name and str(tmp_path / name), overwrite=True))

@@ -1,28 +1,191 @@
 import importlib.util
 import json
+import re
 
-import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
 
 from topographic.cli import main
-from topographic.evaluation.mapping import CONTRASTS, MapCommand, map_model
-from topographic.maps import MapSummary
-from topographic.runs.loading import load_model, load_tokenizer
-from topographic.stimuli import StimulusSet, load_localizer
+from topographic.recording import Preparation, find_sites, suggested_sites
+from topographic.runs import loading
+from topographic.runs.loading import (
+    kind_of,
+    load_model,
+    load_tokenizer,
+    load_vision_model,
+    sites_and_layout,
+)
+from topographic.runs.sources import Source
 
 
-def test_a_truncated_model_is_one_line(demo_folder, tmp_path, capsys):
-    import shutil
+@pytest.fixture
+def gpt2(tiny_model, tmp_path):
+    """The folder of a GPT-2 with a tokenizer."""
+    folder = tmp_path / "gpt2"
+    tokenizer = load_tokenizer(str(tiny_model))
+    GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=len(tokenizer))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
-    shutil.copytree(demo_folder / "control" / "model", tmp_path / "model")
-    weights = tmp_path / "model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:2000])
-    assert main(["map", str(tmp_path), "n_draws=0"]) == 1
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "truncated" in line
+
+def test_where_and_in_which_type(gpt2):
+    model, tokenizer = load_model(gpt2, device="cpu")
+    assert (model.dtype, model.training) == (torch.float32, False)
+    assert len(tokenizer) == model.config.vocab_size
+    assert load_model(gpt2, dtype="bfloat16")[0].dtype is torch.bfloat16
+    model, _ = load_model(gpt2, device="meta", dtype=torch.float16)
+    assert (model.dtype, model.device.type) == (torch.float16, "meta")
+    for dtype in ("float31", "int8", "nn"):
+        with pytest.raises(ValueError, match=rf"dtype='{dtype}'; expected a type of weights, such as 'float32'"):
+            load_model(gpt2, dtype=dtype)
+
+
+def change(folder, tensors):
+    save_file({**load_file(folder / "model.safetensors"), **tensors}, folder / "model.safetensors", {"format": "pt"})
+
+
+def damage_shape(folder):
+    change(
+        folder, {"transformer.h.0.mlp.c_fc.weight": torch.zeros(16, 32), "transformer.h.1.ln_1.bias": torch.zeros(3)}
+    )
+
+
+def damage_by_leaving_out(folder):
+    kept = {key: one for key, one in load_file(folder / "model.safetensors").items() if "c_fc" not in key}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+
+
+def damage_length(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def damage_format(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+
+
+def damage_to_pickle(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def damage_configuration(folder):
+    (folder / "config.json").write_text("{")
+
+
+def damage_field(folder):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, "n_embd": "wide"}))
+
+
+def damage_code(folder):
+    content = json.loads((folder / "config.json").read_text())
+    code = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}
+    (folder / "config.json").write_text(json.dumps({**content, **code}))
+    (folder / "mine.py").write_text("raise SystemExit('executed')")
+
+
+def damage_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("{")
+
+
+def damage_by_leaving_the_tokenizer_out(folder):
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            damage_shape,
+            "transformer.h.0.mlp.c_fc.weight has shape [16, 32] in its file and [16, 64] by config.json, as do 1 more; "
+            "they are of different models: copy both from one",
+        ),
+        (damage_by_leaving_out, "4 weights of a GPT2LMHeadModel are not in its file and would be random, the first tr"),
+        (damage_length, "are truncated or no safetensors file"),
+        (damage_format, "are truncated or no safetensors file"),
+        (damage_to_pickle, "holds pytorch_model.bin and no model.safetensors"),
+        (damage_configuration, "cannot be read as a causal language model of transformers (It looks like the config"),
+        (damage_field, "expected int, got str (value: 'wide')); correct its files or give another model"),
+        (damage_code, "contains custom code"),
+        (damage_tokenizer, "no tokenizer can be read from"),
+        (
+            damage_by_leaving_the_tokenizer_out,
+            "(there are no files of one); name the one that the model was trained with",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_one_line(damage, message, gpt2, tmp_path, capfd):
+    damage(gpt2)
+    assert main(["map", str(gpt2), "sites=transformer.h.*.mlp", "n_draws=0", f"out={tmp_path / 'maps'}"]) == 1
+    (line,) = [one for one in capfd.readouterr().err.splitlines() if one.strip()]
+    assert line.startswith("topo map: ")
+    assert message in line
+
+
+def test_a_damaged_configuration_beside_a_model_is_one_line(gpt2, capfd):
+    run = gpt2.parent
+    gpt2.rename(run / "model")
+    for content, message in (("spatial: [", "is not valid YAML"), ("- a\n", "holds a list"), ("", "is empty")):
+        (run / "config.yaml").write_text(content)
+        assert main(["map", str(run), "n_draws=0"]) == 1
+        line = capfd.readouterr().err.strip().splitlines()[-1]
+        assert line.startswith(f"topo map: {run / 'config.yaml'} {message}")
+
+
+def test_language_and_vision_are_told_apart_in_one_place(gpt2, tmp_path, monkeypatch):
+    assert kind_of(gpt2) == "language"
+    vision = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=2))
+    vision.save_pretrained(tmp_path / "vision")
+    assert kind_of(tmp_path / "vision") == "vision", "by its configuration"
+    Preparation().save_pretrained(gpt2)
+    assert kind_of(gpt2) == "vision", "by how it takes images"
+    with pytest.raises(FileNotFoundError, match="no folder or file at"):
+        kind_of(tmp_path / "absent")
+    on_hub = {
+        "hub/resnet": ResNetConfig(architectures=["ResNetForImageClassification"]),
+        "hub/gpt2": GPT2Config(architectures=["GPT2LMHeadModel"]),
+        "hub/bare": GPT2Config(),
+    }
+    monkeypatch.setattr(loading, "found_source", Source)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda name, **options: on_hub[name])
+    assert [kind_of(name) for name in (*on_hub, "hub/odd")] == ["vision", "language", "language", "language"]
+
+
+def test_a_classifier_that_does_not_say_how_it_takes_images(tmp_path):
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=2)
+    ResNetForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"does not say how it takes images .*; expected a readable preprocessor_config"
+    ):
+        load_vision_model(tmp_path)
+    Preparation().save_pretrained(tmp_path)
+    model, prepare = load_vision_model(tmp_path, device="cpu", dtype="bfloat16")
+    assert (model.dtype, prepare) == (torch.bfloat16, Preparation())
+
+
+def test_the_sites_that_are_suggested_are_the_models_own():
+    bert = BertLMHeadModel(
+        BertConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=2, intermediate_size=8, is_decoder=True)
+    )
+    pattern = suggested_sites(bert)
+    assert find_sites(bert, pattern)
+    with pytest.raises(ValueError, match=f"carries no sheets; .*, for example sites='{re.escape(pattern)}' l"):
+        sites_and_layout(bert, "no run")
 
 
 def write_gguf(file, model, words):

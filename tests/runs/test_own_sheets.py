@@ -2,6 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+from topographic.objectives.weight_terms import WeightSheet
 from topographic.runs.own_sheets import (
     OwnSections,
     own_sections,
@@ -10,11 +12,9 @@ from topographic.runs.own_sheets import (
     smooth_sites,
     trained_sites,
 )
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe, write_recipe
 from topographic.sheets import grid, grid_cells, permuted_grid
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
-from topographic.training.config import save_config
-from topographic.objectives.weight_terms import WeightSheet
+from topographic.training.config import ImageConfig
 
 SHEETS = [WeightSheetConfig("head", scale=0.5, shape=(3, 4)), WeightSheetConfig("b", "input", factor=2.0)]
 
@@ -32,19 +32,20 @@ def run(tmp_path):
 
 
 def test_what_a_run_was_told(run):
-    command = TrainCommand(
+    command = Recipe(
         spatial=SpatialConfig(weight=0.0, sites=["a*"]),
         smoothness=SmoothnessConfig(weight=1.0, sites=["a*"], factor=(3.0, 2.0), sheets=SHEETS),
+        images=ImageConfig("cifar10", folder="there"),
     )
-    save_config(run / "config.yaml", command)
-    assert own_sections(run) == OwnSections(command.spatial, command.smoothness)
+    write_recipe(run / "config.yaml", command)
+    assert own_sections(run) == OwnSections(command.spatial, command.smoothness, command.images)
 
 
 def test_a_file_from_before_a_field_existed_and_one_without_sections(run):
     (run / "config.yaml").write_text("smoothness: {weight: 2, sites: [a], factor: 4}\nmodel: {preset: small}\n")
     assert own_sections(run) == OwnSections(None, SmoothnessConfig(weight=2.0, sites=["a"], factor=4.0))
-    (run / "config.yaml").write_text("- a list\n")
-    assert own_sections(run) == OwnSections()
+    (run / "config.yaml").write_text("start: {task: sst2}\ndata: {hub: nyu-mll/glue}\n")
+    assert own_sections(run) == OwnSections(), "of a run that was told other things"
 
 
 def test_what_is_no_run_says_nothing(tmp_path):

@@ -1,7 +1,10 @@
+import functools
+
 import pytest
 import torch
 
 from topographic.sheets import LAYOUTS, Sheet, from_positions, grid, grid_shape, head_tiles, permuted_grid
+from topographic.sheets.layouts import strip_warning
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,28 @@ def test_every_layout_places_every_unit(layout):
 def test_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("n_units", "layout", "multiple_of", "said"),
+    [
+        (62, grid, 2, "a strip of 2 x 31, where they have few neighbours; choose 60 (6 x 10) or 64 (8 x 8)"),
+        (62, grid, 1, "a strip of 2 x 31, where they have few neighbours; choose 60 (6 x 10) or 63 (7 x 9)"),
+        (62, grid, 31, "a strip of 2 x 31, where they have few neighbours"),
+        (10, grid, 1, None),
+        (100, grid, 1, None),
+        (22, grid, 1, "a strip of 2 x 11, where they have few neighbours; choose 20 (4 x 5) or 24 (4 x 6)"),
+        (
+            124,
+            functools.partial(head_tiles, n_heads=2),
+            2,
+            "2 x 62, where they have few neighbours; choose 98 (7 x 14) or 128 (8 x 16)",
+        ),
+        (13, grid, 1, None),  # refused elsewhere
+    ],
+)
+def test_a_strip_is_said_with_better_widths(n_units, layout, multiple_of, said):
+    found = strip_warning(n_units, layout, multiple_of=multiple_of)
+    assert found is None if said is None else said in found
+    with torch.device("meta"):
+        assert strip_warning(n_units, layout, multiple_of=multiple_of) == found

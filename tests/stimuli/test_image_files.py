@@ -128,7 +128,7 @@ def test_truncated_png(made, colour):
 
 def test_png_without_pillow(colour, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"reading PNG needs Pillow, .*pip install 'topographic\[images\]'"):
+    with pytest.raises(ImportError, match=r"reading a PNG needs Pillow, .*pip install 'topographic\[images\]'"):
         read_cifar10({"test_batch.png": b"", "test_lables.json": b""})
 
 

@@ -99,3 +99,14 @@ def test_refuses(stimuli, pixels, change, message):
 def test_not_changeable(images, pixels):
     with pytest.raises(AttributeError):
         images.pixels = pixels
+
+
+def test_as_a_table_and_in_one_line():
+    pixels = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5, 1)
+    labels = {"place": ["x", "y", "y"]}
+    images = ImageStimuli(StimulusSet("toy", ["a", "b", "c"], ["one", "two", "two"], labels=labels), pixels)
+    frame = images.to_frame()
+    assert frame["image"].tolist() == ["a", "b", "c"]
+    assert frame["pixels"].nunique() == 3
+    assert repr(images) == "ImageStimuli(StimulusSet('toy': 1 one, 2 two), 4 x 5 x 1)"
+    assert images.select(place="y").stimuli.items == ("b", "c")  # a label of that name was once hidden

@@ -232,11 +232,17 @@ class TestPublished:
 
     def test_another_table(self, tmp_path):
         (tmp_path / "moseley_stimuli.csv").write_text("word,class\ndog,noun\n")
-        with pytest.raises(ValueError, match="has no column 'category'; expected word, category, class"):
+        with pytest.raises(ValueError, match="no column 'category'; it has 'word', 'class': pass the file as it was"):
             load_localizer("moseley", tmp_path)
         (tmp_path / "moseley_stimuli.csv").write_text("word,category,class\n" + "dog,concrete,adverb\n" * 160)
         with pytest.raises(ValueError, match="unknown condition 'adverb'; expected 'noun', 'verb'"):
             load_localizer("moseley", tmp_path)
+        for nothing in ("", "nan", "None"):
+            (tmp_path / "moseley_stimuli.csv").write_text(f"word,category,class\ndog,concrete,noun\n{nothing},a,noun\n")
+            with pytest.raises(
+                ValueError, match=r"stimuli\.csv, line 3: there is nothing in column 'word'; fill it in"
+            ):
+                load_localizer("moseley", tmp_path)
         (tmp_path / "moseley_stimuli.csv").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(ValueError, match="is not a text table"):
             load_localizer("moseley", tmp_path)

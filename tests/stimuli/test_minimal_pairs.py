@@ -111,3 +111,11 @@ def test_blimp_loads_whole(shared):
         if good == bad
     ]
     assert sorted(identical) == ["passive_1"] * 2 + ["principle_A_case_2"] * 5
+
+
+@pytest.mark.parametrize("key", ["sentence_good", "sentence_bad", "UID", "linguistics_term"])
+def test_nothing_is_not_a_word(tmp_path, key):
+    """JSON of Python may hold NaN, which once became a paradigm called "nan"."""
+    write(tmp_path / "mine.jsonl", pair(), pair(**{key: float("nan")}))
+    with pytest.raises(ValueError, match=rf"mine\.jsonl, line 2: {key} is nan; expected a"):
+        load_minimal_pairs(tmp_path)

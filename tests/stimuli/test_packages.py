@@ -14,6 +14,7 @@ import zipfile
 
 import pytest
 
+from topographic.stimuli import packages
 from topographic.stimuli.packages import CLIENTS, Package, fetch_package, files_checksum, unzipped
 
 FILES = {"data/one.txt": b"one\n", "data/two.bin": bytes(range(256))}
@@ -144,8 +145,9 @@ def test_a_client_that_refuses_in_one_line(tmp_path, programs, monkeypatch, clie
 @pytest.mark.parametrize("client", ["npm", "apt"])
 def test_a_client_that_is_missing(monkeypatch, tmp_path, client):
     monkeypatch.setenv("PATH", str(tmp_path))
-    program = CLIENTS[client].program
-    with pytest.raises(OSError, match=f"toy comes through {program}, which is not installed; install it, or get one"):
+    with pytest.raises(
+        OSError, match=f"toy comes through {client}(-get)?, which is not installed; install it, or get one"
+    ):
         fetch_package(of(client), instead=INSTEAD, progress=False)
 
 
@@ -171,14 +173,31 @@ def test_a_damaged_archive(tmp_path, programs):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_an_interruption_ends_the_client(tmp_path, programs):
+@pytest.mark.parametrize("when", ["before we know it", "at work"])
+def test_an_interruption_ends_the_client(tmp_path, programs, monkeypatch, when):
     programs("npm", f"echo $$ > {tmp_path}/pid", "exec sleep 60")
     main = threading.main_thread().ident
+    started = threading.Event()
 
     def interrupt():
-        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
-            time.sleep(0.01)
+        assert started.wait(30)
+        if when == "at work":
+            while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text().endswith("\n"):
+                time.sleep(0.01)
         signal.pthread_kill(main, signal.SIGINT)
+
+    class Slow(subprocess.Popen):
+        """The client is there and we do not know it yet, which under load takes longer than it should."""
+
+        def _execute_child(self, *arguments):
+            super()._execute_child(*arguments)
+            clients.append(self)
+            started.set()
+            if when == "before we know it":
+                time.sleep(0.2)
+
+    clients = []
+    monkeypatch.setattr(packages.subprocess, "Popen", Slow)
 
     # tests that a shell runs in the background were told to ignore it
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -191,7 +210,7 @@ def test_an_interruption_ends_the_client(tmp_path, programs):
         thread.join()
         signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+        os.kill(clients[0].pid, 0)
 
 
 def test_unzipped():

@@ -1,3 +1,5 @@
+import numpy as np
+import pandas as pd
 import pytest
 
 from topographic.stimuli import StimulusSet
@@ -116,3 +118,33 @@ def test_not_changeable(stimuli):
 def test_refuses(fields, message):
     with pytest.raises(ValueError, match=message):
         StimulusSet(name="toy", **fields)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.float64("nan"), pd.NA])
+@pytest.mark.parametrize("key", ["items", "conditions", "runs", "labels"])
+def test_nothing_is_not_a_word(key, nothing):
+    """None and NaN once became the words "None" and "nan"."""
+    columns = {"items": ["dog", "run"], "conditions": ["noun", "verb"]}
+    columns[key] = {"kind": ["a", nothing]} if key == "labels" else ["a", nothing]
+    shown = "kind" if key == "labels" else key
+    with pytest.raises(ValueError, match=rf"set 'toy': {shown}\[1\] is .*; remove that item, or give it text"):
+        StimulusSet("toy", **columns)
+    assert StimulusSet("toy", ["None", "nan"], ["a", "b"]).items == ("None", "nan")
+
+
+def test_one_string_is_no_list_of_items():
+    with pytest.raises(ValueError, match="set 'toy' has no items; expected a list"):
+        StimulusSet("toy", "ab", ["x", "y"])
+
+
+def test_as_a_table(stimuli):
+    frame = stimuli.to_frame()
+    assert list(frame.columns) == ["text", "condition", "run", "onset_s", "concreteness"]
+    assert frame["text"].tolist() == list(stimuli.items)
+    assert frame["onset_s"].tolist() == [0, 1.5, 3, 4.5]
+    assert stimuli.find(condition="verb").tolist() == [1, 3]
+
+
+def test_a_repr_is_one_line_however_many_conditions():
+    many = StimulusSet("many", [f"item {number}" for number in range(12)], [f"c{number}" for number in range(12)])
+    assert repr(many).endswith("1 c9, ... (12 conditions))")

@@ -6,23 +6,24 @@ import pytest
 from topographic.objectives.config import SmoothnessConfig
 from topographic.pages.findings import write_findings
 from topographic.plots.sweep_figures import draw_trade_offs
+from topographic.sweeps import Measures
 from topographic.sweeps.collect import CellNumbers, read_cell, settings_of
-from topographic.sweeps.plan import find_reference, level_of
+from topographic.sweeps.plan import level_of
 from topographic.sweeps.tables import anchor_levels, factor_levels, write_sweep
 
 
 @pytest.fixture(scope="module")
 def found(swept):
-    return [read_cell(cell, swept.maps, None) for cell in swept.cells()]
+    return [read_cell(cell, Measures(swept.maps)) for cell in swept.plan().cells]
 
 
 def settings(swept, found):
-    cells = swept.cells()
-    return settings_of(found, lambda cell: find_reference(cell, swept.base(), swept.reference, cells))
+    references = swept.plan().references
+    return settings_of(found, lambda cell: references[cell.name])
 
 
 def write(swept, found, folder, **words):
-    base = {key: level_of(swept.base(), key) for key in found[0].cell.levels}
+    base = {key: level_of(swept.plan().base, key) for key in found[0].cell.levels}
     return page_of(folder, *write_sweep(folder, found, settings(swept, found), base=base, **words))
 
 

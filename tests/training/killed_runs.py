@@ -1,4 +1,5 @@
-"""Train once without interruption, and once killed twice with SIGKILL: within a step, and while a checkpoint is saved.
+"""Train once without interruption, once killed twice with SIGKILL (within a step, and while a checkpoint is saved), and
+once asked to leave twice, within a step, with SIGINT and with SIGTERM.
 
 Every run is a process of its own, forked before anything is computed; only the imports are shared.
 """
@@ -53,12 +54,13 @@ def run(folder: Path, name: str) -> None:
     train(make_gpt2(tokenizer, dropout=0.2, seed=seed), tokenizer, config, folder / name)
 
 
-def kill_within_step(step: int) -> None:
-    """Die between two passes of a step."""
+def signal_within_step(step: int, *signals: int) -> None:
+    """Get signals between two passes of a step."""
 
     def die(self: ProgressBar, args: object, state: object, control: object, **_: object) -> None:
         if state.global_step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            for number in signals:
+                os.kill(os.getpid(), number)
 
     ProgressBar.on_substep_end = die
 
@@ -79,22 +81,35 @@ def in_a_process(folder: Path, name: str, prepare: Callable[[], None] = lambda: 
     """How it ended and which checkpoints it left."""
     child = os.fork()
     if not child:
-        prepare()
-        run(folder, name)
-        os._exit(0)
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            prepare()
+            run(folder, name)
+            status = 0
+        except KeyboardInterrupt:
+            status = 130
+        except SystemExit as left:
+            status = left.code
+        if [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before:
+            status = 99
+        os._exit(status)
     _, status = os.waitpid(child, 0)
     left = sorted(path.name for path in (folder / name / "checkpoints").iterdir())
-    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     last = checkpoints.last_checkpoint(folder / name / "checkpoints")
-    return {"signal": signalled, "left": left, "last": last and last.name}
+    said = json.loads((folder / name / "run.json").read_text())["status"]
+    return {"code": os.waitstatus_to_exitcode(status), "left": left, "last": last and last.name, "said": said}
 
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     ended = {
         "whole": in_a_process(root, "whole"),
-        "first": in_a_process(root, "killed", lambda: kill_within_step(6)),
+        "first": in_a_process(root, "killed", lambda: signal_within_step(6, signal.SIGKILL)),
         "second": in_a_process(root, "killed", lambda: kill_while_saving(12)),
         "third": in_a_process(root, "killed"),
+        "ctrl-c": in_a_process(root, "asked", lambda: signal_within_step(5, signal.SIGINT)),
+        "twice": in_a_process(root, "asked", lambda: signal_within_step(8, signal.SIGINT, signal.SIGINT)),
+        "sigterm": in_a_process(root, "asked", lambda: signal_within_step(10, signal.SIGTERM, signal.SIGTERM)),
+        "last": in_a_process(root, "asked"),
     }
     (root / "ended.json").write_text(json.dumps(ended))

@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 
 import pytest
@@ -43,6 +44,19 @@ def test_a_resumed_log_repeats_no_step(tmp_path):
     again.on_train_begin(None, state_at(4), TrainerControl())
     log(again, 6, loss=60.0)
     assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(2, 2.0), (4, 4.0), (6, 60.0)]
+
+
+def test_what_is_no_finite_number_is_null(tmp_path):
+    """Also what an earlier version wrote as NaN, which is not JSON."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "grad_norm": NaN}\n')
+    callback = MetricsLog(tmp_path, tensorboard=False)
+    callback.on_train_begin(None, state_at(1), TrainerControl())
+    log(callback, 2, loss=1.0, grad_norm=math.inf, spatial_loss=math.nan, epoch=1)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text == (
+        '{"step": 1, "loss": 2.0, "grad_norm": null}\n'
+        '{"step": 2, "loss": 1.0, "grad_norm": null, "spatial_loss": null, "epoch": 1}\n'
+    )
 
 
 def test_other_processes_write_nothing(tmp_path):
@@ -114,3 +128,11 @@ def test_progress_goes_to_standard_error(capsys):
     assert "10/10" in shown.err
     assert "task_loss=2.5" in shown.err
     assert "grad_norm" not in shown.err
+
+
+def test_a_bar_that_is_closed_leaves_its_line(capsys):
+    bar = ProgressBar()
+    bar.on_train_begin(None, state_at(3), TrainerControl())
+    bar.close()
+    bar.close()
+    assert capsys.readouterr().err.endswith("\n")

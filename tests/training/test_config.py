@@ -1,3 +1,6 @@
+import math
+import subprocess
+import sys
 from dataclasses import dataclass, field, fields
 
 import pytest
@@ -9,11 +12,15 @@ from topographic.training.config import (
     DataConfig,
     HasTextConfigs,
     HasTrainingConfigs,
+    ImageConfig,
     RunConfig,
     TrainingConfig,
     plain,
     save_config,
 )
+from topographic.training.finetuning.labelled import LabelledDataConfig
+
+NAN = math.nan
 
 
 def parse(*words: str) -> RunConfig:
@@ -96,12 +103,37 @@ def test_every_field_has_its_help(config):
         (lambda: TrainingConfig(weight_decay=-0.1), "training.weight_decay=-0.1"),
         (lambda: TrainingConfig(max_grad_norm=-1.0), "training.max_grad_norm=-1.0"),
         (lambda: TrainingConfig(betas=(0.9, 1.0)), "training.betas="),
+        (lambda: TrainingConfig(seed=-1), "training.seed=-1; expected a whole number from 0 to 4294967295"),
+        (lambda: TrainingConfig(seed=2**32), "training.seed=4294967296; expected"),
+        (lambda: DataConfig(seed=-1), "data.seed=-1; expected a whole number from 0"),
+        (lambda: LabelledDataConfig(seed=-1), "data.seed=-1; expected a whole number from 0"),
+        (lambda: DataConfig(validation_fraction=NAN), "data.validation_fraction=nan; expected a finite number"),
+        (lambda: LabelledDataConfig(stopping_fraction=NAN), "data.stopping_fraction=nan; expected a finite number"),
+        (lambda: TrainingConfig(learning_rate=math.inf), "training.learning_rate=inf; expected a finite number"),
+        (lambda: TrainingConfig(max_grad_norm=math.inf), "training.max_grad_norm=inf; expected a finite number"),
+        (lambda: TrainingConfig(betas=(NAN, 0.9)), r"training.betas=\(nan, 0.9\); expected a finite number"),
+        (lambda: ImageConfig(mean=[0.5, NAN, 0.5]), r"images.mean=\[0.5, nan, 0.5\]; expected a finite number"),
+        (lambda: ImageConfig(sd=[0.0]), r"images.sd=\[0.0\]; expected numbers above 0"),
+        (lambda: ImageConfig(sd=[]), r"images.sd=\[\]; expected numbers above 0"),
+        (lambda: ImageConfig(channels=2), "images.channels=2; expected 1 or 3, or null"),
+        (lambda: ImageConfig(shift=-1), "images.shift=-1; expected 0 pixels or more"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(make, said):
     with pytest.raises(ValueError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_configurations_load_neither_torch_nor_transformers():
+    heavy = ("torch", "transformers", "accelerate", "datasets", "scipy")
+    script = (
+        "import sys, topographic.training.config, topographic.training.folder\n"
+        "from topographic.training import DataConfig, SpatialConfig\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
 
 
 def test_other_dataclasses_with_these_fields_will_do():

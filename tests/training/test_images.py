@@ -1,10 +1,12 @@
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, EvalPrediction
 
@@ -19,6 +21,7 @@ from topographic.training.images import (
     ImageItems,
     accuracy,
     blank_images,
+    load_image_split,
     open_images,
     train_on_images,
 )
@@ -91,6 +94,117 @@ def test_blank_images_are_like_those_of_the_set(name, change, image_folders, tmp
     images = open_images(config, progress=False)
     assert (classes, tuple(blank.shape[1:])) == (images.classes, images.shape)
     assert torch.equal(blank, images.prepare(np.zeros_like(images.train.pixels[:2])))
+
+
+def save_folders(folder, splits, side=8):
+    """Gray squares that are as light as their class is late, and one more in each class of the first split."""
+    for order, (split, classes) in enumerate(splits.items()):
+        for number, name in enumerate(classes):
+            for picture in range(3 - order):
+                path = folder / split / name / f"{picture}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((side, side), 40 * number + picture, np.uint8)).save(path)
+    return folder
+
+
+def test_a_folder_of_pictures(tmp_path):
+    """By images.folder alone; it is called after itself."""
+    folder = save_folders(tmp_path / "pets", {"train": ["cat", "dog"], "test": ["dog"]})
+    config = ImageConfig(folder=str(folder), cache_folder=str(tmp_path / "cache"))
+    images = open_images(config, progress=False)
+    assert (images.name, images.classes, images.shape) == ("pets", ("cat", "dog"), (1, 8, 8))
+    assert images.train.stimuli.labels["class"] == ("0", "0", "0", "1", "1", "1")
+    assert images.validation.stimuli.labels["class"] == ("1", "1")
+    few = open_images(dataclasses.replace(config, train_images=2), progress=False)
+    assert few.train.stimuli.conditions == ("cat", "dog")
+    classes, blank = blank_images(config)
+    assert (classes, tuple(blank.shape)) == (images.classes, (2, 1, 8, 8))
+    Image.fromarray(np.zeros((12, 9), np.uint8)).save(folder / "train" / "cat" / "large.png")
+    with pytest.raises(ValueError, match=r"pictures of 2 sizes, \(8, 8\) to \(12, 9\); say .*images\.size="):
+        open_images(config, progress=False)
+    assert open_images(dataclasses.replace(config, size=6), progress=False).shape == (1, 6, 6)
+
+
+def test_a_folder_without_pictures_to_validate_on(tmp_path):
+    folder = save_folders(tmp_path / "pets", {"train": ["cat", "dog"]})
+    with pytest.raises(
+        ValueError, match=r"images\.name='pets' has the splits train; expected train, and validation or t"
+    ):
+        open_images(ImageConfig(folder=str(folder)))
+    with pytest.raises(ValueError, match=r"has the splits all; expected train, and validation or test: divide the pic"):
+        open_images(ImageConfig(folder=str(folder / "train")))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A dataset repository on this disk, which `datasets` takes for owner/squares."""
+    import datasets
+
+    repository = tmp_path / "owner" / "squares"
+    repository.mkdir(parents=True)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dark", "light"])})
+    for split, n_images in {"train": 6, "validation": 2}.items():
+        pictures = [Image.fromarray(np.full((5, 7, 3), 10 * number, np.uint8)) for number in range(n_images)]
+        rows = {"image": pictures, "label": [int(number >= n_images / 2) for number in range(n_images)]}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(repository / f"{split}.parquet")
+
+    def at_home(function):
+        return lambda name, *_, **options: function(str(tmp_path / name), **options)
+
+    for name in ("load_dataset", "load_dataset_builder", "get_dataset_split_names"):
+        monkeypatch.setattr(datasets, name, at_home(getattr(datasets, name)))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub cache")
+    return repository
+
+
+def test_a_dataset_of_a_hub(hub, tmp_path):
+    config = ImageConfig("owner/squares", cache_folder=str(tmp_path / "cache"))
+    images = open_images(config, progress=False)
+    assert (images.name, images.classes, images.shape) == ("owner/squares", ("dark", "light"), (3, 5, 7))
+    assert images.train.pixels[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+    assert images.train.stimuli.labels["class"] == ("0", "0", "0", "1", "1", "1")
+    assert images.validation.stimuli.items == ("owner/squares/validation/0", "owner/squares/validation/1")
+    assert images.train.stimuli.source == "hub dataset owner/squares/train, column label"
+    few = open_images(dataclasses.replace(config, train_images=2, size=4), progress=False)
+    assert (few.train.stimuli.conditions, few.shape) == (("dark", "light"), (3, 4, 4))
+    classes, blank = blank_images(config)
+    assert (classes, tuple(blank.shape)) == (images.classes, (2, 3, 5, 7))
+    assert len(load_image_split("owner/squares")) == 2
+    with pytest.raises(ValueError, match="dataset 'owner/squares' has no split 'test'; expected one of train, valid"):
+        load_image_split("owner/squares", "test")
+
+
+def test_datasets_of_a_hub_that_hold_something_else(hub):
+    import datasets
+
+    datasets.Dataset.from_dict({"text": ["a"], "label": [0]}).to_parquet(hub / "train.parquet")
+    (hub / "validation.parquet").unlink()
+    with pytest.raises(ValueError, match="'owner/squares' holds text, label; expected one column of images and one of"):
+        load_image_split("owner/squares", "train")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dark", "light"])})
+    dark = Image.fromarray(np.zeros((5, 5), np.uint8))
+    for rows, message in (
+        ({"image": [dark, dark], "label": [0, None]}, r"squares/train: image 1 has no class; choose"),
+        ({"image": [dark, None], "label": [0, 1]}, r"squares/train/1 is nothing; leave it out"),
+    ):
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(hub / "train.parquet")
+        with pytest.raises(ValueError, match=message):
+            load_image_split("owner/squares", "train")
+
+
+def test_a_hub_out_of_reach(monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.setattr("datasets.load_dataset_builder", refuse)
+    with pytest.raises(ValueError, match="could not read dataset 'owner/name': no route to the hub; check") as refused:
+        load_image_split("owner/name", "train")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"images\.name='owner/name'; expected one of mnist.*no route to the hub"):
+        open_images(ImageConfig("owner/name"))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ImportError, match=r"hub datasets need datasets; run `pip install 'topographic\[train\]'`"):
+        load_image_split("owner/name", "train")
 
 
 def test_a_run_is_whole(config, tmp_path):

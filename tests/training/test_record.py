@@ -8,6 +8,7 @@ from transformers import TrainerControl, TrainerState
 import topographic
 from topographic.storage import load_json
 from topographic.training import record as module
+from topographic.training.means import NotFiniteError
 from topographic.training.record import RunRecord, device_name, git_commit, versions
 
 
@@ -58,6 +59,36 @@ def test_a_resumed_run_counts_on(tmp_path, monkeypatch):
     assert done["stopped_early"] is True
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "failure"),
+    [
+        (
+            NotFiniteError("parameters", "after", 3),
+            "failed",
+            (3, "NotFiniteError: parameters were NaN or infinite after"),
+        ),
+        (OSError("no\nspace"), "failed", (7, "OSError: no space")),
+        (KeyboardInterrupt(), "interrupted", None),
+        (SystemExit(143), "interrupted", None),
+    ],
+)
+def test_a_bad_end_is_recorded_and_forgotten_when_the_run_goes_on(tmp_path, error, status, failure):
+    record = RunRecord(tmp_path / "run.json", {}, seen_per_step={"tokens": 1})
+    record.on_save(None, state_at(5), TrainerControl())
+    record.end_badly(error, 7)
+    ended = load_json(tmp_path / "run.json")
+    assert (ended["status"], ended["steps"]) == (status, 5)
+    if failure is None:
+        assert "failure" not in ended
+    else:
+        assert ended["failure"]["step"] == failure[0]
+        assert ended["failure"]["reason"].startswith(failure[1])
+    again = RunRecord(tmp_path / "run.json", {}, seen_per_step={"tokens": 1})
+    again.on_train_begin(None, state_at(5), TrainerControl())
+    assert load_json(tmp_path / "run.json")["status"] == "running"
+    assert "failure" not in load_json(tmp_path / "run.json")
+
+
 def test_other_processes_write_nothing(tmp_path):
     record = RunRecord(tmp_path / "run.json", {}, seen_per_step={"tokens": 1})
     record.on_train_begin(None, TrainerState(is_world_process_zero=False), TrainerControl())
@@ -72,8 +103,10 @@ def test_versions_and_device():
     assert device_name(torch.device("cpu")).startswith("cpu (")
 
 
-def test_git_commit(tmp_path, monkeypatch):
-    package = tmp_path / "checkout" / "topographic"
+@pytest.mark.parametrize("place", ["topographic", "src/topographic"])
+def test_git_commit(tmp_path, monkeypatch, place):
+    checkout = tmp_path / "checkout"
+    package = checkout / place
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     monkeypatch.setattr(module.topographic, "__file__", str(package / "__init__.py"))
@@ -82,7 +115,7 @@ def test_git_commit(tmp_path, monkeypatch):
     def git(*words):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         done = subprocess.run(
-            ["git", "-C", str(package.parent), *identity, *words], capture_output=True, text=True, check=True
+            ["git", "-C", str(checkout), *identity, *words], capture_output=True, text=True, check=True
         )
         return done.stdout.strip()
 

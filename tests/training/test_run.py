@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,12 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2Fo
 
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.objectives.terms import configured_objective
+from topographic.runs.folder import RunState, require_finished, run_state
 from topographic.storage import load_json
 from topographic.training import run as module
 from topographic.training.config import DataConfig, RunConfig, TrainingConfig, plain
 from topographic.training.material import Material
 from topographic.training.run import EXAMPLE_TOKENS, rehearse, train, train_on, training_arguments
 from topographic.training.text.data import prepare_tokens
+from topographic.training.trainer import TopographicTrainer
 
 HERE = Path(__file__).parent
 
@@ -64,19 +68,43 @@ def write_short_corpus(folder):
     (folder / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
 
 
-def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path):
-    write_short_corpus(tmp_path)
-    run_script(HERE / "killed_runs.py", tmp_path)
-    ended = load_json(tmp_path / "ended.json")
-    assert ended["whole"] == {"signal": None, "left": ["checkpoint-12", "checkpoint-14"], "last": "checkpoint-14"}
-    assert ended["first"] == {"signal": signal.SIGKILL, "left": ["checkpoint-4"], "last": "checkpoint-4"}
-    left = [".checkpoint-12.partial", "checkpoint-4", "checkpoint-8"]
-    assert ended["second"] == {"signal": signal.SIGKILL, "left": left, "last": "checkpoint-8"}
-    assert ended["third"] == ended["whole"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert (whole / "metrics.jsonl").read_text() == (killed / "metrics.jsonl").read_text()
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """Folder of runs that were killed or asked to leave, and what came of each attempt."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    write_short_corpus(folder)
+    run_script(HERE / "killed_runs.py", folder)
+    return folder, load_json(folder / "ended.json")
+
+
+DONE = {
+    "code": 0,
+    "left": ["checkpoint-12", "checkpoint-14"],
+    "last": "checkpoint-14",
+    "said": "finished",
+}
+
+
+def assert_equal_runs(whole, other):
+    assert (whole / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
     for file in ("model/model.safetensors", "model/config.json", "checkpoints/checkpoint-14/optimizer.safetensors"):
-        assert (whole / file).read_bytes() == (killed / file).read_bytes()
+        assert (whole / file).read_bytes() == (other / file).read_bytes()
+    assert_open_formats_only(other)
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(interrupted):
+    folder, ended = interrupted
+    assert ended["whole"] == ended["third"] == DONE
+    assert ended["first"] == {
+        "code": -signal.SIGKILL,
+        "left": ["checkpoint-4"],
+        "last": "checkpoint-4",
+        "said": "running",
+    }
+    assert ended["second"]["code"] == -signal.SIGKILL
+    assert ended["second"]["left"] == [".checkpoint-12.partial", "checkpoint-4", "checkpoint-8"]
+    whole, killed = folder / "whole", folder / "killed"
+    assert_equal_runs(whole, killed)
     seen = lines(killed)
     assert [line["step"] for line in seen if "loss" in line] == [3, 6, 9, 12]
     assert [line["step"] for line in seen if "eval_loss" in line] == [6, 12, 14]
@@ -85,8 +113,23 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path):
     assert [entry["step"] for entry in record["resumed"]] == [4, 8]
     assert record["status"] == "finished"
     assert load_json(whole / "run.json")["resumed"] == []
-    assert_open_formats_only(whole)
-    assert_open_formats_only(killed)
+
+
+def test_a_run_that_is_asked_to_leave_loses_no_step(interrupted):
+    """Ctrl-C within the sixth step and SIGTERM within the eleventh; a second Ctrl-C leaves at once."""
+    folder, ended = interrupted
+    assert ended["ctrl-c"] == {
+        "code": 130,
+        "left": ["checkpoint-4", "checkpoint-6"],
+        "last": "checkpoint-6",
+        "said": "interrupted",
+    }
+    assert ended["twice"] == {**ended["ctrl-c"], "left": ["checkpoint-6", "checkpoint-8"], "last": "checkpoint-8"}
+    assert (ended["sigterm"]["code"], ended["sigterm"]["last"]) == (143, "checkpoint-11")
+    assert ended["last"] == DONE
+    assert_equal_runs(folder / "whole", folder / "asked")
+    record = load_json(folder / "asked" / "run.json")
+    assert [entry["step"] for entry in record["resumed"]] == [6, 8, 11]
 
 
 def free_port():
@@ -114,6 +157,11 @@ def test_two_processes_train_alike_on_different_draws(tmp_path):
         assert {"process-0.safetensors", "process-1.safetensors"} <= files
         assert load_json(whole / "run.json")["n_processes"] == 2
         assert_open_formats_only(whole)
+    asked = [load_json(tmp_path / f"asked-{rank}.json") for rank in (0, 1)]
+    assert [one["code"] for one in asked] == [143, 143], "both leave though one was asked"
+    assert asked[0]["left"] == ["checkpoint-4", "checkpoint-5"]
+    assert {one["weights"] for one in asked} == {first["replicated"]["weights"]}
+    assert (tmp_path / "asked/metrics.jsonl").read_text() == (tmp_path / "replicated/metrics.jsonl").read_text()
     logged = [line for line in lines(tmp_path / "replicated-whole") if "loss" in line]
     assert logged[-1]["spatial_loss"] < logged[0]["spatial_loss"]
     assert logged[-1]["task_loss"] < logged[0]["task_loss"]
@@ -168,6 +216,7 @@ def test_a_run_folder_holds_everything(start, run_config, tokenizer, small_gpt2)
     assert record["tokens_seen"] == 6 * 2 * 4 * 16
     assert record["corpus"]["text_sha256"] == prepare_tokens(run_config.data, tokenizer).manifest["text_sha256"]
     assert record["n_parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert record["corpus"]["held_out"] == "documents"
     assert record["seeds"] == {"data": 42, "training": 42}
     assert record["eval_loss"] == [line["eval_loss"] for line in lines(folder) if "eval_loss" in line][-1]
     assert [line["step"] for line in lines(folder)] == [2, 3, 4, 6, 6]
@@ -205,6 +254,132 @@ def test_a_finished_run_is_refused_unless_it_is_overwritten(start, tmp_path):
     left = {path.name for path in folder.iterdir() if path.is_dir()}
     assert left == {"checkpoints", "model", "evaluation_notes"}, "maps and evaluations were those of another model"
     assert (folder / "notes.txt").read_text() == "of the user"
+
+
+def test_files_of_a_user_are_refused_and_not_touched(start, tmp_path):
+    """A folder with a model/ of the user's own, and a name that is none."""
+    for name in ("model/weights.bin", "notes.txt"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text("of the user")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=r"run holds model and no run; expected a new or empty folder"):
+            start(overwrite=overwrite)
+    held = {str(path.relative_to(tmp_path / "run")): path for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert set(held) == {"model/weights.bin", "notes.txt"}
+    assert {path.read_text() for path in held.values()} == {"of the user"}
+
+
+def test_an_empty_name_is_refused(run_config, tokenizer, small_gpt2):
+    with pytest.raises(ValueError, match=r"run='' names no folder; expected a new or empty one: say run=runs/NAME"):
+        train(small_gpt2(tokenizer), tokenizer, run_config, "")
+
+
+@pytest.fixture
+def breaking(run_config):
+    """A rate at which everything is infinite within a few steps."""
+    rates = {"learning_rate": 1e30, "min_learning_rate": 1e30, "warmup_steps": 0, "max_grad_norm": 0.0}
+    return replace(run_config, training=replace(run_config.training, **rates, logging_steps=1))
+
+
+def strict(folder):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_that_breaks_says_so_and_its_predecessor_is_kept(start, breaking, run_config, tmp_path):
+    folder = start()
+    whole = (folder / "model/model.safetensors").read_bytes()
+    aside = tmp_path / ".run.replaced-1"
+    with pytest.raises(
+        FloatingPointError, match=r"NaN or infinite.*; the run that this one was to replace is kept in "
+    ):
+        start(config=breaking, overwrite=True)
+    assert (aside / "model/model.safetensors").read_bytes() == whole
+    assert run_state(aside).status == "finished"
+    state = run_state(folder)
+    assert (state.status, state.step) == ("failed", 1 + strict(folder)[-1]["step"])
+    assert state.reason.startswith("NotFiniteError: ")
+    assert "\n" not in state.reason
+    with pytest.raises(
+        ValueError, match=rf"run that failed at step {state.step} \(NotFiniteError: .*kept in .*-1; mend"
+    ):
+        require_finished(folder)
+    with pytest.raises(FileExistsError, match="holds a failed run with another configuration"):
+        start()
+    start(overwrite=True)
+    assert run_state(folder) == RunState("finished", 6)
+    assert "failure" not in load_json(folder / "run.json")
+    assert (folder / "model/model.safetensors").read_bytes() == whole
+    assert not list(tmp_path.glob(".run.replaced*")), "what was replaced goes once the new run is good"
+    aside.mkdir()
+    shutil.rmtree(folder)
+    start()
+    assert aside.is_dir(), "it was replaced by another run, which somebody has removed"
+
+
+def test_a_run_that_failed_for_another_reason_goes_on(start, monkeypatch):
+    whole = start("whole")
+    with monkeypatch.context() as patch:
+
+        def full(self, *_, **__):
+            if self.state.global_step == 5:
+                raise OSError("no space\nleft")
+            return step(self, *_, **__)
+
+        step = TopographicTrainer.training_step
+        patch.setattr(TopographicTrainer, "training_step", full)
+        with pytest.raises(OSError, match="no space"):
+            start()
+    folder = whole.parent / "run"
+    assert run_state(folder) == RunState("failed", 5, "OSError: no space left")
+    start()
+    assert run_state(folder) == RunState("finished", 6)
+    assert (folder / "model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
+    assert (folder / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+def test_what_is_refused_leaves_no_folder_and_puts_the_old_run_back(start, run_config, tmp_path, monkeypatch):
+    few = replace(run_config, training=replace(run_config.training, batch_size=4000))
+    broken = replace(run_config, training=replace(run_config.training, max_steps=5))
+    with pytest.raises(ValueError, match="one step takes 8000"):
+        start(config=few)
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus.jsonl", "cache", ".run.lock"}
+    folder = start()
+    whole = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="one step takes 8000"):
+        start(config=few, overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "check_checkpoint", None)
+        patch.setattr(module, "last_checkpoint", lambda _: 1 / 0)
+        for config, words in ((broken, {"overwrite": True}), (broken, {"name": "other"})):
+            with pytest.raises(ZeroDivisionError):
+                start(config=config, **words)
+    assert {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus.jsonl", "cache", ".run.lock", ".other.lock", "run"}
+
+
+def test_of_two_processes_one_trains(tmp_path):
+    """At the same time into the same folder; the other says who holds it, and nothing is interleaved."""
+    write_short_corpus(tmp_path)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parents[1] / "src")])
+    command = [sys.executable, str(HERE / "rival_runs.py"), str(tmp_path)]
+    rivals = [
+        subprocess.Popen([*command, *words], env=environment, stderr=subprocess.PIPE, text=True)
+        for words in (("a", "b", "0.01"), ("b", "a", "0.02"))
+    ]
+    said = [rival.communicate(timeout=240)[1] for rival in rivals]
+    assert sorted(rival.returncode for rival in rivals) == [0, 1], said
+    loser = 0 if rivals[0].returncode else 1
+    holder = rf"HeldElsewhereError: .*run is being written by process {rivals[1 - loser].pid} on .* since "
+    assert re.search(holder, said[loser])
+    rate = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["learning_rate"]
+    assert rate == (0.01, 0.02)[1 - loser]
+    steps = [line["step"] for line in lines(tmp_path / "run") if "loss" in line]
+    assert steps == list(range(3, 40, 3))
+    assert run_state(tmp_path / "run") == RunState("finished", 40)
 
 
 def interrupt(folder, *, keep):

@@ -1,9 +1,13 @@
-"""What every process of `torchrun` does: train under DistributedDataParallel, then sharded (FSDP2), and resume both."""
+"""What every process of `torchrun` does: train under DistributedDataParallel, then sharded (FSDP2), and resume both.
+
+Once only the second process is asked to leave.
+"""
 
 import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +16,12 @@ import accelerate.state
 import torch
 from accelerate.utils import DistributedType
 from conftest import make_gpt2
-from killed_runs import config_in
+from killed_runs import config_in, signal_within_step
 from torch.distributed.tensor import DTensor
 
 from topographic.objectives import SpatialCorrelation
 from topographic.training import TopographicTrainer, load_tokenizer, train
+from topographic.training.callbacks import ProgressBar
 
 DRAWN: list = []
 
@@ -80,14 +85,33 @@ def interrupt(folder: Path, name: str) -> None:
     torch.distributed.barrier()
 
 
+def asked_to_leave(folder: Path) -> dict[str, object]:
+    """The second process gets SIGTERM within a step; both leave after the same one, and go on later."""
+    substep = ProgressBar.on_substep_end
+    if os.environ["RANK"] == "1":
+        signal_within_step(4, signal.SIGTERM)
+    try:
+        train_and_digest(folder, "asked")
+        code = None
+    except SystemExit as left:
+        code = left.code
+    ProgressBar.on_substep_end = substep
+    torch.distributed.barrier()
+    left = sorted(path.name for path in (folder / "asked" / "checkpoints").iterdir())
+    torch.distributed.barrier()
+    return {"code": code, "left": left, **train_and_digest(folder, "asked")}
+
+
 if __name__ == "__main__":
     root, rank = Path(sys.argv[1]), os.environ["RANK"]
     keep_what_is_drawn()
     said = {"replicated": train_and_digest(root, "replicated")}
     interrupt(root, "replicated")
     said["replicated again"] = train_and_digest(root, "replicated")
+    asked = asked_to_leave(root)
     shard_on_the_cpu()
     said["sharded"] = train_and_digest(root, "sharded", fsdp=True)
     interrupt(root, "sharded")
     said["sharded again"] = train_and_digest(root, "sharded", fsdp=True)
     (root / f"said-{rank}.json").write_text(json.dumps(said))
+    (root / f"asked-{rank}.json").write_text(json.dumps(asked))

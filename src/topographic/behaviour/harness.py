@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from topographic.losses.wrappers import unwrapped
 from topographic.recording.reading import evaluating
+from topographic.sheets.expectations import expect_whole
 
 __all__ = ["evaluate_with_harness", "harness_command"]
 
@@ -53,7 +55,7 @@ def evaluate_with_harness(
     ModuleNotFoundError
         If lm-evaluation-harness is not installed.
     ValueError
-        If no task is named or one is unknown.
+        If no task is named or one is unknown, or a number is out of range.
 
     Notes
     -----
@@ -61,6 +63,10 @@ def evaluate_with_harness(
     text with an empty context is the sum of `token_log_probabilities` under the protocol "bos"; its multiple-choice
     tasks, BLiMP among them, put a space before the text, which is the protocol "harness".
     """
+    unwrapped(model)  # says what it expected of a name
+    for name, number, least in (("n_items", n_items, 1), ("n_examples", n_examples, 0), ("batch_size", batch_size, 1)):
+        if number is not None:
+            expect_whole(name, number, least)
     lm_eval = _import_harness()
     from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
     from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]

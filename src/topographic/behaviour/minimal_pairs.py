@@ -11,9 +11,10 @@ from scipy import stats
 from torch import nn
 
 from topographic.behaviour.surprisal import token_log_probabilities
+from topographic.sheets.expectations import expect_kind, expect_number
 from topographic.stimuli import StimulusSet
 
-__all__ = ["MinimalPairScores", "accuracy_interval", "minimal_pairs"]
+__all__ = ["MinimalPairScores", "accuracy_interval", "expect_confidence", "minimal_pairs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,46 +89,22 @@ class MinimalPairScores:
         return [self._row("paradigm", name, phenomenon, (name,)) for name, phenomenon in phenomena.items()]
 
     def by_phenomenon(self) -> list[dict[str, Any]]:
-        """One row per phenomenon: the mean of its paradigms' accuracies.
-
-        Returns
-        -------
-        list of dict
-            As in `by_paradigm`.
-        """
+        """One row per phenomenon, as in `by_paradigm`: the mean of its paradigms' accuracies."""
         paradigms: dict[str, list[str]] = {}
         for name, phenomenon in dict(zip(self._column("paradigm"), self._column("phenomenon"), strict=True)).items():
             paradigms.setdefault(phenomenon, []).append(name)
         return [self._row("phenomenon", name, name, members) for name, members in paradigms.items()]
 
     def overall(self) -> dict[str, Any]:
-        """One row for the whole set: the mean of all paradigms' accuracies.
-
-        Returns
-        -------
-        dict
-            As in `by_paradigm`.
-        """
+        """One row for the whole set, as in `by_paradigm`: the mean of all paradigms' accuracies."""
         return self._row("all", "all", "", tuple(dict.fromkeys(self._column("paradigm"))))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Whole set, phenomena and paradigms, for a table or a CSV file.
-
-        Returns
-        -------
-        list of dict
-            The rows of `overall`, `by_phenomenon` and `by_paradigm`.
-        """
+        """The rows of `overall`, `by_phenomenon` and `by_paradigm`, for a table or a CSV file."""
         return [self.overall(), *self.by_phenomenon(), *self.by_paradigm()]
 
     def pair_rows(self) -> list[dict[str, Any]]:
-        """One row per pair.
-
-        Returns
-        -------
-        list of dict
-            ``pair``, ``paradigm``, ``phenomenon``, both sentences, both log-probabilities in nats, ``correct``.
-        """
+        """One row per pair: its labels, both sentences, both log-probabilities in nats, and whether it is correct."""
         columns = {
             **{key: self._column(key) for key in ("pair", "paradigm", "phenomenon")},
             "sentence_good": self.pairs.items[::2],
@@ -214,8 +191,7 @@ def minimal_pairs(
     Ties count as wrong, as in the published script. lm-evaluation-harness takes the first of equal choices, the
     good one: the accuracy of its BLiMP tasks is ``(correct + ties) / pairs`` under protocol "harness".
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence}; expected a level between 0 and 1, such as 0.95")
+    expect_confidence(confidence)
     pairs = _good_and_bad_in_turn(pairs)
     # the published protocol pads the good and the bad sentences of a group apart, each to their own longest
     sides = (pairs.items[::2], pairs.items[1::2]) if protocol == "published" else (pairs.items,)
@@ -228,6 +204,12 @@ def minimal_pairs(
         np.split(log_probabilities, 2) if protocol == "published" else (log_probabilities[::2], log_probabilities[1::2])
     )
     return MinimalPairScores(pairs, good=good, bad=bad, protocol=protocol, confidence=confidence)
+
+
+def expect_confidence(confidence: Any) -> None:
+    """Refuse what is no level of confidence."""
+    expected = "a level between 0 and 1, such as 0.95"
+    expect_number("confidence", confidence, expected, least=math.nextafter(0, 1), most=math.nextafter(1, 0))
 
 
 def accuracy_interval(
@@ -252,6 +234,11 @@ def accuracy_interval(
     low, high : float
         Limits. Unlike those of a bootstrap they are apart even where every pair is correct.
 
+    Raises
+    ------
+    ValueError
+        If a paradigm has no pairs, or more correct ones than pairs, or the level is none.
+
     Notes
     -----
     The paradigms are taken as given: the interval says how much the accuracy would change with other sentences
@@ -259,6 +246,9 @@ def accuracy_interval(
     or all wrong, so that ``v = 0``, ``n`` is ``K^2 / sum_k 1 / n_k``, the number of pairs if all paradigms have
     the same.
     """
+    expect_confidence(confidence)
+    if not len(n_pairs) or not ((n_correct >= 0) & (n_correct <= n_pairs) & (n_pairs > 0)).all():
+        raise ValueError(f"n_correct={n_correct}, n_pairs={n_pairs}; expected at least one pair, all or fewer correct")
     share = n_correct / n_pairs
     p = float(share.mean())
     variance = float((share * (1 - share) / n_pairs).sum()) / len(share) ** 2
@@ -268,8 +258,9 @@ def accuracy_interval(
     return max(0.0, (centre - half) / (1 + z**2 / n)), min(1.0, (centre + half) / (1 + z**2 / n))
 
 
-def _good_and_bad_in_turn(pairs: StimulusSet) -> StimulusSet:
+def _good_and_bad_in_turn(pairs: Any) -> StimulusSet:
     """The pairs in order of first appearance, each good sentence directly before its bad one."""
+    expect_kind("pairs", pairs, StimulusSet, "load_minimal_pairs('blimp'), or such a set of your own")
     missing = [label for label in ("pair", "paradigm", "phenomenon") if label not in pairs.labels]
     if missing:
         raise ValueError(

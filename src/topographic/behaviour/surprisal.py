@@ -1,17 +1,20 @@
 """How probable a causal language model finds every token of a text."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from topographic.recording.reading import evaluating
-from topographic.recording.sites import unwrapped
+from topographic.losses.wrappers import unwrapped
+from topographic.recording import longest_context
+from topographic.recording.reading import batches, evaluating, expect_tokenizer
+from topographic.sheets.expectations import expect_kind, expect_whole
 
 __all__ = ["PROTOCOLS", "perplexity", "token_log_probabilities"]
 
@@ -69,7 +72,7 @@ def token_log_probabilities(
         If there are no texts, one becomes no token, or too few to score, or more than the model can read, or
         tokens that it does not know; if the protocol is unknown or needs a token the tokenizer lacks.
     TypeError
-        If the texts are a single string.
+        If the texts are a single string or something else, or the model is not loaded.
 
     Notes
     -----
@@ -82,7 +85,7 @@ def token_log_probabilities(
     sequences = _sequences(model, tokenizer, texts, protocol, batch_size)
     scores: dict[int, Float[np.ndarray, " _tokens"]] = {}
     with evaluating(model), tqdm(total=len(sequences), desc="surprisal", disable=not progress) as bar:
-        for chosen in _batches_of_like_length(sequences, batch_size):
+        for chosen in batches([len(sequence) for sequence in sequences], batch_size, shortest=0.9):
             batch = _batch_log_probabilities(model, [sequences[index] for index in chosen])
             scores.update(zip(chosen, batch, strict=True))
             bar.update(len(chosen))
@@ -115,32 +118,33 @@ def perplexity(log_probabilities: Sequence[Float[np.ndarray, " _tokens"]]) -> fl
     return float(np.exp(-sum(text.sum(dtype=np.float64) for text in log_probabilities) / n_tokens))
 
 
-def _sequences(
-    model: nn.Module, tokenizer: Any, texts: Sequence[str], protocol: str, batch_size: int
-) -> list[TokenIds]:
+def _sequences(model: Any, tokenizer: Any, texts: Any, protocol: str, batch_size: int) -> list[TokenIds]:
     """Token sequences of which all but the last token are read and all but the first are scored."""
+    bare = unwrapped(model)
+    expect_tokenizer(tokenizer)
     if isinstance(texts, str):
         raise TypeError(f"texts is the single string {texts[:40]!r}; expected a sequence: wrap it in a list")
+    expect_kind("texts", texts, Sequence, "a list of strings, such as the items of a StimulusSet")
     if not len(texts):
         raise ValueError("no texts to score; give at least one")
+    expect_kind("texts[0]", texts[0], str, "the words of one text")
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is unknown; choose one of {sorted(PROTOCOLS)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1 text per forward")
+    expect_whole("batch_size", batch_size, 1)
     sequences = PROTOCOLS[protocol](texts, tokenizer, batch_size)
-    n_positions, n_vocabulary = _limits(model)
+    n_positions, n_vocabulary = longest_context(model), _n_vocabulary(bare)
     for index, sequence in enumerate(sequences):
         if len(sequence) < 2:
             raise ValueError(
                 f"text {index} ({texts[index]!r}) is one token, which has nothing before it under protocol "
                 f"{protocol!r}; use protocol='bos' or a longer text"
             )
-        if len(sequence) - 1 > n_positions:
+        if n_positions is not None and len(sequence) - 1 > n_positions:
             raise ValueError(
                 f"text {index} needs {len(sequence) - 1} positions under protocol {protocol!r}, the model has "
                 f"{n_positions}; shorten the text ({texts[index][:40]!r}...)"
             )
-        if max(sequence) >= n_vocabulary:
+        if n_vocabulary and max(sequence) >= n_vocabulary:
             raise ValueError(
                 f"text {index} has token {max(sequence)}, the model knows tokens 0 to {n_vocabulary - 1}; "
                 "use the tokenizer it was trained with"
@@ -148,51 +152,27 @@ def _sequences(
     return sequences
 
 
-def _batches_of_like_length(sequences: list[TokenIds], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of about one tenth pads at most, longest first: what is too much for memory fails at once."""
-    batch: list[int] = []
-    for index in sorted(range(len(sequences)), key=lambda index: -len(sequences[index])):
-        if batch and (len(batch) == batch_size or len(sequences[index]) < 0.9 * len(sequences[batch[0]])):
-            yield batch
-            batch = []
-        batch.append(index)
-    yield batch
-
-
 def _batch_log_probabilities(model: nn.Module, sequences: list[TokenIds]) -> list[Float[np.ndarray, " _tokens"]]:
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
-    tokens = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
-    read = torch.zeros_like(tokens)
-    for row, sequence in enumerate(sequences):
-        tokens[row, : len(sequence)] = torch.tensor(sequence)
-        read[row, : len(sequence) - 1] = 1
-    tokens, read = tokens.to(device), read.to(device)
+    tokens = [torch.tensor(sequence, device=device) for sequence in sequences]
+    ids = pad_sequence([sequence[:-1] for sequence in tokens], batch_first=True)
+    shown = pad_sequence([torch.ones_like(sequence[:-1]) for sequence in tokens], batch_first=True)
     no_cache = {"use_cache": False} if hasattr(getattr(unwrapped(model), "config", None), "use_cache") else {}
-    logits = model(input_ids=tokens[:, :-1], attention_mask=read[:, :-1], **no_cache).logits
+    logits = model(input_ids=ids, attention_mask=shown, **no_cache).logits
     # one text at a time: the log-probabilities of one text are the most that is held beside the logits
     scores = [
-        _log_probabilities(logits[row, : len(sequence) - 1], tokens[row, 1 : len(sequence)])
-        for row, sequence in enumerate(sequences)
+        -cross_entropy(row[: len(sequence) - 1].float(), sequence[1:], reduction="none")
+        for row, sequence in zip(logits, tokens, strict=True)
     ]
-    on_cpu = torch.cat(scores).cpu().numpy()
-    return np.split(on_cpu, np.cumsum([len(row) for row in scores])[:-1])
+    return np.split(torch.cat(scores).cpu().numpy(), np.cumsum([len(row) for row in scores])[:-1])
 
 
-def _log_probabilities(
-    logits: Float[Tensor, "tokens vocabulary"], targets: Int[Tensor, " tokens"]
-) -> Float[Tensor, " tokens"]:
-    return logits.log_softmax(dim=1, dtype=torch.float32).gather(1, targets[:, None])[:, 0]
-
-
-def _limits(model: nn.Module) -> tuple[int | float, int | float]:
-    """How many positions and how many different tokens the model can read, where its configuration says so."""
-    config: Any = getattr(unwrapped(model), "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None)) or math.inf
-    # some models without a limit say -1
-    return positions if positions > 0 else math.inf, getattr(config, "vocab_size", None) or math.inf
+def _n_vocabulary(bare: nn.Module) -> int | None:
+    """How many different tokens the model can read, where its configuration says so."""
+    config: Any = getattr(bare, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(config, "vocab_size", None)
 
 
 def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[TokenIds]:

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from topographic.behaviour.formulas import Formula, parse_formula
-from topographic.behaviour.minimal_pairs import accuracy_interval
+from topographic.behaviour.minimal_pairs import accuracy_interval, expect_confidence
 from topographic.behaviour.surprisal import token_log_probabilities
+from topographic.sheets.expectations import expect_kind
 
 __all__ = ["REGION_METRICS", "Suite", "SuiteScores", "SyntaxGymScores", "load_suites", "syntaxgym"]
 
@@ -258,6 +259,11 @@ def syntaxgym(
     """
     if protocol not in ("bos", "no_bos"):
         raise ValueError(f"protocol {protocol!r} has no place in regions; choose 'bos' or 'no_bos'")
+    expect_confidence(confidence)
+    remedy = "a list of suites, as load_suites(folder) returns it"
+    expect_kind("suites", suites, Sequence, remedy)
+    for suite in suites:
+        expect_kind("suites", suite, Suite, remedy)
     if not len(suites):
         raise ValueError("no suites to test; give at least one")
     if not getattr(tokenizer, "is_fast", False):

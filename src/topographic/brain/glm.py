@@ -1,19 +1,20 @@
 """Event-related responses on a surface: a model of each run's time course, and a test over subjects."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from scipy.special import stdtr
 
 from topographic.maps import UnitMap, control_fdr
-from topographic.maps.nulls import stream
+from topographic.maps.nulls import check_draws, stream
 from topographic.sheets import Sheet
 from topographic.stimuli import StimulusSet
+from topographic.stimuli.tables import read_table
 
 __all__ = ["RUN_STATISTICS", "RunModel", "design_matrix", "group_map", "load_events", "run_statistic", "subject_map"]
 
@@ -50,7 +51,7 @@ class RunModel:
     def __post_init__(self) -> None:
         """Refuse times that are no times."""
         for name in ("tr_s", "high_pass_hz"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name}={getattr(self, name)}; expected a positive number")
 
 
@@ -80,18 +81,14 @@ def load_events(paths: Mapping[str, str | Path], name: str = "events") -> Stimul
     for run, path in paths.items():
         if not Path(path).is_file():
             raise FileNotFoundError(f"no events of run {run!r} at {path}")
-        text = Path(path).read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in text.split("\n", 1)[0] else ",")
-        missing = {"onset", "duration", "trial_type"} - set(reader.fieldnames or [])
-        if missing:
-            raise ValueError(f"{path} has no column {sorted(missing)[0]!r} but {reader.fieldnames}; rename the columns")
-        for line, row in enumerate(reader, start=2):
-            try:
-                times = float(row["onset"]), float(row["duration"])
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path} line {line}: {row} holds no onset and duration in seconds") from error
-            kind = (row["trial_type"] or "").strip()
-            rows.append((run, "baseline" if kind in ("", "n/a") else kind, *times))
+        table = read_table(path, ("onset", "duration", "trial_type"), "rename its columns")
+        times = table[["onset", "duration"]].apply(pd.to_numeric, errors="coerce").astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(times).all(axis=1))
+        if len(bad):
+            row = table.iloc[bad[0]]
+            raise ValueError(f"{path} line {row.name}: {dict(row)} holds no onset and duration in seconds")
+        kinds = ["baseline" if kind is None or kind.strip() == "n/a" else kind.strip() for kind in table["trial_type"]]
+        rows += zip([run] * len(table), kinds, times["onset"], times["duration"], strict=True)
     if not rows:
         raise ValueError(f"no events in {[str(path) for path in paths.values()]}; expected one line per event")
     runs, conditions, onsets, durations = zip(*rows, strict=True)
@@ -129,7 +126,6 @@ def design_matrix(
     ValueError
         If the run has no events, these have no times, or one begins after the last scan.
     """
-    import pandas as pd
     from nilearn.glm.first_level import make_first_level_design_matrix
 
     model = model or RunModel()
@@ -275,8 +271,8 @@ def subject_map(
     """
     if not series:
         raise ValueError(f"map {site!r}: no runs; expected {{run: array (scans, vertices)}}")
-    if not any(weights.values()):
-        raise ValueError(f"map {site!r}: weights={dict(weights)} contrast nothing; give conditions with weights")
+    if not any(weights.values()) or not np.isfinite(list(weights.values())).all():
+        raise ValueError(f"map {site!r}: weights={dict(weights)} contrast nothing; give conditions with finite weights")
     for run, scans in series.items():
         if scans.ndim != 2 or scans.shape[1] != sheet.n_units:
             raise ValueError(
@@ -324,6 +320,7 @@ def group_map(subject_maps: Sequence[UnitMap], *, site: str = "group", n_draws: 
     ----------
     Nichols & Holmes 2002 (sign flips); Benjamini & Hochberg 1995.
     """
+    check_draws(n_draws, seed)
     if len(subject_maps) < 3:
         raise ValueError(f"{len(subject_maps)} subject maps; expected at least 3 for a test over subjects")
     first = subject_maps[0]

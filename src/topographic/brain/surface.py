@@ -285,6 +285,8 @@ def threshold_as_published(unit_map: UnitMap, *, q: float = 0.05) -> UnitMap:
     """
     if unit_map.q is None:
         raise ValueError(f"the map at {unit_map.site!r} has no q; correct all maps together with control_fdr first")
+    if not 0 < q <= 1:
+        raise ValueError(f"q={q}; expected a rate above 0 and at most 1, such as 0.05")
     passed = (unit_map.q < q) & ~np.isnan(unit_map.values)
     passed &= ~_alone(unit_map.sheet, passed)
     if not passed.any():

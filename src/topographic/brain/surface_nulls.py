@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_array
 
 from topographic.maps import UnitMap
-from topographic.maps.nulls import stream
+from topographic.maps.nulls import check_draws, stream
 from topographic.sheets import Sheet, adjacent_pairs
 
 __all__ = ["estimated_fwhm_mm", "smooth_noise_nulls"]
@@ -55,8 +55,9 @@ def smooth_noise_nulls(unit_map: UnitMap, fwhm_mm: float, n_draws: int = 200, *,
     because both numbers come from the likeness of neighbours: then it only says that Moran's I of a mesh map is a
     measure of its smoothness. Noise does not cross vertices without a value.
     """
-    present = _present(unit_map, n_draws)
-    if not fwhm_mm > 0:
+    check_draws(n_draws, seed, least=2)
+    present = _present(unit_map)
+    if not 0 < fwhm_mm < np.inf:
         raise ValueError(f"fwhm_mm={fwhm_mm}; expected a positive length in mm, the smoothness of the recording")
     graph, length_mm = _graph(unit_map.sheet, present)
     degree = np.maximum(graph.sum(axis=1), 1)[:, None]
@@ -105,14 +106,12 @@ def estimated_fwhm_mm(unit_map: UnitMap) -> float:
     ----------
     Hagler, Saygin & Sereno 2006, NeuroImage 33.
     """
-    present = _present(unit_map, 2)
+    present = _present(unit_map)
     graph, length_mm = _graph(unit_map.sheet, present)
     return _smoothness_mm(unit_map.values[None, present].astype(np.float64), graph, length_mm)
 
 
-def _present(unit_map: UnitMap, n_draws: int) -> Bool[np.ndarray, " units"]:
-    if n_draws < 2:
-        raise ValueError(f"n_draws={n_draws}; expected at least 2 to compare a map with")
+def _present(unit_map: UnitMap) -> Bool[np.ndarray, " units"]:
     present = ~np.isnan(unit_map.values)
     if present.sum() < 3 or np.ptp(unit_map.values[present]) == 0:
         raise ValueError(f"the map at {unit_map.site!r} is constant or has fewer than 3 values; nothing can be drawn")

@@ -5,9 +5,14 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tqdm import tqdm
+
+from topographic.runs.refusals import is_refusal
+
 __all__ = ["COMMANDS", "main"]
 
-# name -> (module, dataclass, function, one line); the module is imported only when its command is called
+# name -> (module, dataclass, function, one line); the module is imported when its command is called, and imports torch
+# and transformers inside its function only, so that help and wrong words take no time
 COMMANDS = {
     "demo": (
         "topographic.cli.demo",
@@ -17,7 +22,7 @@ COMMANDS = {
     ),
     "train": (
         "topographic.cli.train",
-        "TrainCommand",
+        "Recipe",
         "train",
         "Train a model: topo train recipe.yaml key=value.",
     ),
@@ -64,7 +69,12 @@ def main(words: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0 done, 1 failed with one line on the standard error, 2 wrong words, 130 interrupted.
-        With TOPO_TRACEBACK=1 in the environment errors come with their traceback.
+
+    Raises
+    ------
+    Exception
+        What is neither raised on purpose by this library nor about a file is a bug, and comes with its traceback;
+        with TOPO_TRACEBACK=1 in the environment everything does.
     """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):
@@ -85,19 +95,18 @@ def main(words: Sequence[str] | None = None) -> int:
     # read when torch is loaded: waiting threads sleep, or other programs on the same cores slow every step tenfold
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     name, (module_name, dataclass_name, function_name, description) = words[0], COMMANDS[words[0]]
-    module = importlib.import_module(module_name)
-    arguments = importlib.import_module("topographic.cli.arguments")
+    status = 2
     try:
+        module = importlib.import_module(module_name)
+        arguments = importlib.import_module("topographic.cli.arguments")
         command = arguments.parse_command(name, getattr(module, dataclass_name), description, words[1:])
-    except ValueError as error:
-        return _failed(name, error, 2)
-    _quieten()
-    try:
+        status = 1
+        _quieten()
         getattr(module, function_name)(command)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        return _failed(name, error, 1)
+        return _failed(name, error, status)
     except KeyboardInterrupt:
-        print(f"topo {name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        _say(f"topo {name}: interrupted; the same command goes on where it stopped")
         return 130
     return 0
 
@@ -117,14 +126,24 @@ def _harness(words: list[str]) -> int:
 
 def _quieten() -> None:
     """Leave the terminal to our own progress bars; transformers draws one for every file it reads or writes."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" in sys.modules:  # which has read them already
+        logging = importlib.import_module("transformers.utils.logging")
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
 
 
 def _failed(name: str, error: Exception, status: int) -> int:
-    if os.environ.get("TOPO_TRACEBACK"):
+    """Say in one line what somebody can mend; a bug keeps its traceback."""
+    if os.environ.get("TOPO_TRACEBACK") or not (isinstance(error, OSError) or is_refusal(error)):
         raise error
-    print(f"topo {name}: {' '.join(str(error).split())}", file=sys.stderr)
+    _say(f"topo {name}: {' '.join(str(error).split())}")
     return status
+
+
+def _say(line: str) -> None:
+    """A line of its own: progress bars that are still open end theirs, or are wiped, first."""
+    for bar in sorted(vars(tqdm)["_instances"], key=lambda bar: -abs(bar.pos)):
+        bar.close()
+    print(line, file=sys.stderr)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from topographic.runs.loading import load_tokenizer
-
 __all__ = ["ConvertCommand", "convert"]
 
 
@@ -33,6 +31,7 @@ def convert(command: ConvertCommand) -> Path:
     """Read, check and write."""
     from topographic.models.convert import convert_checkpoint
     from topographic.recording import first_mlp_layers
+    from topographic.runs.loading import load_tokenizer
 
     folder = Path(command.out)
     with warnings.catch_warnings(record=True) as caught:

@@ -4,14 +4,11 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from topographic.cli.arguments import parse_command
-from topographic.cli.evaluate import EvaluateCommand, evaluate
 from topographic.cli.report import ReportCommand, report
-from topographic.evaluation.mapping import MapCommand, map_model
-from topographic.maps import MapSummary, verdicts
-from topographic.runs.building import train_model
-from topographic.runs.recipe import TrainCommand
+from topographic.runs.recipe import Recipe
 
 __all__ = ["DemoCommand", "demo"]
 
@@ -45,8 +42,12 @@ class DemoCommand:
 
 def demo(command: DemoCommand) -> Path:
     """Train twice, map and evaluate twice, report once."""
+    from topographic.cli.evaluate import EvaluateCommand, evaluate
+    from topographic.cli.map import MapCommand, map_model
+    from topographic.runs.building import train_model
+
     started = time.monotonic()
-    recipe = parse_command("train", TrainCommand, "", [str(RECIPE), f"data.text={command.text}"])
+    recipe = parse_command("train", Recipe, "", [str(RECIPE), f"data.text={command.text}"])
     if command.max_steps is not None:
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, max_steps=command.max_steps))
     folders = {name: Path(command.run) / name for name in ("topographic", "control")}
@@ -68,7 +69,10 @@ def demo(command: DemoCommand) -> Path:
     return page
 
 
-def _headline_table(headline: dict[str, list[MapSummary]]) -> str:
+def _headline_table(headline: dict[str, list[Any]]) -> str:
+    """Moran's I of every summary beside its nulls, and what they say in words."""
+    from topographic.maps import verdicts
+
     columns = f"{'contrast':<26}{'model':<13}{'Moran I':>8}{'unit null':>16}{'p':>7}{'label null':>16}{'p':>7}"
     lines = [columns, "-" * len(columns)]
     sentences = []

@@ -1,42 +1,19 @@
 """`topo finetune`: downstream tasks, with what made the model topographic kept at a chosen scale."""
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from topographic.evaluation.glue_table import glue_table
 from topographic.evaluation.results import save_table
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
+from topographic.runs.finetuning import ClassifierConfig, constant_rate, fine_tune_on, kept_losses
 from topographic.runs.folder import require_finished
-from topographic.runs.own_sheets import own_sections
 from topographic.training.config import TrainingConfig
 from topographic.training.finetuning.glue import task_named
 from topographic.training.finetuning.labelled import LabelledDataConfig
 
-__all__ = ["ClassifierConfig", "FinetuneCommand", "FinetuneRun", "StartConfig", "finetune"]
-
-
-def _constant_rate() -> TrainingConfig:
-    """As published: constant learning rate, no warm-up, batches of 64, a patience of three rises."""
-    rates = {"learning_rate": 2e-5, "min_learning_rate": 2e-5, "warmup_steps": 0}
-    return TrainingConfig(batch_size=64, early_stopping_patience=3, keep_checkpoints=1, **rates)
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """How a causal model becomes a classifier."""
-
-    dropout: float | None = 0.1
-    """Every dropout of the model in fine-tuning; null leaves them as they were in pretraining."""
-    seed: int = 0
-    """Seed of the map from the last hidden state to the labels, and of all weights that are random."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no probability."""
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout={self.dropout}; expected a probability from 0 to below 1, or null")
+__all__ = ["FinetuneCommand", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +46,7 @@ class FinetuneCommand:
     smoothness: SmoothnessConfig | None = None
     """The smoothness of weights (TopoNets) in place of the run's own, which is kept at the weight it ended with; for a
     model that is no run there is none by default."""
-    training: TrainingConfig = field(default_factory=_constant_rate)
+    training: TrainingConfig = field(default_factory=constant_rate)
     """The optimisation."""
 
     def __post_init__(self) -> None:
@@ -85,7 +62,7 @@ class FinetuneCommand:
             raise ValueError(
                 f"epochs={self.epochs}, validations_per_epoch={self.validations_per_epoch}; expected at least 1 of each"
             )
-        default = _constant_rate()
+        default = constant_rate()
         for name in ("max_steps", "eval_steps", "save_steps") if self.epochs is not None else ():
             if getattr(self.training, name) != getattr(default, name):
                 raise ValueError(
@@ -98,47 +75,8 @@ class FinetuneCommand:
         return [self.tasks] if isinstance(self.tasks, str) else list(self.tasks)
 
 
-@dataclass(frozen=True)
-class StartConfig:
-    """What a fine-tuned model was before."""
-
-    task: str
-    """What it is fine-tuned on."""
-    pretrained: str
-    """Folder or name of the model."""
-    weights: str
-    """Checksum of the weights at the start, the new map and the sheets included."""
-    dropout: float | None
-    """As in `ClassifierConfig`."""
-    seed: int
-    """As in `ClassifierConfig`."""
-    random_weights: bool
-    """Whether only its architecture was taken."""
-
-
-@dataclass(frozen=True)
-class FinetuneRun:
-    """One task's run, as its config.yaml keeps it."""
-
-    run: str
-    """Folder of the run."""
-    start: StartConfig
-    """The model at the start."""
-    data: LabelledDataConfig
-    """The labelled texts."""
-    spatial: SpatialConfig
-    """The spatial loss, its weight already scaled."""
-    smoothness: SmoothnessConfig
-    """The smoothness of weights, its weight already scaled."""
-    training: TrainingConfig
-    """The optimisation, its steps already counted."""
-
-
 def finetune(command: FinetuneCommand) -> Path | None:
     """Fine-tune on every task, or go on where an interrupted command stopped, and write the table."""
-    from topographic.models import register
-
-    register()
     run = Path(command.run)
     require_finished(run)
     is_run = (run / "model").is_dir()
@@ -146,76 +84,17 @@ def finetune(command: FinetuneCommand) -> Path | None:
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the runs go: --out FOLDER")
     out = Path(command.out) if command.out is not None else run / "finetune"
     source = str(run / "model") if is_run else command.run
-    losses = _scaled(command, run)
-    kinds: dict[str, list[Any]] = {"": [], "-random": []} if command.random_weights else {"": []}
+    losses = kept_losses(command.run, command.scale, command.spatial, command.smoothness)
+    told = {"classifier": command.model, "data": command.data, "training": command.training}
+    epochs = None if command.epochs is None else (command.epochs, command.validations_per_epoch)
+    results, random = [], []
     for name in command.names():
-        for suffix, results in kinds.items():
-            folder, is_random = out / f"{name}{suffix}", suffix != ""
-            results.append(_one_task(command, name, source, losses=losses, folder=folder, random_weights=is_random))
-    if None in kinds[""]:
+        for found, suffix in ((results, ""), (random, "-random"))[: 1 + command.random_weights]:
+            options = {"epochs": epochs, "random_weights": suffix != "", "overwrite": command.overwrite}
+            found.append(fine_tune_on(name, source, losses, out / f"{name}{suffix}", **told, **options))
+    if None in results:  # another process writes the table
         return None
-    csv, markdown = save_table(out, glue_table(kinds[""], kinds.get("-random", ())))
+    csv, markdown = save_table(out, glue_table(results, random))
     print(markdown.read_text(encoding="utf-8"))
     print(f"{markdown}, {csv.name} and one run folder per task")
     return markdown
-
-
-def _one_task(
-    command: FinetuneCommand,
-    name: str,
-    source: str,
-    *,
-    losses: tuple[SpatialConfig, SmoothnessConfig],
-    folder: Path,
-    random_weights: bool,
-) -> dict[str, Any] | None:
-    from topographic.recording.checksum import weights_checksum
-    from topographic.training.finetuning.classifiers import load_classifier
-    from topographic.training.finetuning.fine_tune import fine_tune, open_task, whole_epochs
-
-    splits, tokenizer = open_task(name, command.data), _tokenizer(source)
-    chosen = {**dataclasses.asdict(command.model), "random_weights": random_weights}
-    model = load_classifier(source, splits.task, tokenizer, **chosen)
-    training = command.training
-    if command.epochs is not None:
-        training = whole_epochs(training, len(splits.train), command.epochs, command.validations_per_epoch)
-    config = FinetuneRun(
-        run=str(folder),
-        start=StartConfig(name, source, weights_checksum(model), **chosen),
-        data=command.data,
-        spatial=losses[0],
-        smoothness=losses[1],
-        training=training,
-    )
-    return fine_tune(model, tokenizer, splits, config, folder, overwrite=command.overwrite)
-
-
-def _tokenizer(source: str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(source)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"no model with a tokenizer at {source} ({reason}); give a run, a folder or a name") from error
-
-
-def _scaled(command: FinetuneCommand, run: Path) -> tuple[SpatialConfig, SmoothnessConfig]:
-    """Both losses as the sections say, or else the run, their weights times the scale."""
-    own = own_sections(run)
-    spatial = command.spatial or own.spatial
-    if spatial is None and command.scale == 0:
-        spatial = SpatialConfig(weight=0.0)
-    if spatial is None:
-        raise ValueError(
-            f"{command.run} is no run folder that says with which alpha it was trained; set spatial.weight (2.5 in the "
-            "TopoLM paper), or scale=0 for no spatial loss"
-        )
-    smoothness = command.smoothness
-    if smoothness is None:  # a schedule is over when the model is trained
-        smoothness = dataclasses.replace(own.smoothness or SmoothnessConfig(), schedule="constant", start_weight=0.0)
-    starts = command.scale * smoothness.start_weight
-    return (
-        dataclasses.replace(spatial, weight=command.scale * spatial.weight),
-        dataclasses.replace(smoothness, weight=command.scale * smoothness.weight, start_weight=starts),
-    )

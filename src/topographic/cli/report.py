@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from topographic.pages import write_page
-
 __all__ = ["ReportCommand", "report"]
 
 
@@ -27,6 +25,8 @@ class ReportCommand:
 
 def report(command: ReportCommand) -> Path:
     """Write the page."""
+    from topographic.pages import write_page
+
     runs = [Path(run) for run in command.runs]
     page = write_page(runs, Path(command.out) if command.out else runs[0] / "report.html", title=command.title)
     print(page)

@@ -1,60 +1,76 @@
-"""`topo map`: the maps of a trained run, or of any Hugging Face model laid out on sheets."""
+"""The maps of a live model: what it is shown, how that is recorded and tested, and what is kept under which key."""
 
-from collections.abc import Collection
+import contextlib
+import functools
+import json
+import math
+import tempfile
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
+from urllib.parse import quote
 
-from topographic.maps import MapSummary, summarize
-from topographic.recording import IMAGE_POOLINGS, POOLINGS, record
-from topographic.runs.folder import require_finished
-from topographic.runs.loading import is_vision_model, load_model, sites_and_layout
-from topographic.stimuli import CATEGORY_CONTRASTS, load_localizer
+import numpy as np
 
-__all__ = ["CONTRASTS", "Contrast", "MapCommand", "check_words", "map_model"]
+from topographic.maps.clusters import cluster_mass_test
+from topographic.maps.contrasts import Conditions, contrast_name
+from topographic.maps.summary import MapSummary, summarize
+from topographic.objectives.config import expect
+from topographic.recording.checksum import weights_checksum
+from topographic.recording.images import IMAGE_POOLINGS, low_level_responses, record_images
+from topographic.recording.preparation import Preparation
+from topographic.recording.record import POOLINGS, record
+from topographic.recording.responses import Responses
+from topographic.recording.sites import unwrapped
+from topographic.sheets import Layout, Sheet
+from topographic.stimuli.categories import CATEGORY_CONTRASTS, category_images
+from topographic.stimuli.localizers import load_localizer
+from topographic.stimuli.stimulus_set import StimulusSet
+from topographic.storage import code_version, digest, disk_errors, load_json, locked, publish_folder, save_json
+from topographic.training.text.tokenizer import tokenizer_checksum
+
+__all__ = [
+    "KINDS",
+    "Contrast",
+    "ContrastChoices",
+    "MapChoices",
+    "Mapped",
+    "ModelKind",
+    "check_choices",
+    "decided_by",
+    "is_kept",
+    "make_maps",
+    "map_folder",
+    "save_maps",
+]
+
+ModelKind = Literal["language", "vision"]
+_CLUSTER_T = 3.0  # forms clusters; chosen before anything was looked at
 
 
 class Contrast(NamedTuple):
-    """Which of our stimulus sets, and which conditions of it are compared."""
+    """Which stimulus set, and which conditions of it are compared."""
 
     stimuli: str
-    condition: str
-    baseline: str
+    condition: Conditions
+    baseline: Conditions
 
-
-CONTRASTS = {
-    "language": Contrast("language", "sentences", "nonwords"),
-    "syntax": Contrast("language", "sentences", "words"),
-    "nouns_verbs": Contrast("nouns_verbs", "noun", "verb"),
-}
-DEFAULT_CONTRASTS = ("language", "nouns_verbs")
-# by the kind of model: contrasts, poolings, and what the others are for
-_WORDS: dict[str, tuple[Collection[str], Collection[str], str]] = {
-    "language": (CONTRASTS, POOLINGS, "images"),
-    "vision": (CATEGORY_CONTRASTS, IMAGE_POOLINGS, "texts"),
-}
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return contrast_name(self.condition, self.baseline)
 
 
 @dataclass(frozen=True)
-class MapCommand:
-    """Record a model's responses to contrasts and test their maps."""
+class ContrastChoices:
+    """Which contrasts are mapped and how they are tested, whatever the readout."""
 
-    run: str
-    """A run folder, or the name, folder or .gguf file of any Hugging Face causal model; or a vision model's."""
     contrasts: list[str] | None = None
     """Which contrasts: language (sentences - nonword strings), syntax (sentences - word lists), nouns_verbs; by default
     language and nouns_verbs. Of a vision model: faces, objects, characters, animals, vehicles (each against the rest),
     faces-objects, animate-inanimate, and "scrambled faces" and so on; by default faces, animate-inanimate and these two
     of scrambled images."""
-    sites: list[str] | str | None = None
-    """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, or those
-    that its run names (spatial.sites, else smoothness.sites and sheets), or the layers of a vision model that TopoNets
-    lays on sheets."""
-    layout: Literal["grid", "permuted_grid"] | None = None
-    """Layout of sites for which the model carries no sheet; by default as the run was trained with, or grid where sites
-    are named here."""
-    fwhm_mm: float = 0.0
-    """Gaussian readout before the contrast, full width at half maximum; 0 for none, 2 in the TopoLM paper."""
     n_draws: int = 200
     """Draws of each of the three nulls."""
     exchangeable: list[str] = field(default_factory=lambda: ["run"])
@@ -64,81 +80,296 @@ class MapCommand:
     batch_size: int = 32
     """Items per forward pass."""
     seed: int = 0
-    """Seed of the nulls."""
+    """Seed of the nulls, and of the choice of images."""
     nulls: bool = True
-    """Keep the null maps beside the maps, so that anything else can be tested on them later."""
-    tokenizer: str | None = None
-    """Name or folder of a tokenizer, for a model that has none beside it."""
+    """Keep the null maps beside the maps (3 x n_draws per site), so that anything else can be tested on them later."""
     n_images: int = 80
     """Images of each category, for a vision model."""
     image_folders: dict[str, str] | None = None
     """For mnist, fashion_mnist, cifar10 and orl_faces, folders of their files in place of the packages."""
-    out: str | None = None
-    """Folder for the maps; RUN/maps by default, needed for a model that is no run."""
+    section: ClassVar[str] = ""  # what stands before a field's name on the command line
 
     def __post_init__(self) -> None:
-        """Refuse contrasts that do not exist."""
-        unknown = [name for name in self.contrasts or () if name not in (*CONTRASTS, *CATEGORY_CONTRASTS)]
-        if unknown or self.contrasts == []:
+        """Refuse what no model can be asked for, before anything is loaded."""
+        texts, images = (sorted(kind.contrasts) for kind in KINDS.values())
+        if self.contrasts == [] or set(self.contrasts or ()) - {*texts, *images}:
             raise ValueError(
-                f"contrasts={self.contrasts}; expected one or more of {sorted(CONTRASTS)}, or of images, "
-                f"{sorted(CATEGORY_CONTRASTS)}"
+                f"{self.section}contrasts={self.contrasts}; expected one or more of {texts}, or of images, {images}"
             )
+        draws = "0 for no nulls, or at least 2 draws of each null (200 give p to .005)"
+        expect(self.n_draws == 0 or self.n_draws >= 2, f"{self.section}n_draws", self.n_draws, draws)
+        expect(self.n_images >= 2, f"{self.section}n_images", self.n_images, "at least 2 images of each category")
+        expect(self.batch_size >= 1, f"{self.section}batch_size", self.batch_size, "at least 1 item")
+        expect(self.seed >= 0, f"{self.section}seed", self.seed, "a whole number from 0 on")
 
 
-def map_model(command: MapCommand) -> list[MapSummary]:
-    """Record, contrast, test and store."""
-    run = Path(command.run)
-    require_finished(run)
-    if command.out is None and not (run / "model").is_dir():
-        raise ValueError(f"{command.run} is no run folder (it has no model/); say where the maps go: --out FOLDER")
-    folder = Path(command.out) if command.out is not None else run / "maps"
-    if _shows_images(command):
-        from topographic.evaluation.image_mapping import map_images
+@dataclass(frozen=True)
+class MapChoices(ContrastChoices):
+    """Which maps are made, and how; see the fields, which are also words of `topo map`.
 
-        return map_images(command, folder)
-    check_words(command, "language")
-    model, tokenizer = load_model(command.run, command.tokenizer)
-    sites, layout = sites_and_layout(model, command.run, command.sites, command.layout)
-    summaries = []
-    for name in command.contrasts or DEFAULT_CONTRASTS:
-        contrast = CONTRASTS[name]
-        stimuli = load_localizer(contrast.stimuli)
-        responses = record(
-            model, tokenizer, stimuli, sites, layout, pooling=command.pooling, batch_size=command.batch_size
-        )
-        summary = summarize(
-            responses,
-            contrast.condition,
-            contrast.baseline,
-            fwhm_mm=command.fwhm_mm,
-            n_draws=command.n_draws,
-            exchangeable=command.exchangeable,
-            seed=command.seed,
-        )
-        kept = summary.save(folder, nulls=command.nulls)
-        stimuli.save(kept / "stimuli.json")
-        print(f"{summary.contrast}: {kept}")
-        summaries.append(summary)
+    Raises
+    ------
+    ValueError
+        If a contrast does not exist, or a number is none that maps can be made with.
+
+    Examples
+    --------
+    >>> MapChoices(contrasts=["nouns_verbs"], fwhm_mm=2.0).n_draws
+    200
+    """
+
+    fwhm_mm: float = 0.0
+    """Gaussian readout before the contrast, full width at half maximum; 0 for none, 2 in the TopoLM paper."""
+
+    def __post_init__(self) -> None:
+        """Refuse a width that is none."""
+        super().__post_init__()
+        good = math.isfinite(self.fwhm_mm) and self.fwhm_mm >= 0
+        expect(good, f"{self.section}fwhm_mm", self.fwhm_mm, "a width in mm from 0 (no readout) on")
+
+
+class Mapped(NamedTuple):
+    """The maps of one contrast: measured just now, or found where they were kept."""
+
+    summary: MapSummary
+    folder: Path | None
+    decided_by: Mapping[str, Any]
+    was_there: bool = False
+    changed: str = ""  # what decided otherwise about maps that were replaced
+    low_level: MapSummary | None = None
+
+
+def make_maps(
+    model: Any,
+    reader: Any,
+    kind: ModelKind,
+    sites: str | list[str],
+    layout: Layout | Mapping[str, Sheet],
+    choices: MapChoices,
+    folder: str | Path | None = None,
+    *,
+    tell: Callable[[Mapped], None] = lambda _: None,
+) -> list[MapSummary]:
+    """Show a model contrasts, test the maps of its units and, in a folder, keep them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any torch or Hugging Face model.
+    reader : PreTrainedTokenizerBase or callable
+        What the model reads with: the tokenizer of a language model, the preparation of a vision model's images.
+    kind : {"language", "vision"}
+        What it is shown.
+    sites : str or list of str
+        Which modules, as `find_sites` takes them.
+    layout : callable or mapping
+        Layout of the sites, or the sheet of each.
+    choices : MapChoices
+        Which maps, and how they are tested.
+    folder : str or Path, optional
+        Where they are kept: ``folder/<contrast>/`` with ``summary.json``, ``stimuli.json`` and one file per site, of
+        images also ``clusters.json`` and ``low_level/``. Maps that are there and were decided by the same code,
+        weights, reader, sheets, stimuli and choices are taken as they are; others are replaced as a whole.
+    tell : callable, optional
+        Told what became of every contrast (`Mapped`) as soon as it is there.
+
+    Returns
+    -------
+    list of MapSummary
+        One per contrast.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be asked for a choice, or as `record`, `record_images` and `summarize` say.
+    FileExistsError
+        If a contrast's folder holds files that are no maps.
+    HeldElsewhereError
+        If another process writes to the folder.
+
+    Examples
+    --------
+    >>> summaries = make_maps(model, tokenizer, "language", "transformer.h.*.mlp", grid, MapChoices())  # doctest: +SKIP
+    """
+    check_choices(choices, kind, type(model).__name__)
+    known, summaries, checksums = KINDS[kind], [], {}
+    hear = functools.partial(known.record, pooling=choices.pooling, batch_size=choices.batch_size)
+    show = functools.cache(lambda stimuli: known.show(stimuli, choices))
+    heard = functools.cache(lambda stimuli: hear(model, reader, show(stimuli), sites, layout))
+    for name in choices.contrasts or known.defaults:
+        contrast = known.contrasts[name]
+        shown = show(contrast.stimuli)
+        stimuli: StimulusSet = getattr(shown, "stimuli", shown)
+        if not checksums:
+            two = hear(model, reader, shown.take([0, 1]), sites, layout, progress=False)
+            sheets = digest({site: one.sheet.checksum for site, one in two.items()})
+            checksums = {**_architecture(model), **known.identify(reader), "sheets": sheets}
+        decided = decided_by(checksums, stimuli.checksum, contrast, choices)
+        target = None if folder is None else map_folder(folder, contrast)
+        with contextlib.nullcontext() if folder is None else locked(folder):
+            if target is not None and is_kept(target, decided):
+                made = Mapped(MapSummary.load(target), target, decided, was_there=True)
+            else:
+                changed = "" if target is None else _changed(target, decided)
+                summary = _summary(heard(contrast.stimuli), contrast, choices, choices.fwhm_mm)
+                low_level = _summary(known.low_level(shown), contrast, choices) if known.low_level else None
+                made = Mapped(summary, target, decided, changed=changed, low_level=low_level)
+                save_maps(made, stimuli, choices)
+        tell(made)
+        summaries.append(made.summary)
     return summaries
 
 
-def check_words(command: MapCommand, kind: Literal["language", "vision"]) -> None:
+def check_choices(choices: ContrastChoices, kind: ModelKind, source: str | Path) -> None:
     """Refuse what a model of one kind cannot be asked for."""
-    contrasts, poolings, others = _WORDS[kind]
-    for name in command.contrasts or ():
-        if name not in contrasts:
+    known = KINDS[kind]
+    for name in choices.contrasts or ():
+        if name not in known.contrasts:
             raise ValueError(
-                f"{command.run} is a {kind} model and {name!r} a contrast of {others}; expected some of "
-                f"{', '.join(contrasts)}"
+                f"{source} is a {kind} model and {name!r} a contrast of {known.others}; expected some of "
+                f"{', '.join(known.contrasts)}"
             )
-    if command.pooling not in poolings:
-        raise ValueError(f"pooling={command.pooling!r} is for {others}; a {kind} model takes {', '.join(poolings)}")
+    if choices.pooling not in known.poolings:
+        raise ValueError(
+            f"pooling={choices.pooling!r} is for {known.others}; a {kind} model takes {', '.join(known.poolings)}"
+        )
 
 
-def _shows_images(command: MapCommand) -> bool:
-    """Whether it is a vision model: by its folder, or by the contrasts of one that is on the hub."""
-    if is_vision_model(command.run):
-        return True
-    asked = bool(command.contrasts and set(command.contrasts) & set(CATEGORY_CONTRASTS))
-    return asked and not Path(command.run).exists()
+def map_folder(folder: str | Path, contrast: Contrast) -> Path:
+    """Where a contrast's maps lie in a folder of maps."""
+    return Path(folder) / quote(contrast.name, safe=" +")
+
+
+def decided_by(
+    model: Mapping[str, str], stimuli_checksum: str, contrast: Contrast, choices: MapChoices
+) -> dict[str, Any]:
+    """Everything that the maps of a contrast depend on; of the model the checksums that `make_maps` takes."""
+    chosen = {name: getattr(choices, name) for name in _CHOICES} | {"fwhm_mm": float(choices.fwhm_mm)}
+    made_with = {"code": code_version(__name__), "model": dict(model), "stimuli": stimuli_checksum}
+    sides = {"condition": contrast.condition, "baseline": contrast.baseline}
+    return json.loads(json.dumps({**made_with, **sides, **chosen}))
+
+
+def is_kept(target: Path, decided: Mapping[str, Any]) -> bool:
+    """Whether a contrast's folder holds all maps that are decided by just this."""
+    if not (target / "summary.json").is_file():
+        return False
+    content = load_json(target / "summary.json")
+    return content.get("key") == digest(decided) and len(list(target.glob("*.safetensors"))) == len(content["rows"])
+
+
+def _changed(target: Path, decided: Mapping[str, Any]) -> str:
+    """What decided otherwise about the maps that are there; nothing where there are none."""
+    if not (target / "summary.json").is_file():
+        if target.exists() and any(target.iterdir()):
+            raise FileExistsError(f"{target} holds files that are no maps; move them, or choose another folder")
+        return ""
+    content = load_json(target / "summary.json")
+    if "decided_by" not in content:
+        return "they do not say what decided them"
+    before, now = ({**made["model"], **made} for made in (content["decided_by"], decided))
+    others = [name for name in now if name != "model" and before.get(name) != now[name]]
+    words = [f"{name} was {before.get(name)} and is {now[name]}" for name in others if name in _CHOICES]
+    return ", ".join([*words, *(f"other {name}" for name in others if name not in _CHOICES)]) or "files were missing"
+
+
+def _summary(
+    responses: Mapping[str, Responses], contrast: Contrast, choices: MapChoices, fwhm_mm: float = 0.0
+) -> MapSummary:
+    options = {"n_draws": choices.n_draws, "exchangeable": choices.exchangeable, "seed": choices.seed}
+    return summarize(responses, contrast.condition, contrast.baseline, fwhm_mm=fwhm_mm, **options)
+
+
+def save_maps(made: Mapped, stimuli: StimulusSet, choices: MapChoices) -> None:
+    """Write a contrast's folder beside its place; nothing of an older one stays."""
+    if made.folder is None:
+        return
+    with disk_errors(made.folder):
+        made.folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(".partial", f".{made.folder.name}.", made.folder.parent) as staging:
+            kept = made.summary.save(staging, nulls=choices.nulls)
+            stimuli.save(kept / "stimuli.json")
+            if made.low_level is not None:
+                made.low_level.save(kept / "low_level", nulls=choices.nulls)
+                if choices.n_draws:
+                    save_json(kept / "clusters.json", _clusters(made.summary))
+            key = {"key": digest(made.decided_by), "decided_by": made.decided_by}
+            save_json(kept / "summary.json", {**made.summary.to_json(), **key})
+            publish_folder(kept, made.folder)
+
+
+def _clusters(summary: MapSummary) -> dict[str, Any]:
+    numbers = ("n_units", "mass", "peak_unit", "peak_value", "p_mass", "p_size")
+    found: dict[str, Any] = {"threshold": _CLUSTER_T}
+    for sign in ("positive", "negative"):
+        found[sign] = [
+            {
+                "site": test.selection.site,
+                **{name: getattr(test, name) for name in numbers},
+                "units": np.flatnonzero(test.selection.mask).tolist(),
+            }
+            for test in cluster_mass_test(summary.maps, threshold=_CLUSTER_T, sign=sign)
+        ]
+    return found
+
+
+def _architecture(model: Any) -> dict[str, str]:
+    """Weights, and what they do not say: heads, activations, the code of a model of ours."""
+    inner: Any = unwrapped(model)
+    config = json.loads(inner.config.to_json_string()) if hasattr(inner, "config") else {}
+    kept = {key: entry for key, entry in config.items() if key not in _NOT_ARCHITECTURE}
+    code = code_version(type(inner).__module__) if type(inner).__module__.startswith("topographic.") else ""
+    return {"architecture": digest([type(inner).__name__, kept, code]), "weights": weights_checksum(inner)}
+
+
+def _preparation(prepare: Callable[[np.ndarray], Any]) -> dict[str, str]:
+    """One of ours by its numbers, any other by what it makes of one picture."""
+    if isinstance(prepare, Preparation):
+        return {"preparation": digest(prepare.to_json())}
+    picture = (np.arange(1024) % 251).astype(np.uint8).reshape(1, 32, 32, 1)
+    return {"preparation": digest(np.asarray(prepare(picture)).tolist())}
+
+
+class Kind(NamedTuple):
+    """What tells the maps of language models from those of vision models."""
+
+    contrasts: Mapping[str, Contrast]
+    defaults: tuple[str, ...]
+    poolings: Collection[str]
+    others: str  # what the contrasts and poolings of the other kind are for
+    show: Callable[[str, ContrastChoices], Any]
+    record: Callable[..., Mapping[str, Responses]]
+    identify: Callable[[Any], dict[str, str]]  # what the model reads with
+    low_level: Callable[[Any], Mapping[str, Responses]] | None = None  # the same contrasts before any model
+
+
+# differ between a model and what is loaded from its folder, or between versions; weights have their dtype themselves
+_NOT_ARCHITECTURE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+_CHOICES = ("fwhm_mm", "n_draws", "exchangeable", "pooling", "batch_size", "seed", "nulls")
+KINDS: dict[ModelKind, Kind] = {
+    "language": Kind(
+        contrasts={
+            "language": Contrast("language", "sentences", "nonwords"),
+            "syntax": Contrast("language", "sentences", "words"),
+            "nouns_verbs": Contrast("nouns_verbs", "noun", "verb"),
+        },
+        defaults=("language", "nouns_verbs"),
+        poolings=POOLINGS,
+        others="images",
+        show=lambda stimuli, _: load_localizer(stimuli),
+        record=record,
+        identify=lambda tokenizer: {"tokenizer": tokenizer_checksum(tokenizer)},
+    ),
+    "vision": Kind(
+        contrasts={name: Contrast("categories", *sides) for name, sides in CATEGORY_CONTRASTS.items()},
+        defaults=("faces", "animate-inanimate", "scrambled faces", "scrambled animate-inanimate"),
+        poolings=IMAGE_POOLINGS,
+        others="texts",
+        show=lambda _, choices: category_images(choices.n_images, folders=choices.image_folders, seed=choices.seed),
+        record=lambda model, prepare, images, *where, **options: record_images(
+            model, images, *where, prepare=prepare, **options
+        ),
+        identify=_preparation,
+        low_level=low_level_responses,
+    ),
+}

@@ -1,7 +1,8 @@
-"""Findings: tables, pictures and maps of one analysis, kept so that an interrupted evaluation goes on."""
+"""Findings: tables, pictures and maps of one analysis; results: those of all analyses of a suite, kept under keys."""
 
 import csv
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,32 +10,39 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 
-from topographic.evaluation.wording import NOTHING, number, p_value
-from topographic.maps import Selection, UnitMap
-from topographic.storage import load_json, save_json, write_atomically
+from topographic.evaluation.wording import NOTHING, counted, number, p_value
+from topographic.maps import NotMeasurable, Selection, UnitMap
+from topographic.storage import digest, load_json, locked, save_json, write_atomically, write_folder_atomically
 
 __all__ = [
     "Findings",
+    "NotMeasurable",
     "Picture",
+    "Results",
     "Table",
     "cell_text",
+    "kept_key",
     "load_findings",
     "markdown_table",
+    "plain",
     "rest_of",
     "save_findings",
     "save_table",
     "shown_rows",
+    "under",
+    "without_sd",
 ]
 
 Rows = Sequence[Mapping[str, Any]]
 Noun = TypeVar("Noun", UnitMap, Selection)
 
 _MOST_ROWS = 300  # of a table on a page; the CSV file has all
-_FORMAT = 2  # raised when more is kept, so that what was kept before is measured again
+_FORMATS = (2, 3)  # that can be read; before 3 the key stood for itself, and no such key is made any more
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """A table of an analysis.
 
@@ -53,6 +61,12 @@ class Table:
         Columns that say what a row is about, by which rows of several runs are put together.
     headline : sequence of str
         Columns that a report on several runs shows; none leaves the table to the page of the evaluation.
+
+    Examples
+    --------
+    >>> Table("means", "Means over sheets", [{"contrast": "noun - verb", "I": 0.25}]).to_frame()
+          contrast     I
+    0  noun - verb  0.25
     """
 
     name: str
@@ -67,35 +81,37 @@ class Table:
         """Columns of all rows, in order of first appearance."""
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
+    def to_frame(self) -> pd.DataFrame:
+        """The table as a DataFrame: a row per row, what a row does not have is missing."""
+        return pd.DataFrame([plain(row) for row in self.rows], columns=self.columns)
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Table({self.name!r}, {counted(len(self.rows), 'row')}: {', '.join(self.columns)})"
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of an analysis.
-
-    Parameters
-    ----------
-    name : str
-        Name of its file.
-    title : str
-        Heading, which also stands for the picture where it cannot be seen.
-    figure : matplotlib Figure or None
-        What to draw; None once it is on disk.
-    note : str
-        What to look for.
-    headline : bool
-        Whether a report on several runs shows it.
-    """
+    """A picture of an analysis: a figure to be drawn or, once it is on disk, a file; the title stands for it unseen."""
 
     name: str
     title: str
-    figure: Any
+    figure: Any = field(repr=False)
     note: str = ""
     headline: bool = False
+    file: Path | None = None
+
+    def write(self, path: Path) -> None:
+        """Draw it into a file, or copy the file that is there."""
+        if self.file is not None:
+            shutil.copyfile(self.file, path)
+        else:
+            self.figure.savefig(path, format="png", dpi=150, facecolor="white", metadata={"Software": None})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Findings:
-    """What one analysis found.
+    """What one analysis found; ``findings["means"]`` is its table of that name.
 
     Parameters
     ----------
@@ -104,7 +120,7 @@ class Findings:
     text : str
         What was done, in plain words.
     tables : sequence of Table
-        Its tables.
+        Its tables, the main one first.
     pictures : sequence of Picture
         Its pictures.
     notes : sequence of str
@@ -123,6 +139,113 @@ class Findings:
     maps: Mapping[str, UnitMap] = field(default_factory=dict)
     selections: Mapping[str, Selection] = field(default_factory=dict)
 
+    def __getitem__(self, name: str) -> Table:
+        """The table of this name."""
+        for one in self.tables:
+            if one.name == name:
+                return one
+        raise KeyError(f"no table {name!r}; {self.title!r} has {', '.join(one.name for one in self.tables) or 'none'}")
+
+    def to_frame(self) -> pd.DataFrame:
+        """The main table as a DataFrame; `NotMeasurable` where there is none, and the notes say why."""
+        if not self.tables:
+            raise NotMeasurable(f"{self.title!r} has no table. {' '.join(self.notes)}")
+        return self.tables[0].to_frame()
+
+    def __repr__(self) -> str:
+        """One line."""
+        told = [f"tables {', '.join(one.name for one in self.tables)}"] if self.tables else []
+        sizes = {"picture": self.pictures, "map": self.maps, "selection": self.selections, "note": self.notes}
+        told += [counted(len(some), name) for name, some in sizes.items() if some]
+        return f"Findings({self.title!r}: {', '.join(told) or 'nothing'})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Results(Mapping[str, Findings]):
+    """What an evaluation found: its parts by name, as in ``results["lesions"]["lesions"].to_frame()``.
+
+    Parameters
+    ----------
+    suite : str
+        What was measured.
+    lead : str
+        Of which model, with which stimuli, in one paragraph.
+    parts : mapping of str to Findings
+        The parts in their order.
+    keys : mapping of str to mapping
+        What decided each part.
+    record : mapping
+        Checksums of the model and of what it was shown, and the choices.
+    replaced : mapping of str to str
+        Parts that had been kept and were measured again, and why.
+
+    Examples
+    --------
+    >>> Results("topolm", "A model.", {"lesions": Findings("Lesions", "", [Table("lesions", "Effects", [])])})
+    Results('topolm': lesions)
+    """
+
+    suite: str
+    lead: str
+    parts: Mapping[str, Findings]
+    keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    replaced: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Findings:
+        """The part of this name."""
+        if name not in self.parts:
+            raise KeyError(f"no part {name!r}; these results have {', '.join(self.parts) or 'none'}")
+        return self.parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the parts."""
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        """Number of parts."""
+        return len(self.parts)
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Results({self.suite!r}: {', '.join(self.parts) or 'nothing'})"
+
+    def save(self, folder: str | Path) -> None:
+        """Write every part to a folder of its own, in place of what is there, then ``evaluation.json``; locked."""
+        with locked(folder):
+            for name, findings in self.items():
+                save_findings(Path(folder) / name, findings, self.keys.get(name, {}))
+            self.save_record(folder)
+
+    def save_record(self, folder: str | Path) -> None:
+        """Write ``evaluation.json``, which says which parts there are and what they were made with."""
+        keys = {name: digest(plain(key)) for name, key in self.keys.items()}
+        made = {"suite": self.suite, "lead": self.lead, "parts": list(self), "keys": keys}
+        save_json(Path(folder) / "evaluation.json", {**plain(self.record), **made})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Results":
+        """Read what `save` wrote, or an evaluation has kept, without figures and null maps.
+
+        Maps and selections are read when they are asked for. It is an error if a part is gone, unfinished, or made with
+        other settings than the others.
+        """
+        file = Path(folder) / "evaluation.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"no evaluation at {folder} (it has no evaluation.json); expected a folder of one")
+        record = load_json(file)
+        parts: dict[str, Findings] = {}
+        for name in record["parts"]:
+            found = load_findings(file.parent / name, record.get("keys", {}).get(name))
+            if found is None:
+                raise ValueError(
+                    f"{file.parent / name} is gone or of another evaluation; evaluate again to complete it"
+                )
+            parts[name] = found
+        keys = {name: kept_key(file.parent / name) or {} for name in parts}
+        rest = {key: one for key, one in record.items() if key not in ("suite", "lead", "parts", "keys")}
+        return cls(record["suite"], record["lead"], parts, keys, rest)
+
 
 def save_table(folder: str | Path, found: Table) -> tuple[Path, Path]:
     """Write a table as CSV, numbers in full, and as Markdown, numbers as one reads them."""
@@ -138,64 +261,43 @@ def save_table(folder: str | Path, found: Table) -> tuple[Path, Path]:
 
 
 def save_findings(folder: str | Path, findings: Findings, key: Mapping[str, Any]) -> None:
-    """Write tables, pictures, maps and selections, then ``findings.json``, which says that all are there.
+    """Write an analysis to a folder of its own: tables, pictures, maps and selections, and what decided them.
 
-    Parameters
-    ----------
-    folder : str or Path
-        Folder of this analysis. Maps go to ``maps/<name>.safetensors``, selections to ``selections/``; such files
-        of an earlier analysis in the same folder are removed.
-    findings : Findings
-        Tables, and pictures with their figures.
-    key : mapping
-        Everything the findings depend on, as JSON can hold it.
-
-    Notes
-    -----
-    Of a map value, p, q and sheet are kept, its null maps are not: with 200 draws of three nulls they are 98 % of the
-    file (1.9 MB of a sheet of 784 units), half a gigabyte for one evaluation of 24 such sheets. What was tested on
-    them is in the tables, the seed in the maps' provenance draws them again, and `topo map` keeps them.
+    What an earlier analysis left there goes when everything is written, and not before. Of a map value, p, q and sheet
+    are kept, its null maps are not: with 200 draws of three nulls they are 98 % of the file (1.9 MB of a sheet of 784
+    units), half a gigabyte for one evaluation of 24 such sheets. What was tested on them is in the tables, the seed in
+    the maps' provenance draws them again, and `topo map` keeps them.
     """
-    folder = Path(folder)
-    for kind, nouns in (("maps", findings.maps), ("selections", findings.selections)):
-        _save_nouns(folder / kind, nouns)
-    for found in findings.tables:
-        save_table(folder, found)
-    for picture in findings.pictures:
-        with write_atomically(folder / f"{picture.name}.png") as temporary:
-            picture.figure.savefig(temporary, format="png", dpi=150, facecolor="white", metadata={"Software": None})
-    # a row is written as a list of pairs, because JSON objects are sorted by key here
-    tables = [{**vars(one), "rows": [list(_plain(row).items()) for row in one.rows]} for one in findings.tables]
-    pictures = [{key: entry for key, entry in vars(one).items() if key != "figure"} for one in findings.pictures]
-    content = {"format": _FORMAT, "title": findings.title, "text": findings.text, "notes": list(findings.notes)}
-    content |= {"maps": list(findings.maps), "selections": list(findings.selections)}
-    save_json(folder / "findings.json", {"key": _plain(key), **content, "tables": tables, "pictures": pictures})
+    with write_folder_atomically(folder) as staging:
+        for kind, nouns in (("maps", findings.maps), ("selections", findings.selections)):
+            for name, noun in nouns.items():
+                kept = replace(noun, nulls={}) if isinstance(noun, UnitMap) else noun
+                kept.save(_noun_file(staging / kind, name))
+        for found in findings.tables:
+            save_table(staging, found)
+        for picture in findings.pictures:
+            picture.write(staging / f"{picture.name}.png")
+        # a row is written as a list of pairs, because JSON objects are sorted by key here
+        tables = [{**vars(one), "rows": [list(plain(row).items()) for row in one.rows]} for one in findings.tables]
+        drawn = ("name", "title", "note", "headline")
+        pictures = [{entry: getattr(one, entry) for entry in drawn} for one in findings.pictures]
+        content = {"format": _FORMATS[-1], "key": digest(plain(key)), "made_of": plain(key), "title": findings.title}
+        content |= {"text": findings.text, "notes": list(findings.notes), "tables": tables, "pictures": pictures}
+        content |= {"maps": list(findings.maps), "selections": list(findings.selections)}
+        save_json(staging / "findings.json", content)
 
 
-def load_findings(folder: str | Path, key: Mapping[str, Any] | None = None) -> Findings | None:
-    """Read findings that depend on just this key.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Folder of the analysis.
-    key : mapping, optional
-        As for `save_findings`; whatever the folder holds without one.
-
-    Returns
-    -------
-    Findings or None
-        Without figures and null maps; maps and selections are read when they are asked for. None if they are not
-        there, not finished, or were made with another key.
-    """
+def load_findings(folder: str | Path, key: Mapping[str, Any] | str | None = None) -> Findings | None:
+    """What a folder holds, or None: if nothing is there or finished, or it was made with another key or its digest."""
     folder = Path(folder)
     if not (folder / "findings.json").is_file():
         return None
     content = load_json(folder / "findings.json")
-    if content.get("format") != _FORMAT or (key is not None and content["key"] != _plain(key)):
+    wanted = digest(plain(key)) if isinstance(key, Mapping) else key
+    if content.get("format") not in _FORMATS or (wanted is not None and content["key"] != wanted):
         return None
     tables = [Table(**{**one, "rows": [dict(row) for row in one["rows"]]}) for one in content["tables"]]
-    pictures = [Picture(**one, figure=None) for one in content["pictures"]]
+    pictures = [Picture(**one, figure=None, file=folder / f"{one['name']}.png") for one in content["pictures"]]
     maps = {name: _noun_file(folder / "maps", name) for name in content["maps"]}
     selections = {name: _noun_file(folder / "selections", name) for name in content["selections"]}
     files = [folder / f"{one.name}.csv" for one in tables] + [folder / f"{one.name}.png" for one in pictures]
@@ -203,6 +305,24 @@ def load_findings(folder: str | Path, key: Mapping[str, Any] | None = None) -> F
         return None
     nouns = _OnDisk(maps, UnitMap.load), _OnDisk(selections, Selection.load)
     return Findings(content["title"], content["text"], tables, pictures, content["notes"], *nouns)
+
+
+def kept_key(folder: str | Path) -> dict[str, Any] | None:
+    """What decided the analysis that a folder holds; None where it holds none, nothing where it does not say."""
+    file = Path(folder) / "findings.json"
+    return load_json(file).get("made_of", {}) if file.is_file() else None
+
+
+def under(name: str, nouns: Mapping[str, Any]) -> dict[str, Any]:
+    """Nouns by a common name and their own, as `Findings` keeps them: without null maps, which are large."""
+    lean = {own: replace(one, nulls={}) if isinstance(one, UnitMap) else one for own, one in nouns.items()}
+    return {f"{name}/{own}": noun for own, noun in lean.items()}
+
+
+def without_sd(rows: Rows, *others: str) -> list[str]:
+    """Columns that a report shows: all but standard deviations and these."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return [column for column in columns if column not in others and not column.startswith("sd (")]
 
 
 class _OnDisk(Mapping[str, Noun]):
@@ -219,16 +339,6 @@ class _OnDisk(Mapping[str, Noun]):
 
     def __len__(self) -> int:
         return len(self._files)
-
-
-def _save_nouns(folder: Path, nouns: Mapping[str, UnitMap | Selection]) -> None:
-    """One file per noun; files of an earlier analysis go, because nothing would tell them from these."""
-    files = {name: _noun_file(folder, name) for name in nouns}
-    for old in set(folder.rglob("*.safetensors")) - set(files.values()):
-        old.unlink()
-    for name, noun in nouns.items():
-        kept = replace(noun, nulls={}) if isinstance(noun, UnitMap) else noun
-        kept.save(files[name])
 
 
 def _noun_file(folder: Path, name: str) -> Path:
@@ -266,7 +376,7 @@ def rest_of(found: Table) -> str:
 
 def cell_text(column: str, cell: Any) -> str:
     """A cell as one reads it."""
-    cell = _plain(cell)
+    cell = plain(cell)
     if cell is None:
         return NOTHING
     if isinstance(cell, bool):
@@ -285,15 +395,17 @@ def cell_text(column: str, cell: Any) -> str:
 
 def _full(cell: Any) -> Any:
     """A cell as a machine reads it: every digit, nothing where there is no value."""
-    cell = _plain(cell)
+    cell = plain(cell)
     return "" if cell is None else cell
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value as JSON can hold it; NaN and infinity become None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

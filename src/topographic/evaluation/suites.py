@@ -1,30 +1,34 @@
-"""Suites: which parts an evaluation has, and what each of them depends on."""
+"""Suites: which parts an evaluation has, by the kind of model, and what each of them depends on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from topographic.evaluation.parts.behaviour import grammar, lesions, syntax
-from topographic.evaluation.parts.compression import compression, image_compression
-from topographic.evaluation.parts.images import image_selectivity
-from topographic.evaluation.parts.language import language_clusters, language_network, language_profiles
-from topographic.evaluation.parts.sheets import dimensionality, smooth_responses
+from topographic.evaluation.choices import Choices
+from topographic.evaluation.parts.clusters import language_clusters
+from topographic.evaluation.parts.compression import compression
+from topographic.evaluation.parts.dimensionality import dimensionality
+from topographic.evaluation.parts.lesions import lesions
+from topographic.evaluation.parts.minimal_pairs import grammar
+from topographic.evaluation.parts.network import language_network
+from topographic.evaluation.parts.profiles import language_profiles
+from topographic.evaluation.parts.selectivity import category_selectivity, language_selectivity
+from topographic.evaluation.parts.smoothness import smooth_responses
+from topographic.evaluation.parts.syntaxgym import syntax
 from topographic.evaluation.parts.weights import smooth_weights
 from topographic.evaluation.parts.windows import windows
-from topographic.evaluation.parts.words import selectivity, word_classes
+from topographic.evaluation.parts.word_classes import word_classes
 from topographic.evaluation.results import Findings
-from topographic.evaluation.subject import Choices
 from topographic.recording import first_mlp_layers, vision_layers
 
-__all__ = ["IMAGE_PAPERS", "IMAGE_SITES", "IMAGE_SUITES", "PAPERS", "SITES", "SUITES", "Part"]
+__all__ = ["SUITES", "Part", "Suite", "suite_for"]
 
 
 class Part(NamedTuple):
     """One part of a suite: what it does, and on which choices and which material its numbers depend.
 
-    It takes a `Bench`, in `IMAGE_SUITES` an `ImageBench`. A part with an ``option`` is measured only where that option
-    of `topo evaluate` names its material.
+    A part with an ``option`` is measured only where what is shown has this (`Shown`).
     """
 
     measure: Callable[[Any, Choices], Findings]
@@ -33,56 +37,81 @@ class Part(NamedTuple):
     option: str | None = None
 
 
-SUITES = {
+class Suite(NamedTuple):
+    """What is measured of one kind of model, and whose numbers stand beside ours.
+
+    ``sites`` finds the modules it looks at where nobody names any; without, it takes the sheets that a model carries.
+    """
+
+    parts: Mapping[str, Part]
+    paper: str
+    sites: Callable[[nn.Module], str | list[str]] | None = None
+
+
+_CONTRASTS = ("fwhm_mm", "n_draws", "cluster_threshold", "seed")
+_WEIGHTS = Part(smooth_weights, ("n_draws", "seed"), ("weight_sheets",))
+
+SUITES: dict[str, dict[str, Suite]] = {
     "topolm": {
-        "network": Part(language_network, ("fwhm_mm", "n_draws", "seed"), ("localizer",)),
-        "clusters": Part(language_clusters, ("fwhm_mm", "n_draws", "cluster_threshold", "seed"), ("localizer",)),
-        "profiles": Part(language_profiles, ("fwhm_mm", "seed"), ("localizer", "profiles")),
-        "word_classes": Part(word_classes, ("fwhm_mm", "n_draws", "cluster_threshold", "seed"), ("words", "phrases")),
-        "minimal_pairs": Part(grammar, (), ("pairs", "text")),
-        "syntaxgym": Part(syntax, (), ("syntaxgym",), option="syntaxgym"),
-        "lesions": Part(
-            lesions,
-            ("lesion_fractions", "lesion_draws", "lesion_mode", "lesion_pairs", "seed"),
-            ("localizer", "pairs", "text"),
+        "language": Suite(
+            {
+                "network": Part(language_network, ("fwhm_mm", "n_draws", "seed"), ("localizer", "published")),
+                "clusters": Part(language_clusters, _CONTRASTS, ("localizer", "published")),
+                "profiles": Part(language_profiles, ("fwhm_mm", "seed"), ("localizer", "profiles", "published")),
+                "word_classes": Part(word_classes, _CONTRASTS, ("words", "phrases", "published")),
+                "minimal_pairs": Part(grammar, (), ("pairs", "text", "published")),
+                "syntaxgym": Part(syntax, (), ("syntaxgym",), option="syntaxgym"),
+                "lesions": Part(
+                    lesions,
+                    ("lesion_fractions", "lesion_draws", "lesion_mode", "lesion_pairs", "seed"),
+                    ("localizer", "pairs", "text"),
+                ),
+            },
+            "Rathi, Mehrer et al. (ICLR 2025), for models of 24 sheets of 784 units",
         ),
     },
     "toponets": {
-        "weights": Part(smooth_weights, ("weight_sheets", "n_draws", "seed"), ()),
-        "smoothness": Part(smooth_responses, ("n_draws", "seed"), ("localizer",)),
-        "dimensionality": Part(dimensionality, ("seed",), ("localizer", "text")),
-        "compression": Part(compression, ("removed", "permuted_draws", "lesion_pairs", "seed"), ("pairs", "text")),
-        "selectivity": Part(
-            selectivity,
-            ("fwhm_mm", "n_draws", "cluster_threshold", "seed"),
-            ("localizer", "words", "phrases"),
+        "language": Suite(
+            {
+                "weights": _WEIGHTS,
+                "smoothness": Part(smooth_responses, ("n_draws", "seed"), ("localizer", "published")),
+                "dimensionality": Part(dimensionality, ("seed",), ("localizer", "text", "published")),
+                "compression": Part(
+                    compression, ("removed", "permuted_draws", "lesion_pairs", "seed"), ("pairs", "text", "published")
+                ),
+                "selectivity": Part(language_selectivity, _CONTRASTS, ("localizer", "words", "phrases")),
+                "windows": Part(
+                    windows, ("window_words", "window_sequences", "n_draws", "seed"), ("localizer", "text")
+                ),
+            },
+            "Deb et al. (TopoNets, ICLR 2025), for GPT-Neo-125M and NanoGPT, whose first MLP layers are sheets of "
+            "48 x 64 units",
+            first_mlp_layers,
         ),
-        "windows": Part(windows, ("window_words", "window_sequences", "n_draws", "seed"), ("localizer", "text")),
+        "vision": Suite(
+            {
+                "weights": _WEIGHTS,
+                "smoothness": Part(smooth_responses, ("n_draws", "seed"), ("categories", "published")),
+                "dimensionality": Part(dimensionality, ("seed",), ("categories", "test", "published")),
+                "compression": Part(
+                    compression, ("removed", "permuted_draws", "lesion_pairs", "seed"), ("test", "published")
+                ),
+                "selectivity": Part(category_selectivity, _CONTRASTS, ("categories",)),
+            },
+            "Deb et al. (TopoNets, ICLR 2025), for ResNet-18, ResNet-50 and ViT-B/32 trained on ImageNet",
+            vision_layers,
+        ),
     },
 }
 
-# which modules a suite looks at where neither the command nor the run's section smoothness names any; other suites take
-# the sheets that a model carries
-SITES: dict[str, Callable[[nn.Module], str]] = {"toponets": first_mlp_layers}
 
-# whose numbers stand beside ours
-PAPERS = {
-    "topolm": "Rathi, Mehrer et al. (ICLR 2025), for models of 24 sheets of 784 units",
-    "toponets": "Deb et al. (TopoNets, ICLR 2025), for GPT-Neo-125M and NanoGPT, whose first MLP layers are sheets of "
-    "48 x 64 units",
-}
-
-# the same for vision models
-IMAGE_SUITES = {
-    "toponets": {
-        "weights": Part(smooth_weights, ("weight_sheets", "n_draws", "seed"), ()),
-        "smoothness": Part(smooth_responses, ("n_draws", "seed"), ("categories",)),
-        "dimensionality": Part(dimensionality, ("seed",), ("categories", "test")),
-        "compression": Part(image_compression, ("removed", "permuted_draws", "seed"), ("test",)),
-        "selectivity": Part(image_selectivity, ("fwhm_mm", "n_draws", "cluster_threshold", "seed"), ("categories",)),
-    },
-}
-IMAGE_SITES: dict[str, Callable[[nn.Module], list[str]]] = {"toponets": vision_layers}
-IMAGE_PAPERS = {
-    "toponets": "Deb et al. (TopoNets, ICLR 2025), for ResNet-18, ResNet-50 and ViT-B/32 trained on ImageNet",
-}
+def suite_for(kind: str, name: str, source: str = "") -> Suite:
+    """The suite of this name for a kind of model."""
+    if name not in SUITES:
+        raise ValueError(f"suite={name!r}; expected one of {', '.join(SUITES)}")
+    if kind not in SUITES[name]:
+        known = [other for other, kinds in SUITES.items() if kind in kinds]
+        raise ValueError(
+            f"{source or 'this'} is a {kind} model and suite={name!r} for others; use suite={' or '.join(known)}"
+        )
+    return SUITES[name][kind]

@@ -2,7 +2,18 @@
 
 import math
 
-__all__ = ["MINUS", "NOTHING", "NO_BREAK", "count", "duration", "number", "p_value", "percent", "plus_minus"]
+__all__ = [
+    "MINUS",
+    "NOTHING",
+    "NO_BREAK",
+    "count",
+    "counted",
+    "duration",
+    "number",
+    "p_value",
+    "percent",
+    "plus_minus",
+]
 
 MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 NO_BREAK = "\N{NO-BREAK SPACE}"  # a number keeps its unit beside it where a cell is broken
@@ -56,3 +67,8 @@ def duration(seconds: float | int | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of something: one in the singular."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,11 +11,13 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from topographic.losses.weight_sheets import weight_sheets
-from topographic.recording.reading import check_layout_names, sheet_of
-from topographic.recording.sites import find_sites, modules_by_site, unwrapped
-from topographic.sheets import Layout, Sheet, grid, grid_cells
+from topographic.losses.wrappers import unwrapped
+from topographic.recording.placement import AnyLayout, settled_layout
+from topographic.recording.sites import find_sites, modules_by_site
+from topographic.sheets import Sheet, grid_cells
+from topographic.sheets.expectations import expect_number
 
-__all__ = ["SCOPES", "DownsampledLinear", "downsample", "linear_layers", "prune"]
+__all__ = ["SCOPES", "DownsampledLinear", "downsample", "placed_layers", "prunable_weights", "prune"]
 
 Sites = str | Sequence[str]
 
@@ -56,10 +58,9 @@ def prune(model: nn.Module, sites: Sites, fraction: float, *, scope: str = "laye
     """
     if scope not in SCOPES:
         raise ValueError(f"scope={scope!r}; expected one of {sorted(SCOPES)}")
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction={fraction}; expected the share of weights to remove, from 0 to 1")
+    expect_number("fraction", fraction, "the share of weights to remove, from 0 to 1", most=1.0)
     pruned = _copied(model)
-    for weights in SCOPES[scope](_weights(pruned, sites)):
+    for weights in SCOPES[scope](prunable_weights(pruned, sites)):
         _zero_smallest(weights, fraction)
     return pruned
 
@@ -69,7 +70,8 @@ def downsample(
     sites: Sites,
     keep: float,
     *,
-    layout: Layout | Mapping[str, Sheet] = grid,
+    layout: AnyLayout = None,
+    relayout: bool = False,
     keep_bias: bool = False,
 ) -> nn.Module:
     """Copy of a model in which the sheets of some layers have fewer units, read between by interpolation.
@@ -87,9 +89,8 @@ def downsample(
     keep : float
         Share of the units to keep, above 0 and at most 1. Sides are rounded down, so fewer are kept:
         of 48 x 64 units 42 x 57, 33 x 45 and 21 x 28 at 0.8, 0.5 and 0.2.
-    layout : callable or mapping
-        A layout ``(n_units, name) -> Sheet`` or the sheet of every site: lattices that the units fill. The edges
-        of a torus are not joined.
+    layout, relayout
+        As in `record`; lattices that the units fill. The edges of a torus are not joined.
     keep_bias : bool
         Add the whole bias after widening instead of shrinking it with the weights.
 
@@ -114,17 +115,17 @@ def downsample(
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}; expected the share of units to keep, above 0 and at most 1")
     small = _copied(model)
-    for site, layer in linear_layers(small, sites, layout).items():
-        _replace(small, layer, _downsampled(layer, keep, site, layout=layout, keep_bias=keep_bias))
+    for site, (layer, sheet) in placed_layers(small, sites, layout, relayout=relayout).items():
+        _replace(small, layer, _downsampled(layer, keep, site, sheet, keep_bias=keep_bias))
     return small
 
 
-def linear_layers(
-    model: nn.Module, sites: Sites, layout: Layout | Mapping[str, Sheet] = grid
-) -> dict[str, nn.Linear | Conv1D]:
-    """Layers that `downsample` can replace."""
+def placed_layers(
+    model: nn.Module, sites: Sites, layout: AnyLayout = None, *, relayout: bool = False
+) -> dict[str, tuple[nn.Linear | Conv1D, Sheet]]:
+    """Layers that `downsample` can replace, and their sheets."""
     modules, names = modules_by_site(model), find_sites(model, sites)
-    check_layout_names(layout, names)
+    settled = settled_layout(model, names, layout, relayout=relayout)
     found = {}
     for site in names:
         layer = modules[site]
@@ -133,7 +134,7 @@ def linear_layers(
                 f"site {site!r} is a {type(layer).__name__}; only Linear layers and the Conv1D of transformers can be "
                 "downsampled: name such a layer, for example the first of each MLP"
             )
-        found[site] = layer
+        found[site] = layer, settled(len(weight_sheets(layer)["weight"]), site)
     return found
 
 
@@ -171,18 +172,7 @@ class DownsampledLinear(nn.Module):
         self.register_buffer("cells", cells, persistent=False)
 
     def forward(self, inputs: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        """Activations of the whole sheet.
-
-        Parameters
-        ----------
-        inputs : Tensor, shape (..., in)
-            What the layer reads.
-
-        Returns
-        -------
-        Tensor, shape (..., rows * columns)
-            In the unit order of the layer it stands for.
-        """
+        """Activations of the whole sheet, in the unit order of the layer it stands for."""
         before = self.bias if self.bias is not None and len(self.bias) == len(self.weight) else None
         few = functional.linear(inputs, self.weight, before)
         sheets = few.reshape(1, -1, *self.small_shape)
@@ -209,7 +199,7 @@ def _copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(bare)
 
 
-def _weights(model: nn.Module, sites: Sites) -> list[Tensor]:
+def prunable_weights(model: nn.Module, sites: Sites) -> list[Tensor]:
     """Weight parameters of the sites, tied ones once."""
     modules, found = modules_by_site(model), {}
     for site in find_sites(model, sites):
@@ -234,10 +224,10 @@ def _zero_smallest(weights: Sequence[Tensor], fraction: float) -> None:
 
 
 def _downsampled(
-    layer: nn.Linear | Conv1D, keep: float, site: str, *, layout: Layout | Mapping[str, Sheet], keep_bias: bool
+    layer: nn.Linear | Conv1D, keep: float, site: str, sheet: Sheet, *, keep_bias: bool
 ) -> DownsampledLinear:
     weight = weight_sheets(layer)["weight"].detach()
-    shape, cells = grid_cells(sheet_of(layout, site, len(weight)))
+    shape, cells = grid_cells(sheet)
     if shape[0] * shape[1] != len(weight):
         raise ValueError(
             f"site {site!r} has {len(weight)} units on {shape[0]} x {shape[1]} places; expected units that fill their "

@@ -1,7 +1,8 @@
 """Curves of compression: what a model can still do with fewer and fewer weights, and whether topography helps."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +10,15 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from topographic.interventions.compress import Sites, _weights, downsample, linear_layers, prune
-from topographic.losses.weight_sheets import weight_sheets
+from topographic.interventions.compress import Sites, downsample, placed_layers, prunable_weights, prune
+from topographic.interventions.measures import Measure, measured
 from topographic.maps.nulls import stream
 from topographic.maps.references import NullReference, compare
-from topographic.recording.reading import sheet_of
-from topographic.sheets import Layout, Sheet, grid
+from topographic.recording.placement import AnyLayout
+from topographic.sheets import Sheet
+from topographic.sheets.expectations import expect_number, expect_whole
 
 __all__ = ["CompressionEffect", "downsampling_curve", "matched_fractions", "pruning_curve"]
-
-Measure = Callable[[nn.Module], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def pruning_curve(
     fractions : sequence of float
         Shares to remove, from 0 (the model as it is) to 1.
     measure : callable
-        ``model -> {name: number}``.
+        ``model -> {name: number}``, or one number.
     scope : {"layer", "global"}
         As in `prune`.
     progress : bool
@@ -88,12 +88,13 @@ def pruning_curve(
     ValueError, TypeError
         As `prune`.
     """
+    for fraction in fractions:
+        expect_number("fraction", fraction, "the share of weights to remove, from 0 to 1", most=1.0)
     rows = []
     for fraction in tqdm(fractions, desc="pruning", disable=not progress):
         pruned = prune(model, sites, fraction, scope=scope)
-        n_parameters = _n_parameters(pruned) - sum(int((weight == 0).sum()) for weight in _weights(pruned, sites))
-        found = {name: float(value) for name, value in measure(pruned).items()}
-        rows += [CompressionEffect(name, "pruning", float(fraction), n_parameters, one) for name, one in found.items()]
+        n_left = _n_parameters(pruned) - sum(int((weight == 0).sum()) for weight in prunable_weights(pruned, sites))
+        rows += _effects("pruning", fraction, n_left, measured(measure, pruned), {})
     return rows
 
 
@@ -103,7 +104,8 @@ def downsampling_curve(
     fractions: Sequence[float],
     measure: Measure,
     *,
-    layout: Layout | Mapping[str, Sheet] = grid,
+    layout: AnyLayout = None,
+    relayout: bool = False,
     keep_bias: bool = False,
     n_draws: int = 0,
     seed: int = 0,
@@ -119,8 +121,8 @@ def downsampling_curve(
     fractions : sequence of float
         Shares of the units to remove, from 0 (the model as it is) to below 1: ``keep = 1 - fraction``.
     measure : callable
-        ``model -> {name: number}``.
-    layout, keep_bias
+        ``model -> {name: number}``, or one number.
+    layout, relayout, keep_bias
         As in `downsample`.
     n_draws : int
         Draws of the unit null: how the same model fares when its units lie elsewhere on their sheets, which changes
@@ -138,22 +140,28 @@ def downsampling_curve(
     ValueError, TypeError
         As `downsample`.
     """
-    sheets = _sheets(model, sites, layout)
-    whole = dict(measure(model)) if n_draws else {}
+    below_1 = math.nextafter(1, 0)
+    for fraction in fractions:
+        expect_number("fraction", fraction, "the share of units to remove, from 0 to below 1", most=below_1)
+    expect_whole("seed", seed)
+    if n_draws:
+        expect_whole("n_draws", n_draws, 2)
+    sheets = {site: sheet for site, (_, sheet) in placed_layers(model, sites, layout, relayout=relayout).items()}
+    whole = measured(measure, model) if n_draws else {}
     rows = []
     for fraction in tqdm(fractions, desc="downsampling", disable=None):
         keep = round(1 - fraction, 12)  # 1 - 0.51 is just below 0.49, and sides are rounded down
-        small = downsample(model, sites, keep, layout=sheets, keep_bias=keep_bias)
-        found, n_parameters = dict(measure(small)), _n_parameters(small)
-        drawn = []
-        if fraction > 0:
+        how = {"relayout": True, "keep_bias": keep_bias}
+        small = downsample(model, sites, keep, layout=sheets, **how)
+        found = measured(measure, small)
+        nulls: dict[str, NullReference] = {}
+        if fraction > 0 and n_draws:
             layouts = tqdm(_permuted(sheets, n_draws, seed), "units permuted", n_draws, leave=False, disable=None)
-            drawn = [dict(measure(downsample(model, sites, keep, layout=one, keep_bias=keep_bias))) for one in layouts]
-        for name, value in found.items():
-            null = _nearness(whole[name], value, [draw[name] for draw in drawn]) if drawn else None
-            rows.append(
-                CompressionEffect(name, "downsampling", float(fraction), n_parameters, float(value), unit_null=null)
-            )
+            drawn = [measured(measure, downsample(model, sites, keep, layout=one, **how)) for one in layouts]
+            nulls = {
+                name: _nearness(whole[name], value, [draw[name] for draw in drawn]) for name, value in found.items()
+            }
+        rows += _effects("downsampling", fraction, _n_parameters(small), found, nulls)
     return rows
 
 
@@ -182,7 +190,7 @@ def matched_fractions(model: nn.Module, sites: Sites, curve: Sequence[Compressio
     ValueError
         If so many weights are not there.
     """
-    n_weights = sum(weight.numel() for weight in _weights(model, sites))
+    n_weights = sum(weight.numel() for weight in prunable_weights(model, sites))
     removed = [_n_parameters(model) - n for n in sorted({row.n_parameters for row in curve}, reverse=True)]
     if any(not 0 <= n <= n_weights for n in removed):
         raise ValueError(
@@ -196,9 +204,12 @@ def _n_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _sheets(model: nn.Module, sites: Sites, layout: Layout | Mapping[str, Sheet]) -> dict[str, Sheet]:
-    layers = linear_layers(model, sites, layout)
-    return {site: sheet_of(layout, site, len(weight_sheets(layer)["weight"])) for site, layer in layers.items()}
+def _effects(
+    method: str, fraction: float, n_left: int, found: Mapping[str, float], nulls: Mapping[str, NullReference]
+) -> list[CompressionEffect]:
+    return [
+        CompressionEffect(name, method, float(fraction), n_left, one, nulls.get(name)) for name, one in found.items()
+    ]
 
 
 def _permuted(sheets: Mapping[str, Sheet], n_draws: int, seed: int) -> Iterator[dict[str, Sheet]]:

@@ -1,15 +1,18 @@
 """What a lesion is compared with: other units, matched in number, in layer, in contiguity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from topographic.maps import Selection
+from topographic.maps import NotMeasurable, Selection
 from topographic.sheets import Sheet, adjacency
+from topographic.sheets.expectations import expect_kind
 
-__all__ = ["CONTROLS", "connected_control", "layer_control", "model_control"]
+__all__ = ["CONTROLS", "connected_control", "layer_control", "model_control", "one_per_site"]
 
 
 def model_control(
@@ -33,10 +36,15 @@ def model_control(
 
     Raises
     ------
-    ValueError
+    NotMeasurable
         If too few units are left outside the lesion.
+    ValueError
+        If a site of the lesion has no sheet.
     """
-    lesioned = {selection.site: selection.mask for selection in selections}
+    lesioned = {selection.site: selection.mask for selection in one_per_site(selections)}
+    if not lesioned.keys() <= sheets.keys():
+        missing = next(site for site in lesioned if site not in sheets)
+        raise ValueError(f"the lesion has units at {missing!r}, which has no sheet; add it to sheets")
     sizes = [sheet.n_units for sheet in sheets.values()]
     taken = [lesioned.get(site, np.zeros(sheet.n_units, bool)) for site, sheet in sheets.items()]
     chosen = _draw(np.concatenate(taken), int(sum(mask.sum() for mask in taken)), "the model", generator)
@@ -69,7 +77,7 @@ def layer_control(
 
     Raises
     ------
-    ValueError
+    NotMeasurable
         If a lesion covers more than half of a sheet.
     """
     return [
@@ -79,7 +87,7 @@ def layer_control(
             selection.sheet,
             "random units of the same sheet",
         )
-        for selection in selections
+        for selection in one_per_site(selections)
     ]
 
 
@@ -108,11 +116,11 @@ def connected_control(
 
     Raises
     ------
-    ValueError
+    NotMeasurable
         If no room is found for a patch.
     """
     controls = []
-    for selection in selections:
+    for selection in one_per_site(selections):
         graph = adjacency(selection.sheet, "rook")
         free = ~selection.mask
         mask = np.zeros_like(free)
@@ -125,10 +133,27 @@ def connected_control(
     return controls
 
 
+def one_per_site(selections: Any) -> list[Selection]:
+    """One selection or several as a list, those of one site joined."""
+    is_several = isinstance(selections, Iterable) and not isinstance(selections, Mapping | str)
+    chosen: list[Any] = list(selections) if is_several else [selections]
+    joined: dict[str, Selection] = {}
+    for selection in chosen:
+        expect_kind("selections", selection, Selection, "as select(unit_map) or clusters(unit_map) make it; or several")
+        known = joined.setdefault(selection.site, selection)
+        if known.sheet.checksum != selection.sheet.checksum:
+            raise ValueError(
+                f"two selections at {selection.site!r} were made on different sheets, of {known.sheet.n_units} and "
+                f"{selection.sheet.n_units} units; make both on one"
+            )
+        joined[selection.site] = replace(known, mask=known.mask | selection.mask)
+    return list(joined.values())
+
+
 def _draw(taken: np.ndarray, n: int, where: str, generator: np.random.Generator) -> np.ndarray:
     free = np.flatnonzero(~taken)
     if len(free) < n:
-        raise ValueError(f"{where} has {len(free)} units outside the lesion of {n}; choose a smaller lesion")
+        raise NotMeasurable(f"{where} has {len(free)} units outside the lesion of {n}; choose a smaller lesion")
     mask = np.zeros(len(taken), bool)
     mask[generator.choice(free, n, replace=False)] = True
     return mask
@@ -152,7 +177,9 @@ def _grow(graph: csr_array, free: np.ndarray, size: int, site: str, generator: n
             border += [int(n) for n in neighbours if free[n] and not patch[n] and int(n) not in border]
         if patch.sum() == size:
             return patch
-    raise ValueError(f"sheet {site!r} has no room for a patch of {size} units outside the lesion; choose a smaller one")
+    raise NotMeasurable(
+        f"sheet {site!r} has no room for a patch of {size} units outside the lesion; choose a smaller one"
+    )
 
 
 CONTROLS = {"model": model_control, "layer": layer_control, "connected": connected_control}

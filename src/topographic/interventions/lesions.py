@@ -1,17 +1,20 @@
 """What a lesion costs, with its controls in the same table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 from tqdm.auto import tqdm
 
-from topographic.interventions.controls import CONTROLS
+from topographic.interventions.controls import CONTROLS, one_per_site
+from topographic.interventions.measures import Measure, measured
 from topographic.interventions.perturb import ablate
 from topographic.maps import Selection
-from topographic.recording import Responses
+from topographic.recording import Responses, carried_sheets
+from topographic.recording.placement import check_places
 from topographic.sheets import Sheet
+from topographic.sheets.expectations import expect_whole
 
 __all__ = ["LesionEffect", "lesion_effects"]
 
@@ -47,14 +50,15 @@ class LesionEffect:
 
 def lesion_effects(
     model: nn.Module,
-    selections: Sequence[Selection],
-    sheets: Mapping[str, Sheet],
-    measure: Callable[[nn.Module], Mapping[str, float]],
+    selections: Selection | Sequence[Selection],
+    sheets: Mapping[str, Sheet] | None,
+    measure: Measure,
     *,
     mode: str = "zero",
     responses: Mapping[str, Responses] | None = None,
     n_draws: int = 20,
     seed: int = 0,
+    relayout: bool = False,
 ) -> list[LesionEffect]:
     """Measure the intact model, the lesioned one, and one with each kind of control lesion.
 
@@ -62,12 +66,12 @@ def lesion_effects(
     ----------
     model : nn.Module
         Any model.
-    selections : sequence of Selection
+    selections : Selection or sequence of Selection
         The lesion.
-    sheets : mapping of str to Sheet
-        Every sheet that controls may draw units from.
+    sheets : mapping of str to Sheet, optional
+        Every sheet that controls may draw units from; with None those of the selections and all that the model carries.
     measure : callable
-        ``model -> {name: number}``; called with the model in its lesioned state.
+        ``model -> {name: number}``, or one number; called with the model in its lesioned state.
     mode : {"zero", "mean", "resample"}
         As in `ablate`.
     responses : mapping of str to Responses, optional
@@ -76,6 +80,8 @@ def lesion_effects(
         Control lesions of each kind.
     seed : int
         Seed of the controls.
+    relayout : bool
+        As in `ablate`.
 
     Returns
     -------
@@ -85,26 +91,32 @@ def lesion_effects(
     Raises
     ------
     ValueError
-        If the lesion is empty or no control fits beside it.
+        If the lesion is empty or no control fits beside it, a number is out of range, or as `ablate`; before anything
+        is measured.
+    TypeError
+        If the measure returns no numbers, or as `ablate`.
     """
+    expect_whole("n_draws", n_draws, 1)
+    selections = one_per_site(selections)
+    sheets = carried_sheets(model) | {one.site: one.sheet for one in selections} if sheets is None else sheets
+    how = {"mode": mode, "responses": responses, "relayout": relayout}
+    with ablate(model, selections, seed=seed, **how):
+        check_places(model, sheets.items(), "sheets=", relayout=relayout)
+        generators = [np.random.default_rng([seed, index]) for index in range(len(CONTROLS))]
+        drawn = {
+            kind: [control(selections, sheets, generator=generator) for _ in range(n_draws)]
+            for (kind, control), generator in zip(CONTROLS.items(), generators, strict=True)
+        }
+        lesioned = measured(measure, model)
+    intact = measured(measure, model)
     n_units = sum(selection.n_selected for selection in selections)
-    intact = dict(measure(model))
-    with ablate(model, selections, mode=mode, responses=responses, seed=seed):
-        lesioned = dict(measure(model))
     rows = [LesionEffect(name, "intact", 0, value, 0.0, float("nan")) for name, value in intact.items()]
     rows += [LesionEffect(name, "lesion", n_units, value, 0.0, float("nan")) for name, value in lesioned.items()]
-    for index, (kind, control) in enumerate(CONTROLS.items()):
-        generator = np.random.default_rng([seed, index])
+    for kind, controls in drawn.items():
         draws = []
-        for draw in tqdm(range(n_draws), desc=f"{kind} control", leave=False):
-            with ablate(
-                model,
-                control(selections, sheets, generator=generator),
-                mode=mode,
-                responses=responses,
-                seed=seed + draw,
-            ):
-                draws.append(dict(measure(model)))
+        for draw, control in enumerate(tqdm(controls, desc=f"{kind} control", leave=False)):
+            with ablate(model, control, seed=seed + draw, **how):
+                draws.append(measured(measure, model))
         for name in intact:
             values = np.array([draw[name] for draw in draws])
             larger = np.abs(values - intact[name]) >= abs(lesioned[name] - intact[name])

@@ -1,14 +1,18 @@
 """Lesion and stimulate chosen units of any model, undone by construction."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from topographic.interventions.controls import one_per_site
 from topographic.maps import Selection, UnitMap
 from topographic.recording import Responses, edit
+from topographic.recording.placement import check_places
+from topographic.sheets.expectations import expect_number, expect_whole
 
 __all__ = ["ABLATIONS", "ablate", "drive"]
 
@@ -21,6 +25,7 @@ def ablate(
     mode: str = "zero",
     responses: Mapping[str, Responses] | None = None,
     seed: int = 0,
+    relayout: bool = False,
 ) -> Iterator[None]:
     """Silence chosen units while the block runs.
 
@@ -39,6 +44,8 @@ def ablate(
         Recorded responses per site, needed by "mean" and "resample".
     seed : int
         Seed of "resample".
+    relayout : bool
+        Whether the selections were made, on purpose, on other sheets than those the model carries.
 
     Yields
     ------
@@ -48,8 +55,10 @@ def ablate(
     Raises
     ------
     ValueError
-        If a mask was made on readout sites, a site has another width than its mask, nothing is
-        selected, the mode is unknown, or responses are missing.
+        If a mask was made on readout sites or on another sheet than the model carries, a site has another width than
+        its mask, nothing is selected, the mode is unknown, or responses are missing.
+    TypeError
+        If the selections are none, or the model is not loaded.
 
     Notes
     -----
@@ -58,8 +67,9 @@ def ablate(
     """
     if mode not in ABLATIONS:
         raise ValueError(f"mode={mode!r}; expected one of {sorted(ABLATIONS)}")
+    expect_whole("seed", seed)
     functions = {}
-    for site, mask in _masks_by_site(selections).items():
+    for site, mask in _masks_by_site(model, selections, relayout=relayout).items():
         values = None
         if mode != "zero":
             if responses is None or site not in responses:
@@ -80,6 +90,7 @@ def drive(
     *,
     strength: float = 1.0,
     direction: Mapping[str, UnitMap] | None = None,
+    relayout: bool = False,
 ) -> Iterator[None]:
     """Add activity to chosen units while the block runs.
 
@@ -97,6 +108,8 @@ def drive(
         Factor, in units of the direction map or, without one, of activation.
     direction : mapping of str to UnitMap, optional
         Per site, how much to add to each unit at strength 1.
+    relayout : bool
+        As in `ablate`.
 
     Yields
     ------
@@ -108,10 +121,9 @@ def drive(
     ValueError
         As `ablate`; also if the strength is not finite or a site has no direction.
     """
-    if not np.isfinite(strength):
-        raise ValueError(f"strength={strength}; expected a finite factor")
+    expect_number("strength", strength, "a finite factor", least=-math.inf)
     functions = {}
-    for site, mask in _masks_by_site(selections).items():
+    for site, mask in _masks_by_site(model, selections, relayout=relayout).items():
         amount = torch.full((len(mask),), float(strength))
         if direction is not None:
             if site not in direction:
@@ -127,23 +139,18 @@ def drive(
         yield
 
 
-def _masks_by_site(selections: Selection | Sequence[Selection]) -> dict[str, Tensor]:
-    masks: dict[str, Tensor] = {}
-    for selection in [selections] if isinstance(selections, Selection) else selections:
+def _masks_by_site(model: nn.Module, selections: Any, *, relayout: bool) -> dict[str, Tensor]:
+    chosen = one_per_site(selections)
+    for selection in chosen:
         if selection.sheet.is_readout:
             raise ValueError(
                 f"the selection at {selection.site!r} was made on readout sites, not on units; "
                 "make the map without readout (fwhm_mm=0) and select again"
             )
-        mask = torch.from_numpy(selection.mask.copy())
-        if selection.site in masks and len(masks[selection.site]) != len(mask):
-            raise ValueError(
-                f"two selections at {selection.site!r} have {len(mask)} and {len(masks[selection.site])} units"
-            )
-        masks[selection.site] = masks.get(selection.site, torch.zeros_like(mask)) | mask
-    if not any(mask.any() for mask in masks.values()):
+    if not any(selection.n_selected for selection in chosen):
         raise ValueError("no unit is selected; loosen the rule that made the selection")
-    return masks
+    check_places(model, ((one.site, one.sheet) for one in chosen), "the selection", relayout=relayout)
+    return {selection.site: torch.from_numpy(selection.mask.copy()) for selection in chosen}
 
 
 def _replacing(site: str, mask: Tensor, new: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from topographic.losses.blurs import BLURS, Blur, shrunk
 
-__all__ = ["laplacian_pyramid_loss", "sheet_shape"]
+__all__ = ["Chain", "Pyramid", "laplacian_pyramid_loss", "roomy_shape", "sheet_pyramid", "sheet_shape"]
 
 Kind = Literal["output", "input", "bias"]
-_Chain = tuple[Tensor, ...]  # matrices to apply one after another
+Chain = tuple[Tensor, ...]  # matrices to apply one after another
 _AXES = ("rows", "columns")
 _ZERO_NORM = 1e-8  # a cell whose weights are shorter than this points nowhere
 
@@ -94,7 +94,7 @@ def laplacian_pyramid_loss(
     with torch.autocast(weight.device.type, enabled=False):
         cells = _KINDS[kind](weight)
         cells = cells if cells.dtype == torch.float64 else cells.float()
-        pyramid = _pyramid(cells.shape[0], factor, blur, shape, order).to(cells)
+        pyramid = sheet_pyramid(cells.shape[0], factor, blur, shape, order).to(cells)
         sheet = pyramid.lay_out(cells)
         if kind == "bias":
             return 1 - _sheet_cosine(sheet.squeeze(-1), pyramid)
@@ -127,49 +127,58 @@ def sheet_shape(n_units: int) -> tuple[int, int]:
     return _full_shape(n_units, (3.0, 3.0), "toponets")
 
 
-class _Pyramid(NamedTuple):
+class Pyramid(NamedTuple):
     """Where units lie and how their sheet is blurred; float64 on the CPU until `to` is called."""
 
     cell_of_unit: Tensor | None  # (units,), None when unit u fills cell u of a full sheet
     share: Tensor  # (rows, columns): part of each cell in the mean, 0 for padding
     reach: Tensor  # (rows, columns): blurred occupancy, 1 everywhere on a full sheet
-    rows: _Chain  # the blur of each axis
-    columns: _Chain
+    rows: Chain  # the blur of each axis
+    columns: Chain
 
-    def to(self, like: Tensor) -> "_Pyramid":
+    def to(self, like: Tensor) -> "Pyramid":
+        """The same on another device, in another dtype."""
+
         def cast(tensor: Tensor) -> Tensor:
             return tensor.to(like.device, like.dtype)
 
         index = None if self.cell_of_unit is None else self.cell_of_unit.to(like.device)
         rows, columns = (tuple(cast(matrix) for matrix in chain) for chain in (self.rows, self.columns))
-        return _Pyramid(index, cast(self.share), cast(self.reach), rows, columns)
+        return Pyramid(index, cast(self.share), cast(self.reach), rows, columns)
 
     def lay_out(self, cells: Float[Tensor, "units depth"]) -> Float[Tensor, "rows columns depth"]:
+        """Units in their cells, padding as zeros."""
         if self.cell_of_unit is not None:
             cells = cells.new_zeros(self.share.numel(), cells.shape[1]).index_copy(0, self.cell_of_unit, cells)
         return cells.reshape(*self.share.shape, cells.shape[1])
 
 
-def _pyramid(
+def sheet_pyramid(
     n_units: int,
     factor: float | Sequence[float],
     blur: str,
     shape: Sequence[int] | None,
     order: Sequence[int] | Tensor | None,
-) -> _Pyramid:
-    factors = (factor, factor) if isinstance(factor, (int, float)) else tuple(factor)
-    if len(factors) != 2:
-        raise ValueError(f"factor={factor} holds {len(factors)} numbers; expected one, or two for rows and columns")
+) -> Pyramid:
+    """What `laplacian_pyramid_loss` says of its arguments, checked and made once."""
     if shape is not None and len(shape) != 2:
         raise ValueError(f"shape={shape} holds {len(shape)} numbers; expected two, rows and columns")
     shape = None if shape is None else (int(shape[0]), int(shape[1]))
     if order is not None:
         order = tuple(order.tolist() if isinstance(order, Tensor) else order)
-    return _constant_pyramid(n_units, shape, order, (float(factors[0]), float(factors[1])), blur)
+    return _constant_pyramid(n_units, shape, order, _both(factor), blur)
+
+
+def _both(factor: float | Sequence[float]) -> tuple[float, float]:
+    """Factors along rows and columns."""
+    factors = (factor, factor) if isinstance(factor, (int, float)) else tuple(factor)
+    if len(factors) != 2:
+        raise ValueError(f"factor={factor} holds {len(factors)} numbers; expected one, or two for rows and columns")
+    return float(factors[0]), float(factors[1])
 
 
 @torch.compiler.assume_constant_result  # keeps the making of the operators out of compiled graphs
-def _constant_pyramid(*arguments: Any) -> _Pyramid:
+def _constant_pyramid(*arguments: Any) -> Pyramid:
     return _cached_pyramid(*arguments)
 
 
@@ -180,7 +189,7 @@ def _cached_pyramid(
     order: tuple[int, ...] | None,
     factors: tuple[float, float],
     blur: str,
-) -> _Pyramid:
+) -> Pyramid:
     if blur not in BLURS:
         raise ValueError(f"blur={blur!r}; expected one of {sorted(BLURS)}")
     for axis, factor in zip(_AXES, factors, strict=True):
@@ -217,7 +226,7 @@ def _cached_pyramid(
         )
     in_place = order is None and n_units == occupied.numel()
     share = (counted.double() / counted.sum()).squeeze(-1)
-    return _Pyramid(None if in_place else places, share, reach.squeeze(-1), *chains)
+    return Pyramid(None if in_place else places, share, reach.squeeze(-1), *chains)
 
 
 def _full_shape(n_units: int, factors: tuple[float, float], blur: str) -> tuple[int, int]:
@@ -227,8 +236,12 @@ def _full_shape(n_units: int, factors: tuple[float, float], blur: str) -> tuple[
     return rows, n_units // rows
 
 
-def _advice(n_units: int, factors: tuple[float, float], blur: str) -> str:
-    """What to pass for units that fill no sheet: a shape with room or, where the blur would read only that, a line."""
+def roomy_shape(n_units: int, factor: float | Sequence[float], blur: str) -> tuple[int, int] | None:
+    """The smallest nearly square shape that holds units that fill no sheet, and the blur; None where it is too empty.
+
+    Too empty is a shape of more than four cells per unit, and one of which the blur would read nothing but padding.
+    """
+    factors = _both(factor)
     # the fewest cells along each axis of which the factor leaves one
     fewest = [math.ceil(factor) if shrunk(math.ceil(factor), factor) else math.ceil(factor) + 1 for factor in factors]
     rows = max(math.isqrt(n_units), fewest[0])
@@ -236,7 +249,15 @@ def _advice(n_units: int, factors: tuple[float, float], blur: str) -> str:
     with contextlib.suppress(ValueError):
         if shape[0] * shape[1] <= 4 * n_units:
             _cached_pyramid(n_units, shape, None, factors, blur)
-            return f"pass shape=, for example shape={shape}, whose last cells may stay empty"
+            return shape
+    return None
+
+
+def _advice(n_units: int, factors: tuple[float, float], blur: str) -> str:
+    """What to pass for units that fill no sheet: a shape with room or, where there is none, a line."""
+    shape = roomy_shape(n_units, factors, blur)
+    if shape is not None:
+        return f"pass shape=, for example shape={shape}, whose last cells may stay empty"
     longest = n_units if shrunk(n_units, float(n_units)) else n_units - 1
     return f"pass shape=(1, {n_units}) and factor=(1, {min(factors[1] if factors[1] > 1 else factors[0], longest):g})"
 
@@ -265,7 +286,7 @@ class _CellCosine(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(sheet: Tensor, share: Tensor, rows: _Chain, columns: _Chain) -> tuple[Tensor, ...]:
+    def forward(sheet: Tensor, share: Tensor, rows: Chain, columns: Chain) -> tuple[Tensor, ...]:
         blurred = _blurred(sheet, rows, columns)
         cosine, *scales = _cell_cosines(sheet, blurred)
         return (share * cosine).sum(), blurred, *(share * scale for scale in scales)
@@ -295,7 +316,7 @@ def _cell_cosines(sheet: Tensor, blurred: Tensor) -> tuple[Tensor, Tensor, Tenso
     return _cosine(torch.linalg.vecdot(sheet, blurred), *norms)
 
 
-def _sheet_cosine(sheet: Float[Tensor, "rows columns"], pyramid: _Pyramid) -> Float[Tensor, ""]:
+def _sheet_cosine(sheet: Float[Tensor, "rows columns"], pyramid: Pyramid) -> Float[Tensor, ""]:
     """Cosine of a sheet of single numbers, taken as one vector, with its blurred self."""
     counted = pyramid.share > 0
     blurred = _blurred(sheet.unsqueeze(-1), pyramid.rows, pyramid.columns).squeeze(-1)
@@ -313,7 +334,7 @@ def _cosine(dot: Tensor, norm: Tensor, blurred_norm: Tensor) -> tuple[Tensor, Te
     return cosine, inverse * blurred_inverse, cosine * inverse**2, cosine * blurred_inverse**2
 
 
-def _blurred(sheet: Float[Tensor, "rows columns depth"], rows: _Chain, columns: _Chain) -> Tensor:
+def _blurred(sheet: Float[Tensor, "rows columns depth"], rows: Chain, columns: Chain) -> Tensor:
     # shrinks both axes before it widens either, so that most of the work is done on a small sheet
     for matrix in rows[:1]:
         sheet = (matrix @ sheet.flatten(1)).unflatten(1, sheet.shape[1:])

@@ -7,7 +7,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from topographic.losses.blurs import Blur
-from topographic.losses.pyramid import _Chain, _pyramid
+from topographic.losses.pyramid import Chain, sheet_pyramid
 
 __all__ = ["random_weights_loss"]
 
@@ -47,7 +47,7 @@ def random_weights_loss(
     A trained layer without topography may lie off this value, because its units differ in length and resemble one
     another wherever they lie; the same loss with its units permuted says what that makes of it.
     """
-    pyramid = _pyramid(n_units, factor, blur, shape, order)
+    pyramid = sheet_pyramid(n_units, factor, blur, shape, order)
     occupied = torch.ones_like(pyramid.share)
     if pyramid.cell_of_unit is not None:
         occupied = torch.zeros_like(occupied).flatten().index_fill(0, pyramid.cell_of_unit, 1).view_as(occupied)
@@ -58,7 +58,7 @@ def random_weights_loss(
     return 1 - (pyramid.share * cosine).sum().item()
 
 
-def _whole(chain: _Chain) -> Tensor:
+def _whole(chain: Chain) -> Tensor:
     """The blur of one axis as one matrix."""
     matrix = chain[0]
     for following in chain[1:]:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import parametrize
 
-__all__ = ["GATES", "READERS", "weight_sheets"]
+from topographic.losses.pyramid import Kind
+from topographic.losses.wrappers import unwrapped
 
-Kind = Literal["output", "input", "bias"]
+__all__ = ["GATES", "READERS", "framework_names", "weight_sheets"]
 
 
 def weight_sheets(
@@ -56,8 +57,8 @@ def weight_sheets(
     """
     if kind not in ("output", "input", "bias"):
         raise ValueError(f"kind={kind!r}; expected 'output', 'input' or 'bias'")
-    module = _unwrapped(module)
-    reader = next((READERS[name] for name in _framework_names(module) if name in READERS), None)
+    module = unwrapped(module)
+    reader = next((READERS[name] for name in framework_names(module) if name in READERS), None)
     if reader is None:
         raise TypeError(
             f"{type(module).__name__} is no layer whose weights can be laid out ({', '.join(READERS)} are); name such "
@@ -73,22 +74,13 @@ def weight_sheets(
     return found
 
 
-def _unwrapped(module: Any) -> nn.Module:
-    while True:
-        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            module = module.module
-        elif "_orig_mod" in module._modules:  # torch.compile
-            module = module._orig_mod
-        else:
-            return module
-
-
 def _whole(parameter: Tensor) -> Tensor:
     # what FSDP shards is gathered; every process then has the same loss, and its shard gets its part of the gradient
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
-def _framework_names(module: nn.Module) -> list[str]:
+def framework_names(module: nn.Module) -> list[str]:
+    """Names of a layer's class and those it descends from, as far as they are torch's or transformers' own."""
     # by name, because the Conv1D of transformers belongs here and transformers itself does not; only the
     # frameworks' own classes, because a class of the same name elsewhere may keep its weight otherwise
     return [
@@ -128,7 +120,7 @@ def _recurrent(module: Any, kind: str) -> dict[str, Tensor]:
     names = [name for name, _ in module.named_parameters(recurse=False)]
     if parametrize.is_parametrized(module):
         names += list(module.parametrizations)
-    gates = next((GATES[name] for name in _framework_names(module) if name in GATES), ())
+    gates = next((GATES[name] for name in framework_names(module) if name in GATES), ())
     sheets = {}
     for name in sorted(name for name in names if name.startswith("bias_" if kind == "bias" else "weight_")):
         stacked = _whole(getattr(module, name))

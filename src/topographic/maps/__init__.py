@@ -7,9 +7,9 @@ from topographic.maps.curves import DistanceCurve, correlation_by_distance, diff
 from topographic.maps.dimensionality import effective_dimensionality, independent_units_dimensionality
 from topographic.maps.length import length_adjusted_map, match_length
 from topographic.maps.localizer import load_or_localize, localize, localizer_maps
-from topographic.maps.permuted import noise_floor, permuted_null
+from topographic.maps.nulls import noise_floor, permuted_null
 from topographic.maps.profiles import Profile, held_out, ordering_counts, response_profile
-from topographic.maps.references import NullReference, Referenced, against_nulls, mean_over_sheets
+from topographic.maps.references import NotMeasurable, NullReference, Referenced, against_nulls, mean_over_sheets
 from topographic.maps.selection import Selection
 from topographic.maps.smoothness import (
     SMOOTHNESS,
@@ -35,6 +35,7 @@ __all__ = [
     "DistanceCurve",
     "MapSummary",
     "MoransI",
+    "NotMeasurable",
     "NullReference",
     "Profile",
     "Referenced",

@@ -1,6 +1,7 @@
 """Moran's I: how alike neighbouring units are, beside the three references that say what that means."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
-from topographic.maps.references import NullReference, against_nulls
+from topographic.maps.references import BesideNulls, NotMeasurable, NullReference, against_nulls, null_title
 from topographic.maps.unit_map import UnitMap
 from topographic.sheets import Sheet, adjacent_pairs
 
@@ -18,7 +19,7 @@ Contiguity = Literal["queen", "rook"]
 
 
 @dataclass(frozen=True, eq=False)
-class MoransI:
+class MoransI(BesideNulls):
     """Moran's I of a map, with its references.
 
     Parameters
@@ -30,28 +31,23 @@ class MoransI:
     z_normal, p_normal : float
         z and two-sided p if the values were independent normal deviates. They say nothing about a
         map that was smoothed or whose units respond alike; the nulls do.
-    floor : NullReference, optional
-        I of white noise through the same readout; None if the map carries no such null.
-    unit_null : NullReference, optional
-        I with the units permuted before the readout: is there any spatial structure?
-    label_null : NullReference, optional
-        I with the stimulus labels permuted: is the structure about this contrast?
+    nulls : mapping of str to NullReference
+        I under each null that the map carries: "floor", white noise through the same readout; "unit", the units
+        permuted before the readout (is there any spatial structure?); "label", the stimulus labels permuted (is the
+        structure about this contrast?). ``floor``, ``unit_null`` and ``label_null`` read these, None where not drawn.
     """
 
     value: float
     expected: float
     z_normal: float
     p_normal: float
-    floor: NullReference | None = None
-    unit_null: NullReference | None = None
-    label_null: NullReference | None = None
+    nulls: Mapping[str, NullReference] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Four lines: the value and its three references."""
+        """The value, and a line for each null."""
         first = f"Moran's I = {self.value:.3f}, expected {self.expected:.3f} (normal z = {self.z_normal:.1f})"
-        references = {"kernel floor": self.floor, "unit null": self.unit_null, "label null": self.label_null}
-        lines = [f"  {name:<13}{'not drawn' if one is None else one}" for name, one in references.items()]
-        return "\n".join([first, *lines])
+        lines = [f"  {null_title(name):<13}{one}" for name, one in self.nulls.items()]
+        return "\n".join([first, *(lines or ["  no null was drawn"])])
 
 
 def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
@@ -76,9 +72,10 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
 
     Raises
     ------
+    NotMeasurable
+        If the map is constant, has fewer than three values, or no two units are neighbours.
     ValueError
-        If the map is constant, has fewer than three values, or no two units are neighbours; or if a
-        null map has no value where the map has one.
+        If a null map has no value where the map has one.
 
     Notes
     -----
@@ -92,7 +89,7 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
     """
     present = ~np.isnan(unit_map.values)
     if present.sum() < 3 or np.ptp(unit_map.values[present]) == 0:
-        raise ValueError(
+        raise NotMeasurable(
             f"the map at {unit_map.site!r} is constant or has fewer than 3 values ({present.sum()} of "
             f"{len(present)}); Moran's I needs values that vary: check the responses of this site"
         )
@@ -110,9 +107,7 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
         expected=expected,
         z_normal=z,
         p_normal=float(2 * ndtr(-abs(z))),
-        floor=referenced.floor,
-        unit_null=referenced.unit_null,
-        label_null=referenced.label_null,
+        nulls=referenced.nulls,
     )
 
 
@@ -121,7 +116,7 @@ def _row_standardised_weights(sheet: Sheet, contiguity: Contiguity, present: Boo
     pairs = adjacent_pairs(sheet, contiguity).numpy()
     pairs = pairs[present[pairs].all(axis=1)]
     if not len(pairs):
-        raise ValueError(f"sheet {sheet.name!r}: no two units with a value are neighbours; give the sheet `edges`")
+        raise NotMeasurable(f"sheet {sheet.name!r}: no two units with a value are neighbours; give the sheet `edges`")
     place = np.cumsum(present) - 1
     rows, columns = place[pairs].T
     n_units = int(present.sum())

@@ -65,6 +65,11 @@ def clusters(
     """
     if method not in CLUSTER_METHODS:
         raise ValueError(f"method={method!r}; expected one of {sorted(CLUSTER_METHODS)}")
+    if not min_prominence >= 0 or not (threshold is None or np.isfinite(threshold)) or not 0 < q <= 1:
+        raise ValueError(
+            f"q={q}, threshold={threshold}, min_prominence={min_prominence}; expected a rate above 0 and at most 1, a "
+            "finite value or None, and 0 or more"
+        )
     if threshold is None:
         if unit_map.q is None:
             raise ValueError(f"the map at {unit_map.site!r} has no q; call control_fdr first or give a threshold")
@@ -157,7 +162,7 @@ def cluster_mass_test(
     """
     if sign not in ("positive", "negative"):
         raise ValueError(f"sign={sign!r}; expected 'positive' or 'negative'")
-    if not threshold > 0:
+    if not (threshold > 0 and np.isfinite(threshold)):
         raise ValueError(f"threshold={threshold}; expected a value above 0, for example 3 for a map of t")
     bare = [site for site, unit_map in maps.items() if "label" not in unit_map.nulls]
     if bare or not maps:

@@ -1,12 +1,14 @@
 """Contrast maps: what every unit prefers, and how strongly."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from topographic.maps.nulls import (
+    check_draws,
     exchangeable_blocks,
     floor_maps,
     label_maps,
@@ -20,11 +22,19 @@ from topographic.maps.unit_map import UnitMap
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.responses import Responses
 
-__all__ = ["Conditions", "condition_map", "contrast_name", "effect_size_map", "t_map"]
+__all__ = [
+    "Conditions",
+    "condition_map",
+    "contrast_name",
+    "effect_size_map",
+    "t_map",
+    "without_infinite",
+]
 
 Conditions = str | Sequence[str]
 
 _N_LENGTH_BINS = 10
+_SAME = 0.01  # of the spread of the responses: nearer ones are to one item, which batches and padding may tell apart
 
 
 def t_map(
@@ -64,14 +74,21 @@ def t_map(
     Returns
     -------
     UnitMap
-        t and two-sided p of each unit (t = 0 and p = 1 where neither group varies), with nulls
-        "floor", "unit" and "label", each (n_draws, units).
+        t and two-sided p of each unit, with nulls "floor", "unit" and "label", each (n_draws, units). A unit that
+        never varies has t = 0 and p = 1. One that has one value in the condition and another in the baseline would
+        have an infinite t: like a unit without a value it is NaN in the map, in p and in the nulls, so that it is
+        neither tested, selected nor drawn, and a warning counts these.
 
     Raises
     ------
     ValueError
-        If a condition does not exist, has fewer than 2 items, is on both sides, if no label can be
-        exchanged, or if the responses are a readout already.
+        If a condition does not exist, has fewer than 2 items, is on both sides, if both sides hold the same items
+        or nothing but one item each, if no label can be exchanged, or if the responses are a readout already.
+
+    Warns
+    -----
+    UserWarning
+        If some items are on both sides, or units have no value as said above.
 
     Notes
     -----
@@ -107,7 +124,7 @@ def effect_size_map(
     Returns
     -------
     UnitMap
-        d of each unit, 0 where neither group varies; without p.
+        d of each unit, without p; 0 and NaN where t is.
 
     Raises
     ------
@@ -129,14 +146,14 @@ def _contrast_map(
     exchangeable: Sequence[str],
     seed: int,
 ) -> UnitMap:
-    if n_draws < 0 or n_draws == 1:
-        raise ValueError(f"n_draws={n_draws}; expected 0 for no nulls, or at least 2 draws (200 give p down to .005)")
+    check_draws(n_draws, seed)
     if responses.sheet.is_readout and (fwhm_mm or n_draws):
         raise ValueError(
             f"responses at {responses.site!r} are a readout already, and its nulls begin before it; "
             "give those of the units with fwhm_mm"
         )
     items, in_condition = _items(responses, condition, baseline)
+    _check_distinct(responses, items, in_condition)
     # float32 responses add up exactly in float64, so a constant unit is exactly zero from here on
     values = responses.values[items].astype(np.float64)
     values -= values.mean(0)
@@ -156,13 +173,15 @@ def _contrast_map(
             "unit": unit_maps(formula, values, in_condition, generator=unit, **through),
             "label": label_maps(formula, seen, labels),
         }
+    found = without_infinite(formula(moments)[0], responses.site, statistic)
+    p = np.where(np.isnan(found), np.nan, welch_p(moments)[0]) if statistic == "welch_t" else None
     return UnitMap(
         site=responses.site,
-        values=formula(moments)[0],
+        values=found,
         sheet=sheet,
         statistic=statistic,
-        p=welch_p(moments)[0] if statistic == "welch_t" else None,
-        nulls=nulls,
+        p=p,
+        nulls={name: _like(found, maps) for name, maps in nulls.items()},
         provenance={
             "condition": _names(condition),
             "baseline": _names(baseline),
@@ -177,6 +196,31 @@ def _contrast_map(
             "recording": dict(responses.provenance),
         },
     )
+
+
+def without_infinite(values: Float[np.ndarray, " units"], site: str, statistic: str) -> Float[np.ndarray, " units"]:
+    """A map without the values that are infinite, and a warning that counts them."""
+    exact = np.isinf(values)
+    if not exact.any():
+        return values
+    warnings.warn(
+        f"{exact.sum()} of {len(values)} units at {site!r} have one value in the condition and another in the "
+        f"baseline: their {statistic} is infinite, so that the map has no value there (NaN) and they are neither "
+        "tested nor selected; show items that differ within a condition",
+        stacklevel=4,
+    )
+    return np.where(exact, np.nan, values)
+
+
+def _like(
+    found: Float[np.ndarray, " units"], maps: Float[np.ndarray, "draws units"]
+) -> Float[np.ndarray, "draws units"]:
+    """Null maps without a value where the map has none.
+
+    A draw that by chance tells another unit apart without error gives it the largest value of that draw.
+    """
+    reached = np.where(np.isfinite(maps), np.abs(maps), 0).max(axis=1, keepdims=True)
+    return np.where(np.isnan(found), np.nan, np.clip(maps, -reached, reached)).astype(np.float32)
 
 
 def condition_map(
@@ -271,6 +315,37 @@ def _items(
             )
     items = np.flatnonzero(first | second)
     return items, first[items]
+
+
+def _check_distinct(responses: Responses, items: np.ndarray, in_condition: np.ndarray) -> None:
+    """Refuse a contrast of items with themselves, and warn where some are on both sides.
+
+    Items are the same where their names are and the responses agree: a word in two contexts is not one item twice.
+    """
+    stimuli = responses.stimuli
+    _, name = np.unique(np.asarray(stimuli.labels.get("pixels", stimuli.items))[items], return_inverse=True)
+    counts = np.bincount(name)
+    if len(counts) == len(items):
+        return
+    values = responses.values[items].astype(np.float64)
+    means = np.zeros((len(counts), values.shape[1]))
+    np.add.at(means, name, values)
+    off = np.sqrt(np.square(values - means[name] / counts[name, None]).mean(axis=1))
+    same = off <= _SAME * values.std(axis=0).mean()
+    sides = [set(name[side & same]) for side in (in_condition, ~in_condition)]
+    n_shared = int((np.isin(name, list(sides[0] & sides[1])) & same).sum())
+    if n_shared == len(items) or (same.all() and len(counts) == 2 and not n_shared):
+        what = "the same items" if n_shared else "one item each, again and again"
+        raise ValueError(
+            f"the two sides of the contrast hold {what} ({stimuli.items[items[0]]!r}, ...): nothing can be told from "
+            "that; give conditions of different items"
+        )
+    if n_shared:
+        warnings.warn(
+            f"{n_shared} of {len(items)} items of the contrast are on both of its sides: they hide a difference; "
+            "leave them out",
+            stacklevel=4,
+        )
 
 
 def _exchangeable(

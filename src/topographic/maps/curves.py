@@ -7,11 +7,20 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from topographic.maps.nulls import check_seed
 from topographic.maps.unit_map import UnitMap
 from topographic.recording.responses import Responses
 from topographic.sheets import Sheet, distances
 
-__all__ = ["DistanceCurve", "correlation_by_distance", "difference_by_distance"]
+__all__ = [
+    "DistanceCurve",
+    "Pairs",
+    "correlation_by_distance",
+    "difference_by_distance",
+    "sample_units",
+    "standardised",
+    "unit_length",
+]
 
 # above this many units the pairs of a seeded sample of them are used: 8.4 million pairs, 130 MB
 _MAX_UNITS = 4096
@@ -76,8 +85,8 @@ def correlation_by_distance(
     ----------
     Margalit et al. 2024, Neuron 112 (TDANN); Deb et al. 2025, TopoNets, ICLR.
     """
-    units, standard = _standardised(responses, seed)
-    pairs = _Pairs(responses.sheet, units, n_bins=n_bins, max_distance_mm=max_distance_mm)
+    units, standard = standardised(responses, seed)
+    pairs = Pairs(responses.sheet, units, n_bins=n_bins, max_distance_mm=max_distance_mm)
     return pairs.correlation(standard)
 
 
@@ -109,27 +118,30 @@ def difference_by_distance(
     ----------
     Margalit et al. 2024, Neuron 112 (TDANN).
     """
-    units = _sample(np.flatnonzero(~np.isnan(unit_map.values)), unit_map.site, seed)
+    units = sample_units(np.flatnonzero(~np.isnan(unit_map.values)), unit_map.site, seed)
     values = unit_map.values[units].astype(np.float64)
-    pairs = _Pairs(unit_map.sheet, units, n_bins=n_bins, max_distance_mm=max_distance_mm)
+    pairs = Pairs(unit_map.sheet, units, n_bins=n_bins, max_distance_mm=max_distance_mm)
     return pairs.difference(values)
 
 
-def _standardised(
+def standardised(
     responses: Responses, seed: int
 ) -> tuple[Int[np.ndarray, " units"], Float[np.ndarray, "stimuli units"]]:
     """Units that vary, and their responses with mean 0 and length 1: products of columns are correlations."""
     values = responses.values.astype(np.float64)
-    units = _sample(np.flatnonzero(np.ptp(values, axis=0) > 0), responses.site, seed)
-    return units, _unit_length(values[:, units])
+    units = sample_units(np.flatnonzero(np.ptp(values, axis=0) > 0), responses.site, seed)
+    return units, unit_length(values[:, units])
 
 
-def _unit_length(values: Float[np.ndarray, "stimuli units"]) -> Float[np.ndarray, "stimuli units"]:
+def unit_length(values: Float[np.ndarray, "stimuli units"]) -> Float[np.ndarray, "stimuli units"]:
+    """Columns with mean 0 and length 1."""
     centred = values - values.mean(axis=0)
     return centred / np.sqrt(np.square(centred).sum(axis=0))
 
 
-def _sample(units: np.ndarray, site: str, seed: int) -> np.ndarray:
+def sample_units(units: np.ndarray, site: str, seed: int) -> np.ndarray:
+    """All units that can be compared, or a sample of them where they are too many for all their pairs."""
+    check_seed(seed)
     if len(units) < 2:
         raise ValueError(f"{len(units)} units at {site!r} can be compared; expected at least 2 with values that vary")
     if len(units) <= _MAX_UNITS:
@@ -138,7 +150,7 @@ def _sample(units: np.ndarray, site: str, seed: int) -> np.ndarray:
     return np.sort(generator.choice(units, _MAX_UNITS, replace=False))
 
 
-class _Pairs:
+class Pairs:
     """All pairs of some units, sorted into bins by their distance once for any number of quantities."""
 
     def __init__(
@@ -167,9 +179,11 @@ class _Pairs:
         self.n_pairs = np.sum([np.bincount(bins, minlength=n_bins + 1)[1:] for bins in self.bins], axis=0)
 
     def correlation(self, standard: Float[np.ndarray, "stimuli units"]) -> DistanceCurve:
+        """Mean correlation, of responses as `standardised` gives them."""
         return self._curve(lambda rows, columns: standard[:, rows].T @ standard[:, columns])
 
     def difference(self, values: Float[np.ndarray, " units"]) -> DistanceCurve:
+        """Mean absolute difference of a map."""
         return self._curve(lambda rows, columns: np.abs(values[rows, None] - values[columns]))
 
     def _curve(self, pairwise: Callable[[slice, slice], np.ndarray]) -> DistanceCurve:

@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import stdtr
 
-from topographic.maps.contrasts import Conditions, t_map
+from topographic.maps.contrasts import Conditions, t_map, without_infinite
+from topographic.maps.nulls import check_seed
+from topographic.maps.references import NotMeasurable
 from topographic.maps.unit_map import UnitMap
 from topographic.recording.readout import readout
 from topographic.recording.responses import Responses
@@ -45,6 +47,7 @@ def match_length(
     ValueError
         If the responses carry no token counts, or fewer than 2 items a side can be kept.
     """
+    check_seed(seed)
     generator = np.random.default_rng(seed)
     first = next(iter(responses.values()))
     n_tokens = _token_counts(first)
@@ -56,7 +59,7 @@ def match_length(
         kept += [index for group in groups for index in generator.permutation(group)[:n].tolist()]
     if len(kept) < 4:
         spans = [f"{n_tokens[side].min()} to {n_tokens[side].max()}" if side.any() else "no" for side in sides]
-        raise ValueError(
+        raise NotMeasurable(
             f"only {len(kept) // 2} items of {'+'.join(_names(condition))} ({spans[0]} tokens) have as many tokens as "
             f"one of {'+'.join(_names(baseline))} ({spans[1]} tokens); a test needs at least 2 on each side: "
             "use length='regressed', or other items"
@@ -94,7 +97,8 @@ def length_adjusted_map(
     Returns
     -------
     UnitMap
-        Called "adjusted_t" (with two-sided p) or "adjusted_d"; 0 where nothing varies within the conditions.
+        Called "adjusted_t" (with two-sided p) or "adjusted_d"; 0 where a unit never varies, and NaN, with a warning,
+        where there is a difference and no rest to measure it by.
 
     Raises
     ------
@@ -115,13 +119,14 @@ def length_adjusted_map(
     items = np.flatnonzero(sides[0] | sides[1])
     lengths = _token_counts(seen)[items].astype(np.float64)
     difference, residual_sd, error = _covariance_fit(seen.values[items].astype(np.float64), lengths, sides[0][items])
-    varies = residual_sd > 0
+    without_rest = np.where(difference == 0, 0.0, np.copysign(np.inf, difference))
     if statistic == "cohens_d":
-        values = np.divide(difference, residual_sd, out=np.zeros_like(difference), where=varies)
-        return replace(unit_map, values=values, statistic="adjusted_d", p=None)
-    values = np.divide(difference, residual_sd * error, out=np.zeros_like(difference), where=varies)
-    p = np.where(varies, 2.0 * stdtr(len(items) - 3, -np.abs(values)), 1.0)
-    return replace(unit_map, values=values, statistic="adjusted_t", p=p)
+        error = 1.0
+    values = np.divide(difference, residual_sd * error, out=without_rest, where=residual_sd > 0)
+    name = "adjusted_d" if statistic == "cohens_d" else "adjusted_t"
+    values = without_infinite(values, unit_map.site, name)
+    p = np.where(np.isnan(values), np.nan, np.where(residual_sd > 0, 2.0 * stdtr(len(items) - 3, -np.abs(values)), 1.0))
+    return replace(unit_map, values=values, statistic=name, p=None if statistic == "cohens_d" else p)
 
 
 def _covariance_fit(
@@ -132,7 +137,7 @@ def _covariance_fit(
     """Adjusted difference, residual standard deviation, and the factor from that to the standard error."""
     groups = (in_condition, ~in_condition)
     if len(values) < 4 or not any(np.ptp(lengths[group]) for group in groups):
-        raise ValueError(
+        raise NotMeasurable(
             f"{len(values)} items whose number of tokens does not vary within a condition, or fewer than 4; a "
             "regression on length needs items of several lengths in a condition: use other items, or length='none'"
         )
@@ -147,6 +152,8 @@ def _covariance_fit(
     rest = np.where(rest > _ROUNDING * np.square(total).sum(0), rest, 0.0)
     gap = float(lengths[groups[0]].mean() - lengths[groups[1]].mean())
     difference = values[groups[0]].mean(0) - values[groups[1]].mean(0) - slope * gap
+    is_real = (rest > 0) | (np.square(difference) > _ROUNDING * np.square(total).mean(0))
+    difference = np.where(is_real, difference, 0.0)
     error = float(np.sqrt(sum(1 / group.sum() for group in groups) + gap**2 / spread))
     return difference, np.sqrt(rest / (len(values) - 3)), error
 

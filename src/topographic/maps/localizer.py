@@ -1,7 +1,6 @@
 """The localizer: which units respond to a condition more than to its baseline."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from topographic.maps.unit_map import UnitMap
 from topographic.recording.responses import Responses
 from topographic.sheets import Sheet
 from topographic.stimuli.stimulus_set import StimulusSet
-from topographic.storage import load_json, save_json
+from topographic.storage import code_version, digest, load_json, locked, save_json, write_folder_atomically
 
 __all__ = [
     "LENGTHS",
@@ -155,7 +154,8 @@ def load_or_localize(
     condition, baseline : str or sequence of str
         As in `localize`.
     cache_folder : str or Path
-        Folder for networks, each in a folder of its own.
+        Folder for networks, each in a folder of its own, whose name is the checksum of all that decides it: what is
+        given here, and the code that localizes. Who finds it locked waits: another process makes the same network.
     model_checksum : str
         `topographic.recording.checksum.weights_checksum` of the model, and whatever else decides its responses:
         the tokenizer's checksum, the pooling.
@@ -177,21 +177,25 @@ def load_or_localize(
         As `localize`; also if the recorded sheets or stimuli are not those given.
     """
     names = [[names] if isinstance(names, str) else list(names) for names in (condition, baseline)]
-    key = {"model": model_checksum, "sheets": {site: sheet.checksum for site, sheet in sheets.items()}}
-    key |= {"stimuli": stimuli.checksum, "conditions": names, "rule": rule}
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    folder = Path(cache_folder) / digest[:16]
-    files = {site: folder / f"{index}.safetensors" for index, site in enumerate(sheets)}
-    if (folder / "network.json").is_file() and load_json(folder / "network.json") == {"key": key, "sites": list(files)}:
-        return {site: Selection.load(file) for site, file in files.items()}
-    responses = respond()
-    _check_recorded(responses, sheets, stimuli)
-    found = localize(responses, condition, baseline, **rule)
-    for site, file in files.items():
-        found[site].save(file)
-    # written last: a network without it is not finished
-    save_json(folder / "network.json", {"key": key, "sites": list(files)})
-    return {site: found[site] for site in files}
+    key = {"code": code_version(__name__), "model": model_checksum, "stimuli": stimuli.checksum}
+    key |= {"sites": list(sheets), "sheets": [sheet.checksum for sheet in sheets.values()]}
+    key |= {"conditions": names, "rule": rule}
+    folder = Path(cache_folder) / digest(key)[:16]
+    if not _is_kept(folder, key):
+        with locked(folder, wait=True):
+            if not _is_kept(folder, key):
+                responses = respond()
+                _check_recorded(responses, sheets, stimuli)
+                found = localize(responses, condition, baseline, **rule)
+                with write_folder_atomically(folder) as staging:
+                    for index, site in enumerate(sheets):
+                        found[site].save(staging / f"{index}.safetensors")
+                    save_json(staging / "network.json", key)
+    return {site: Selection.load(folder / f"{index}.safetensors") for index, site in enumerate(sheets)}
+
+
+def _is_kept(folder: Path, key: Mapping[str, Any]) -> bool:
+    return (folder / "network.json").is_file() and load_json(folder / "network.json") == key
 
 
 def item_digest(item: str) -> str:

@@ -4,23 +4,30 @@
 - unit: the same responses with the units of the sheet permuted before the readout;
 - label: the same sheet and responses with the labels of exchangeable items permuted.
 
-This module makes the null maps; `references` compares numbers computed from them.
+A map that has no labels to permute gets its own values elsewhere (`permuted_null`) and noise in their place
+(`noise_floor`). This module makes the null maps; `references` compares numbers computed from them.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import gammaln
 
 from topographic.maps.two_sample import Moments, Statistic, group_moments
+from topographic.maps.unit_map import UnitMap
 
 __all__ = [
+    "check_draws",
+    "check_seed",
     "exchangeable_blocks",
     "floor_maps",
     "label_maps",
     "log10_relabellings",
+    "noise_floor",
+    "permuted_null",
     "relabel",
     "stream",
     "unit_maps",
@@ -30,10 +37,23 @@ __all__ = [
 _BATCH_SIZE = 1 << 21
 
 
-def stream(seed: int, null: str, site: str = "") -> np.random.Generator:
-    """Source of randomness of one null at one site."""
+def check_draws(n_draws: int, seed: int, *, least: int = 0) -> None:
+    """Refuse draws of which no null can be made, and seeds that are none, before anything runs."""
+    if n_draws < least or n_draws == 1:
+        none = "" if least else "0 for no nulls, or "
+        raise ValueError(f"n_draws={n_draws}; expected {none}at least 2 draws (200 give p down to .005)")
+    check_seed(seed)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that no generator takes."""
     if seed < 0:
         raise ValueError(f"seed={seed}; expected 0 or more")
+
+
+def stream(seed: int, null: str, site: str = "") -> np.random.Generator:
+    """Source of randomness of one null at one site."""
+    check_seed(seed)
     digest = hashlib.sha256(f"{null}/{site}".encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
@@ -98,11 +118,13 @@ def unit_maps(
     generator: np.random.Generator,
 ) -> Float[np.ndarray, "draws sites"]:
     """The map with the units of the sheet permuted before the readout."""
-    units = np.arange(values.shape[1])
     if kernel is None:
         observed = statistic(group_moments(values, in_condition[None]))[0]
-        return np.stack([observed[generator.permutation(units)] for _ in range(n_draws)]).astype(np.float32)
-    values = values.astype(np.float32)
+        maps, present = np.full((n_draws, len(observed)), np.nan, dtype=np.float32), np.flatnonzero(~np.isinf(observed))
+        for one in maps:
+            one[present] = observed[generator.permutation(present)]
+        return maps
+    units, values = np.arange(values.shape[1]), values.astype(np.float32)
     return _read_out_maps(statistic, in_condition, kernel, n_draws, lambda: values[:, generator.permutation(units)])
 
 
@@ -154,3 +176,80 @@ def _read_out_maps(
         seen = population().astype(np.float32, copy=False) @ kernel
         maps[draw] = statistic(group_moments(seen, in_condition[None]))[0]
     return maps
+
+
+def permuted_null(unit_map: UnitMap, *, n_draws: int, seed: int = 0) -> UnitMap:
+    """The map with the null "unit": its values permuted over the units that have one.
+
+    ``m*_u = m_pi(u)``, with ``pi`` a random permutation of the units whose value is not NaN.
+
+    Parameters
+    ----------
+    unit_map : UnitMap
+        Any map of units; for a smoothed map permute the units before the smoothing instead.
+    n_draws : int
+        Number of permutations, at least 2.
+    seed : int
+        Seed. Maps of one site that miss the same units get the same permutations.
+
+    Returns
+    -------
+    UnitMap
+        The same map with ``nulls["unit"]``, shape (n_draws, units), NaN where the map is NaN; its other
+        nulls are kept.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 draws, or the map is a readout.
+    """
+    present = _present(unit_map, n_draws, seed)
+    generator = stream(seed, "unit", unit_map.site)
+    draws = np.full((n_draws, len(present)), np.nan, dtype=np.float32)
+    for draw in draws:
+        draw[present] = unit_map.values[generator.permutation(np.flatnonzero(present))]
+    return replace(unit_map, nulls={**unit_map.nulls, "unit": draws})
+
+
+def noise_floor(unit_map: UnitMap, *, n_draws: int, seed: int = 0) -> UnitMap:
+    """The map with the null "floor": white noise on the same units.
+
+    ``m*_u ~ N(mean(m), sd(m)^2)``, independent, for the units whose value is not NaN.
+
+    Parameters
+    ----------
+    unit_map : UnitMap
+        Any map of units.
+    n_draws : int
+        Number of noise maps, at least 2.
+    seed : int
+        Seed.
+
+    Returns
+    -------
+    UnitMap
+        The same map with ``nulls["floor"]``, shape (n_draws, units), NaN where the map is NaN; its other
+        nulls are kept.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 draws, or the map is a readout.
+    """
+    present = _present(unit_map, n_draws, seed)
+    values = unit_map.values[present].astype(np.float64)
+    mean, sd = (values.mean(), values.std()) if len(values) else (0.0, 0.0)
+    draws = np.full((n_draws, len(present)), np.nan, dtype=np.float32)
+    noise = stream(seed, "floor", unit_map.site).standard_normal((n_draws, len(values)))
+    draws[:, present] = mean + sd * noise
+    return replace(unit_map, nulls={**unit_map.nulls, "floor": draws})
+
+
+def _present(unit_map: UnitMap, n_draws: int, seed: int) -> np.ndarray:
+    check_draws(n_draws, seed, least=2)
+    if unit_map.sheet.is_readout:
+        raise ValueError(
+            f"the map at {unit_map.site!r} is a readout, whose sites are not exchangeable: the smoothing ties "
+            "neighbours together; permute the units before the readout"
+        )
+    return ~np.isnan(unit_map.values)

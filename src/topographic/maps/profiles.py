@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.stats import bootstrap
 
 from topographic.maps.localizer import item_digest
+from topographic.maps.nulls import check_seed
 from topographic.maps.selection import Selection
 from topographic.recording.responses import Responses
 
@@ -52,13 +54,7 @@ class Profile:
         return ">".join(names[index] for index in np.argsort(-self.means, kind="stable"))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One row per condition.
-
-        Returns
-        -------
-        list of dict
-            ``units`` (the name), ``n_units``, ``absolute``, ``condition``, ``n_items``, ``mean``, ``low``, ``high``.
-        """
+        """One row per condition."""
         numbers = zip(self.n_items.tolist(), self.means.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
         fixed = {"units": self.name, "n_units": self.n_units, "absolute": self.absolute}
         return [
@@ -124,26 +120,28 @@ def response_profile(
     Fedorenko, Behr & Kanwisher 2011, PNAS 108; TopoLM (arXiv:2410.11516), figure 2; for independent data
     Kriegeskorte et al. 2009, Nat. Neurosci. 12; Efron & Tibshirani 1993, ch. 13.
     """
+    if n_bootstrap < 2:
+        raise ValueError(f"n_bootstrap={n_bootstrap}; expected at least 2 samples, 1000 for an interval at 95 %")
+    check_seed(seed)
     parts = [selection] if isinstance(selection, Selection) else list(selection)
     parts = [part for part in parts if part.n_selected]
     if not parts:
         raise ValueError("no unit is selected; loosen the rule that made the selection")
     for part in parts:
         _check_fit(responses, part, circular)
-    if n_bootstrap < 2:
-        raise ValueError(f"n_bootstrap={n_bootstrap}; expected at least 2 samples, 1000 for an interval at 95 %")
     stimuli = responses[parts[0].site].stimuli
     per_item = _mean_over_units(responses, parts, absolute)
     names = tuple(stimuli.condition_names if conditions is None else conditions)
     generator = np.random.default_rng(seed)
+    sampling = {"n_resamples": n_bootstrap, "method": "percentile", "confidence_level": 0.95}
     means, limits, n_items = [], [], []
     for condition in names:
         values = per_item[np.array(stimuli.conditions) == condition]
         if len(values) < 2:
             raise ValueError(f"condition {condition!r} has {len(values)} items in {stimuli!r}; an interval needs 2")
-        samples = values[generator.integers(len(values), size=(n_bootstrap, len(values)))].mean(1)
+        interval = bootstrap((values,), np.mean, rng=generator, **sampling).confidence_interval
         means.append(values.mean())
-        limits.append(np.quantile(samples, [0.025, 0.975]))
+        limits.append(interval)
         n_items.append(len(values))
     low, high = np.array(limits).T
     n_units = sum(part.n_selected for part in parts)

@@ -1,10 +1,10 @@
-"""A number beside its three references.
+"""A number beside its nulls.
 
 A map carries its own null maps (`UnitMap.nulls`): whatever number is computed from the map is tested by computing it
 on those too. Nothing here draws anything.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,23 @@ from jaxtyping import Float
 
 from topographic.maps.unit_map import UnitMap
 
-__all__ = ["NullReference", "Referenced", "against_nulls", "compare", "mean_over_sheets"]
+__all__ = [
+    "BesideNulls",
+    "NotMeasurable",
+    "NullReference",
+    "Referenced",
+    "against_nulls",
+    "compare",
+    "mean_over_sheets",
+    "null_title",
+]
+
+
+class NotMeasurable(ValueError):
+    """A number that cannot be had from what is there, and why.
+
+    Raised on purpose, where a known condition is not met: the only failure that may stand in a table.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,22 +61,70 @@ class NullReference:
         return f"{self.mean:.3f} +- {self.sd:.3f} over {self.n_draws} draws: z = {self.z:.1f}, p = {self.p:.3g}"
 
 
+class BesideNulls:
+    """A number with what it is under nulls of any name; `Referenced` and `MoransI` are such numbers."""
+
+    value: float
+    nulls: Mapping[str, NullReference]
+
+    @property
+    def floor(self) -> NullReference | None:
+        """White noise through the same readout; None where there is no such null."""
+        return self.nulls.get("floor")
+
+    @property
+    def unit_null(self) -> NullReference | None:
+        """The units permuted; None where there is no such null."""
+        return self.nulls.get("unit")
+
+    @property
+    def label_null(self) -> NullReference | None:
+        """The labels of the items permuted; None where there is no such null."""
+        return self.nulls.get("label")
+
+    def to_columns(
+        self, name: str, *, of: str | None = None, show: Sequence[str] = ("mean", "sd", "p")
+    ) -> dict[str, float]:
+        """The number and its nulls as cells of a row, called alike in all tables.
+
+        ``{name, "unit null", "sd (unit)", "p (unit)", ...}`` with of each null what is shown: "mean", "sd", "z", "p".
+        For a row of several numbers, of one null only and called after the number: ``{name, "name null", "p (name)"}``.
+        """
+        row = {name: self.value}
+        for null in sorted(self.nulls, key=lambda null: null != "floor"):  # what is least comes first
+            if of in (None, null):
+                reference = self.nulls[null]
+                title, word = (f"{name} null", name) if of else (null_title(null), null)
+                row |= {title if one == "mean" else f"{one} ({word})": getattr(reference, one) for one in show}
+        return row
+
+
 @dataclass(frozen=True, eq=False)
-class Referenced:
-    """A number computed from a map, beside its three references.
+class Referenced(BesideNulls):
+    """A number computed from a map, beside the same number under its nulls.
 
     Parameters
     ----------
     value : float
         The number for the map itself.
-    floor, unit_null, label_null : NullReference, optional
-        The same number under each null; None if the map carries no such null.
+    nulls : mapping of str to NullReference
+        The same number under each null that was drawn, by the names that `UnitMap.nulls` has: "floor", "unit",
+        "label", or any other. ``floor``, ``unit_null`` and ``label_null`` read these three, None where not drawn.
+
+    Examples
+    --------
+    >>> number = Referenced(0.7, {"unit": NullReference(0.1, 0.2, 3.0, 0.005, 199)})
+    >>> number.to_columns("I", show=("mean", "p"))
+    {'I': 0.7, 'unit null': 0.1, 'p (unit)': 0.005}
     """
 
     value: float
-    floor: NullReference | None = None
-    unit_null: NullReference | None = None
-    label_null: NullReference | None = None
+    nulls: Mapping[str, NullReference] = field(default_factory=dict)
+
+
+def null_title(name: str) -> str:
+    """What a null is called in a table: the floor is one, the others are nulls of something."""
+    return name if name == "floor" else f"{name} null"
 
 
 def compare(value: float, draws: Float[np.ndarray, " draws"]) -> NullReference:
@@ -96,17 +160,14 @@ def against_nulls(unit_map: UnitMap, number: Callable[[np.ndarray], np.ndarray])
     Returns
     -------
     Referenced
-        Value, floor, unit null and label null.
+        The value, and what it is under each of them.
     """
     value = float(number(unit_map.values[None].astype(np.float64))[0])
-    floor, unit, label = (
-        compare(value, number(unit_map.nulls[null].astype(np.float64))) if null in unit_map.nulls else None
-        for null in ("floor", "unit", "label")
-    )
-    return Referenced(value, floor, unit, label)
+    drawn = {null: compare(value, number(maps.astype(np.float64))) for null, maps in unit_map.nulls.items()}
+    return Referenced(value, drawn)
 
 
-def mean_over_sheets(numbers: Sequence[Referenced]) -> Referenced:
+def mean_over_sheets(numbers: Sequence[BesideNulls]) -> Referenced:
     """Mean of a number over sheets, against the mean of the same draw over the sheets.
 
     Draw ``k`` of the label null is one relabelling of the items seen by all sheets, so its mean keeps
@@ -114,7 +175,7 @@ def mean_over_sheets(numbers: Sequence[Referenced]) -> Referenced:
 
     Parameters
     ----------
-    numbers : sequence of Referenced
+    numbers : sequence of Referenced or MoransI
         One per sheet, with their draws.
 
     Returns
@@ -128,14 +189,13 @@ def mean_over_sheets(numbers: Sequence[Referenced]) -> Referenced:
         If the sheets have different numbers of draws, or their draws were not kept.
     """
     value = float(np.mean([number.value for number in numbers]))
-
-    def reference(null: str) -> NullReference | None:
-        references = [getattr(number, null) for number in numbers]
-        if any(one is None for one in references):
-            return None
+    means = {}
+    for null in numbers[0].nulls:
+        references = [one.nulls[null] for one in numbers if null in one.nulls]
+        if len(references) < len(numbers):
+            continue
         lengths = {len(one.draws) for one in references}
         if len(lengths) > 1 or lengths == {0}:
             raise ValueError(f"sheets carry {sorted(lengths)} draws; expected equally many: draw them with one n_draws")
-        return compare(value, np.mean([one.draws for one in references], axis=0))
-
-    return Referenced(value, *(reference(null) for null in ("floor", "unit_null", "label_null")))
+        means[null] = compare(value, np.mean([one.draws for one in references], axis=0))
+    return Referenced(value, means)

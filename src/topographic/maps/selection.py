@@ -64,13 +64,7 @@ class Selection:
         return int(self.mask.sum())
 
     def save(self, path: str | Path) -> None:
-        """Write the selection and its sheet to one safetensors file.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write.
-        """
+        """Write the selection and its sheet to one safetensors file."""
         sheet_arrays, sheet = self.sheet.to_arrays("sheet.")
         arrays = {"mask": self.mask, **sheet_arrays}
         metadata = {"noun": "Selection", "site": self.site, "rule": self.rule, "sheet": sheet}
@@ -78,18 +72,7 @@ class Selection:
 
     @classmethod
     def load(cls, path: str | Path) -> "Selection":
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to read.
-
-        Returns
-        -------
-        Selection
-            The selection.
-        """
+        """Read what `save` wrote."""
         arrays, metadata = load_noun(path, "Selection")
         return cls(
             site=metadata["site"],

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topographic.maps.curves import DistanceCurve, _Pairs, _sample, _standardised, _unit_length
-from topographic.maps.nulls import stream
+from topographic.maps.curves import DistanceCurve, Pairs, sample_units, standardised, unit_length
+from topographic.maps.nulls import check_draws, stream
 from topographic.maps.references import Referenced, against_nulls, compare
 from topographic.maps.unit_map import UnitMap
 from topographic.recording.responses import Responses
@@ -137,8 +137,9 @@ def response_smoothness(
     The highest less the lowest of some means is above 0 for any responses, the more so the fewer items there
     are and the fewer pairs the last bins hold; floor and unit null say by how much.
     """
-    units, standard = _standardised(responses, seed)
-    pairs = _Pairs(responses.sheet, units, n_bins=n_bins)
+    check_draws(n_draws, seed)
+    units, standard = standardised(responses, seed)
+    pairs = Pairs(responses.sheet, units, n_bins=n_bins)
     curve = pairs.correlation(standard)
     value = correlation_range(curve)
     if not n_draws:
@@ -147,10 +148,11 @@ def response_smoothness(
     permuted = [pairs.correlation(standard[:, generator.permutation(len(units))]) for _ in range(n_draws)]
     generator = stream(seed, "floor", responses.site)
     noise = (generator.standard_normal(standard.shape) for _ in range(n_draws))
-    floor = [correlation_range(pairs.correlation(_unit_length(one))) for one in noise]
+    floor = [correlation_range(pairs.correlation(unit_length(one))) for one in noise]
     unit = compare(value, np.array([correlation_range(one) for one in permuted]))
     mean = DistanceCurve(curve.edges_mm, np.mean([one.values for one in permuted], axis=0), curve.n_pairs)
-    return ResponseSmoothness(Referenced(value, compare(value, np.array(floor)), unit), curve, mean)
+    drawn = {"floor": compare(value, np.array(floor)), "unit": unit}
+    return ResponseSmoothness(Referenced(value, drawn), curve, mean)
 
 
 def tuning_smoothness(unit_map: UnitMap, *, n_bins: int = 9, seed: int = 0) -> Referenced:
@@ -173,8 +175,8 @@ def tuning_smoothness(unit_map: UnitMap, *, n_bins: int = 9, seed: int = 0) -> R
     ValueError
         As `difference_by_distance` and `difference_rise`.
     """
-    units = _sample(np.flatnonzero(~np.isnan(unit_map.values)), unit_map.site, seed)
-    pairs = _Pairs(unit_map.sheet, units, n_bins=n_bins)
+    units = sample_units(np.flatnonzero(~np.isnan(unit_map.values)), unit_map.site, seed)
+    pairs = Pairs(unit_map.sheet, units, n_bins=n_bins)
     return against_nulls(
         unit_map, lambda maps: np.array([difference_rise(pairs.difference(one)) for one in maps[:, units]])
     )

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from topographic.maps.contrasts import Conditions
 from topographic.maps.localizer import localize, localizer_maps, one_stimulus_set
-from topographic.maps.nulls import stream
+from topographic.maps.nulls import check_draws, stream
 from topographic.maps.references import Referenced, compare
 from topographic.recording.responses import Responses
 
@@ -35,25 +35,13 @@ def split_half(responses: Mapping[str, Responses]) -> tuple[dict[str, Responses]
 
 @dataclass(frozen=True, eq=False)
 class HalfAgreement:
-    """How alike two halves of the data find one site, or all sites.
+    """How alike two halves of the data find one site, or all sites, each number against the unit null."""
 
-    Parameters
-    ----------
-    site : str
-        Name of the site, or "all".
-    n_first, n_second : int
-        Units that each half selects.
-    dice : Referenced
-        ``2 |A and B| / (|A| + |B|)``, NaN where both are empty, against the unit null.
-    correlation : Referenced
-        Pearson's r of the two maps of t, against the unit null.
-    """
-
-    site: str
-    n_first: int
+    site: str  # or "all"
+    n_first: int  # units that each half selects
     n_second: int
-    dice: Referenced
-    correlation: Referenced
+    dice: Referenced  # 2 |A and B| / (|A| + |B|), NaN where both are empty
+    correlation: Referenced  # Pearson's r of the two maps of t
 
     def to_row(self) -> dict[str, Any]:
         """One row of a table."""
@@ -91,7 +79,7 @@ def split_half_stability(
     Returns
     -------
     list of HalfAgreement
-        One per site, then one called "all" over all units together.
+        One per site, then one called "all" over all units together; units without a value in a half are left out.
 
     Raises
     ------
@@ -103,6 +91,7 @@ def split_half_stability(
     Where neighbouring units respond alike, units are fewer than they seem and the permutation is too sure: read the
     values, and the p of a topographic sheet as a lower bound.
     """
+    check_draws(n_draws, seed, least=2)
     options = {"length": length, "seed": seed}
     halves = split_half(responses)
     chosen = [localize(half, condition, baseline, rule=rule, level=level, **options) for half in halves]
@@ -110,8 +99,10 @@ def split_half_stability(
     masks, values, draws = [], [], []
     rows = []
     for site in responses:
-        masks.append(np.array([one[site].mask for one in chosen]))
-        values.append(np.array([one[site].values for one in maps], dtype=np.float64))
+        found = np.array([one[site].values for one in maps], dtype=np.float64)
+        present = ~np.isnan(found).any(0)
+        masks.append(np.array([one[site].mask[present] for one in chosen]))
+        values.append(found[:, present])
         generator, n_units = stream(seed, "split half", site), masks[-1].shape[1]
         draws.append(generator.permuted(np.tile(np.arange(n_units), (n_draws, 1)), axis=1))
         shuffled = (masks[-1][1][draws[-1]], values[-1][1][draws[-1]])
@@ -134,11 +125,11 @@ def _agreement(
     if n_first + n_second:
         share = 2 / (n_first + n_second)
         value = share * float((masks[0] & masks[1]).sum())
-        dice = Referenced(value, unit_null=compare(value, share * (masks[0] & shuffled_masks).sum(1)))
+        dice = Referenced(value, {"unit": compare(value, share * (masks[0] & shuffled_masks).sum(1))})
     scales = values.std(1)
     if scales.all():
         scores = (values - values.mean(1, keepdims=True)) / scales[:, None]
         value = float(np.mean(scores[0] * scores[1]))
         null = (shuffled_values - values[1].mean()) / scales[1] @ scores[0] / values.shape[1]
-        correlation = Referenced(value, unit_null=compare(value, null))
+        correlation = Referenced(value, {"unit": compare(value, null)})
     return HalfAgreement(site, n_first, n_second, dice, correlation)

@@ -15,7 +15,14 @@ from topographic.maps.autocorrelation import Contiguity, MoransI, morans_i
 from topographic.maps.contrasts import Conditions, contrast_name, effect_size_map, t_map
 from topographic.maps.curves import DistanceCurve, correlation_by_distance, difference_by_distance
 from topographic.maps.dimensionality import effective_dimensionality
-from topographic.maps.references import NullReference, Referenced, against_nulls, mean_over_sheets
+from topographic.maps.references import (
+    BesideNulls,
+    NullReference,
+    Referenced,
+    against_nulls,
+    mean_over_sheets,
+    null_title,
+)
 from topographic.maps.smoothness import correlation_range, difference_rise
 from topographic.maps.thresholds import control_fdr, select
 from topographic.maps.unit_map import UnitMap
@@ -25,7 +32,6 @@ from topographic.storage import load_json, save_json
 __all__ = ["MapSummary", "SiteSummary", "summarize"]
 
 _FDR = 0.05
-_NULLS = ("floor", "unit_null", "label_null")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,34 +103,12 @@ class MapSummary:
     maps: Mapping[str, UnitMap] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers, as JSON can hold them; neither maps nor single draws.
-
-        Returns
-        -------
-        dict
-            Nested fields; NaN becomes None.
-        """
+        """All numbers, as JSON can hold them, NaN as None; neither maps nor single draws."""
         return {key: _plain(getattr(self, key)) for key in _JSON_FIELDS}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "MapSummary":
-        """Inverse of `to_json`.
-
-        Parameters
-        ----------
-        content : mapping
-            As `to_json` returns it.
-
-        Returns
-        -------
-        MapSummary
-            The summary, without maps.
-
-        Raises
-        ------
-        ValueError
-            If a field is missing.
-        """
+        """Inverse of `to_json`."""
         missing = sorted(set(_JSON_FIELDS) - set(content))
         if missing:
             raise ValueError(f"a map summary needs {list(_JSON_FIELDS)} and lacks {missing}; make the maps again")
@@ -137,20 +121,10 @@ class MapSummary:
         )
 
     def save(self, folder: str | Path, *, nulls: bool = True) -> Path:
-        """Write ``folder/<contrast>/<site>.safetensors`` for every map, then ``summary.json`` beside them.
+        """Write ``folder/<contrast>/<site>.safetensors`` for every map, then ``summary.json``; return that folder.
 
-        Parameters
-        ----------
-        folder : str or Path
-            The ``maps`` folder of a run.
-        nulls : bool
-            Keep the null maps too (3 x draws x units numbers a site), so that anything else can be
-            tested on the saved maps.
-
-        Returns
-        -------
-        Path
-            The contrast's folder. Characters a file name cannot hold are percent-encoded.
+        Null maps are draws x units numbers for each null and site; with them anything else can be tested later.
+        Characters that a file name cannot hold are percent-encoded.
         """
         folder = Path(folder) / quote(self.contrast, safe=" +")
         for site, unit_map in self.maps.items():
@@ -161,18 +135,7 @@ class MapSummary:
 
     @classmethod
     def load(cls, folder: str | Path) -> "MapSummary":
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        folder : str or Path
-            The contrast's folder.
-
-        Returns
-        -------
-        MapSummary
-            The summary with those of its maps that are there.
-        """
+        """Read what `save` wrote."""
         summary = cls.from_json(load_json(Path(folder) / "summary.json"))
         files = {row.site: Path(folder) / _file_name(row.site) for row in summary.rows}
         maps = {site: UnitMap.load(file) for site, file in files.items() if file.is_file()}
@@ -193,7 +156,7 @@ def summarize(
     contiguity: Contiguity = "queen",
     seed: int = 0,
 ) -> MapSummary:
-    """Map a contrast at every site and measure the maps, each number beside its three references.
+    """Map a contrast at every site and measure the maps, each number beside its nulls.
 
     Parameters
     ----------
@@ -245,7 +208,7 @@ def summarize(
     return MapSummary(
         contrast=contrast_name(condition, baseline),
         rows=tuple(rows),
-        morans_i=mean_over_sheets([_as_referenced(row.morans_i) for row in rows]),
+        morans_i=mean_over_sheets([row.morans_i for row in rows]),
         mean_abs_t=mean_over_sheets([row.mean_abs_t for row in rows]),
         provenance={**first, "contiguity": contiguity, "n_sites": len(rows)},
         maps=maps,
@@ -258,18 +221,14 @@ def _measure(responses: Responses, unit_map: UnitMap, effects: UnitMap, contigui
         site=responses.site,
         n_units=responses.sheet.n_units,
         morans_i=morans_i(unit_map, contiguity),
-        mean_abs_t=against_nulls(unit_map, lambda maps: np.abs(maps).mean(axis=1)),
+        mean_abs_t=against_nulls(unit_map, lambda maps: np.nanmean(np.abs(maps), axis=1)),
         fraction_significant=float("nan"),  # known when all sites are
-        max_abs_d=float(np.abs(effects.values).max()),
+        max_abs_d=float(np.nanmax(np.abs(effects.values))),
         effective_dimensionality=effective_dimensionality(responses),
         correlation_range=correlation_range(curve),
         difference_rise=difference_rise(difference_by_distance(unit_map)),
         curve=curve,
     )
-
-
-def _as_referenced(index: MoransI) -> Referenced:
-    return Referenced(index.value, index.floor, index.unit_null, index.label_null)
 
 
 def _file_name(site: str) -> str:
@@ -279,8 +238,10 @@ def _file_name(site: str) -> str:
 def _plain(value: Any) -> Any:
     """The value as JSON can hold it; the draws of a null stay out."""
     if dataclasses.is_dataclass(value):
-        keys = [key.name for key in dataclasses.fields(value) if key.name != "draws"]
-        return {key: _plain(getattr(value, key)) for key in keys}
+        content = {key.name: getattr(value, key.name) for key in dataclasses.fields(value) if key.name != "draws"}
+        if isinstance(value, BesideNulls):  # each null by a key of its own, and their order, which JSON does not keep
+            content |= {_null_key(name): null for name, null in value.nulls.items()} | {"nulls": list(value.nulls)}
+        return {key: _plain(entry) for key, entry in content.items()}
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -294,22 +255,31 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _reference(content: Mapping[str, Any] | None) -> NullReference | None:
-    if content is None:
-        return None
+def _null_key(name: str) -> str:
+    return null_title(name).replace(" ", "_")
+
+
+def _nulls(content: Mapping[str, Any]) -> dict[str, NullReference]:
+    """The nulls of a number; files of before give no order, and hold null for those that were not drawn."""
+    found = [key.removesuffix("_null") for key in content if key == "floor" or key.endswith("_null")]
+    known = {name: content[_null_key(name)] for name in content.get("nulls", found)}
+    return {name: _reference(one) for name, one in known.items() if one is not None}
+
+
+def _reference(content: Mapping[str, Any]) -> NullReference:
     mean, sd, z, p = (_number(content[key]) for key in ("mean", "sd", "z", "p"))
     return NullReference(mean, sd, z, p, content["n_draws"])
 
 
 def _referenced(content: Mapping[str, Any]) -> Referenced:
-    return Referenced(_number(content["value"]), *(_reference(content[null]) for null in _NULLS))
+    return Referenced(_number(content["value"]), _nulls(content))
 
 
 def _site_summary(content: Mapping[str, Any]) -> SiteSummary:
     index, curve = content["morans_i"], content["curve"]
     value, expected, z, p = (_number(index[key]) for key in ("value", "expected", "z_normal", "p_normal"))
     nested = {
-        "morans_i": MoransI(value, expected, z, p, *(_reference(index[null]) for null in _NULLS)),
+        "morans_i": MoransI(value, expected, z, p, _nulls(index)),
         "mean_abs_t": _referenced(content["mean_abs_t"]),
         "curve": DistanceCurve(
             np.asarray(curve["edges_mm"], dtype=np.float64),

@@ -15,17 +15,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and variance of two groups of items, unit by unit.
-
-    Parameters
-    ----------
-    condition_mean, baseline_mean : ndarray, shape (..., units)
-        Mean response to the items of each group.
-    condition_variance, baseline_variance : ndarray, shape (..., units)
-        Unbiased variance (ddof 1) over the items of each group.
-    n_condition, n_baseline : int
-        Number of items in each group.
-    """
+    """Mean and variance of two groups of items, unit by unit."""
 
     condition_mean: Float[np.ndarray, "*draws units"]
     condition_variance: Float[np.ndarray, "*draws units"]
@@ -73,7 +63,7 @@ def _variance(total: np.ndarray, square: np.ndarray, n_items: int) -> np.ndarray
 def welch_t(moments: Moments) -> Float[np.ndarray, "*draws units"]:
     """Welch's t of each unit, for groups of unequal variance.
 
-    ``t = (m_1 - m_2) / sqrt(s_1^2 / n_1 + s_2^2 / n_2)``
+    ``t = (m_1 - m_2) / sqrt(s_1^2 / n_1 + s_2^2 / n_2)``; infinite where the means differ and neither group varies.
 
     Notes
     -----
@@ -86,8 +76,7 @@ def welch_t(moments: Moments) -> Float[np.ndarray, "*draws units"]:
     Welch 1947, Biometrika 34.
     """
     error = moments.condition_variance / moments.n_condition + moments.baseline_variance / moments.n_baseline
-    difference = moments.condition_mean - moments.baseline_mean
-    return np.divide(difference, np.sqrt(error), out=np.zeros_like(difference), where=error > 0)
+    return _relative_to(np.sqrt(error), moments)
 
 
 def welch_p(moments: Moments) -> Float[np.ndarray, "*draws units"]:
@@ -101,7 +90,8 @@ def welch_p(moments: Moments) -> Float[np.ndarray, "*draws units"]:
     error = first + second
     share = np.divide(first, error, out=np.full_like(error, 0.5), where=error > 0)
     freedom = 1.0 / (share**2 / (moments.n_condition - 1) + (1 - share) ** 2 / (moments.n_baseline - 1))
-    return np.where(error > 0, 2.0 * stdtr(freedom, -np.abs(welch_t(moments))), 1.0)
+    t = np.abs(welch_t(moments))
+    return np.where(error > 0, 2.0 * stdtr(freedom, -t), np.where(np.isinf(t), 0.0, 1.0))
 
 
 def cohens_d(moments: Moments) -> Float[np.ndarray, "*draws units"]:
@@ -115,8 +105,18 @@ def cohens_d(moments: Moments) -> Float[np.ndarray, "*draws units"]:
     """
     free_1, free_2 = moments.n_condition - 1, moments.n_baseline - 1
     pooled = (free_1 * moments.condition_variance + free_2 * moments.baseline_variance) / (free_1 + free_2)
+    return _relative_to(np.sqrt(pooled), moments)
+
+
+def _relative_to(error: np.ndarray, moments: Moments) -> Float[np.ndarray, "*draws units"]:
+    """Difference of the means by its error: where there is none, infinite with a difference and 0 without."""
     difference = moments.condition_mean - moments.baseline_mean
-    return np.divide(difference, np.sqrt(pooled), out=np.zeros_like(difference), where=pooled > 0)
+    exact = np.zeros_like(difference)
+    if not error.all():
+        size = np.square(moments.condition_mean) + np.square(moments.baseline_mean)
+        differs = np.square(difference) > _ROUNDING * size
+        exact[differs] = np.copysign(np.inf, difference[differs])
+    return np.divide(difference, error, out=exact, where=error > 0)
 
 
 STATISTICS: dict[str, Statistic] = {"welch_t": welch_t, "cohens_d": cohens_d}

@@ -11,9 +11,7 @@ from jaxtyping import Float
 from topographic.sheets import Sheet
 from topographic.storage import load_noun, save_arrays
 
-__all__ = ["NULLS", "UnitMap"]
-
-NULLS = ("floor", "unit", "label")
+__all__ = ["UnitMap"]
 
 
 @no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
@@ -37,16 +35,16 @@ class UnitMap:
     q : ndarray, shape (units,), optional
         Benjamini-Hochberg adjusted p of each unit, over all maps corrected together.
     nulls : mapping of str to ndarray, shape (draws, units), optional
-        The same map under "floor" (white noise through the same readout), "unit" (units permuted
-        before the readout) and "label" (stimulus labels permuted). Any statistic of the map is
-        tested by computing it on these as well.
+        The same map under nulls of any name: "floor" (white noise through the same readout), "unit" (units
+        permuted before the readout) and "label" (stimulus labels permuted) are those of `t_map`. Any
+        statistic of the map is tested by computing it on all of these as well.
     provenance : mapping, optional
         Contrast, readout, numbers of items, seeds: anything JSON can hold.
 
     Raises
     ------
     ValueError
-        If a shape does not fit the sheet, a value is infinite, or a null has an unknown name.
+        If a shape does not fit the sheet, a value is infinite, or a null has no name.
     """
 
     site: str
@@ -66,8 +64,8 @@ class UnitMap:
                 object.__setattr__(self, key, self._per_unit(key, getattr(self, key), np.float64))
         nulls = {}
         for key, maps in self.nulls.items():
-            if key not in NULLS:
-                raise ValueError(f"map at {self.site!r}: unknown null {key!r}; expected one of {NULLS}")
+            if not (isinstance(key, str) and key.strip()):
+                raise ValueError(f"map at {self.site!r}: a null is called {key!r}; give it a name, such as 'spin'")
             nulls[key] = self._per_unit(f"null {key!r}", maps, np.float32, axes=2)
         object.__setattr__(self, "nulls", nulls)
 
@@ -83,36 +81,22 @@ class UnitMap:
         return converted
 
     def save(self, path: str | Path) -> None:
-        """Write the map, its nulls and its sheet to one safetensors file.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write.
-        """
+        """Write the map, its nulls and its sheet to one safetensors file."""
         sheet_arrays, sheet = self.sheet.to_arrays("sheet.")
         arrays = {"values": self.values, **sheet_arrays}
         arrays |= {key: array for key, array in (("p", self.p), ("q", self.q)) if array is not None}
         arrays |= {f"null.{key}": maps for key, maps in self.nulls.items()}
         metadata = {"noun": "UnitMap", "site": self.site, "statistic": self.statistic, "sheet": sheet}
+        metadata |= {"nulls": list(self.nulls)} if self.nulls else {}
         save_arrays(path, arrays, {**metadata, "provenance": dict(self.provenance)})
 
     @classmethod
     def load(cls, path: str | Path) -> "UnitMap":
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to read.
-
-        Returns
-        -------
-        UnitMap
-            The map.
-        """
+        """Read what `save` wrote."""
         arrays, metadata = load_noun(path, "UnitMap")
-        nulls = {key.removeprefix("null."): maps for key, maps in arrays.items() if key.startswith("null.")}
+        # arrays come in another order than they were given; files of before know no order
+        kept = [key.removeprefix("null.") for key in arrays if key.startswith("null.")]
+        nulls = {key: arrays[f"null.{key}"] for key in metadata.get("nulls", kept)}
         return cls(
             site=metadata["site"],
             values=arrays["values"],

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from topographic.losses.blurs import Blur
 from topographic.losses.pyramid import laplacian_pyramid_loss
-from topographic.maps.nulls import stream
+from topographic.maps.nulls import check_draws, stream
 from topographic.maps.references import Referenced, compare
 from topographic.sheets import Sheet, grid_cells
 
@@ -63,6 +63,7 @@ def weight_smoothness(
     ----------
     Deb et al. 2025, TopoNets, ICLR, arXiv:2501.16396.
     """
+    check_draws(n_draws, seed)
     if len(weights) != sheet.n_units:
         raise ValueError(
             f"{len(weights)} units have weights and sheet {sheet.name!r} places {sheet.n_units}; expected one row of "
@@ -82,4 +83,4 @@ def weight_smoothness(
     generator = stream(seed, "unit", sheet.name)
     permutations = (torch.from_numpy(generator.permutation(len(weights))) for _ in range(n_draws))
     draws = [smoothness(weights[permutation.to(weights.device)]) for permutation in permutations]
-    return Referenced(value, unit_null=compare(value, np.array(draws)))
+    return Referenced(value, {"unit": compare(value, np.array(draws))})

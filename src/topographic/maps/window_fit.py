@@ -16,24 +16,12 @@ _N_STEPS = 200
 
 @dataclass(frozen=True, eq=False)
 class WindowFit:
-    """What was fitted to the windows of some units.
+    """What was fitted to the windows of some units."""
 
-    Parameters
-    ----------
-    a : ndarray, shape (units,)
-        Exponent of the power law: the larger, the faster it falls.
-    b : ndarray, shape (units,)
-        Rate of the exponential, per word.
-    c : ndarray, shape (units,)
-        Share of the power law.
-    rmse : ndarray, shape (units,)
-        Root mean square of what the curve leaves over.
-    """
-
-    a: Float[np.ndarray, " units"]
-    b: Float[np.ndarray, " units"]
-    c: Float[np.ndarray, " units"]
-    rmse: Float[np.ndarray, " units"]
+    a: Float[np.ndarray, " units"]  # exponent of the power law: the larger, the faster it falls
+    b: Float[np.ndarray, " units"]  # rate of the exponential, per word
+    c: Float[np.ndarray, " units"]  # share of the power law
+    rmse: Float[np.ndarray, " units"]  # root mean square of what the curve leaves over
 
 
 def window_curve(

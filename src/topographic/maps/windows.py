@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from topographic.maps.permuted import noise_floor, permuted_null
+from topographic.maps.nulls import check_draws, noise_floor, permuted_null
 from topographic.maps.unit_map import UnitMap
 from topographic.maps.window_fit import fit_windows
 from topographic.recording.swaps import SwapDifferences
@@ -108,6 +108,7 @@ def integration_maps(
     ----------
     Skrill & Norman-Haignere 2023, NeurIPS 36; Deb et al. 2025, TopoNets, ICLR.
     """
+    check_draws(n_draws, seed)
     if not 0 <= identifiable < 0.5:
         raise ValueError(f"identifiable={identifiable}; expected a share from 0 to below 0.5")
     windows = integration_windows(differences)
@@ -160,6 +161,7 @@ def yoking_map(differences: SwapDifferences, *, sentence_words: int = 12, n_draw
     ----------
     Skrill & Norman-Haignere 2023, NeurIPS 36; their code dskrill/TemporalIntegration.
     """
+    check_draws(n_draws, seed)
     n_words, needed = len(differences.values), range(sentence_words - 1)
     missing = [lag for lag in needed if lag not in differences.lags]
     if sentence_words < 2 or missing or n_words < 2 * sentence_words - 1:

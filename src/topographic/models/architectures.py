@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.models.modeling_topolm import register
 
-__all__ = ["architecture", "fresh_model"]
+__all__ = ["architecture", "configured", "fresh_model", "own_fields"]
 
 # the words every architecture is told its size in -> what transformers calls the same everywhere
 _SIZES = {
@@ -66,7 +66,7 @@ def architecture(
     layers of GPT-Neo alternate between global and local attention, as published, at every depth.
     """
     config_class = _config_class(model_type)
-    own = _own_fields(config_class)
+    own = own_fields(config_class)
     tokens = {name: token for name, token in (special_tokens or {}).items() if name in own}
     if tokens.get("pad_token_id") in (tokens.get("bos_token_id"), tokens.get("eos_token_id")):
         tokens["pad_token_id"] = None
@@ -76,10 +76,7 @@ def architecture(
     depth = fields.get("num_layers")
     if model_type == "gpt_neo" and "attention_types" not in fields and isinstance(depth, int):
         fields["attention_types"] = [[["global", "local"], depth // 2], [["global"], depth % 2]]
-    try:
-        config = config_class(**fields)
-    except Exception as error:  # transformers checks fields with errors of its own, some of several lines
-        raise ValueError(f"model_type {model_type!r}: {' '.join(str(error).split())}") from error
+    config = configured(config_class, f"model_type {model_type!r}", fields)
     _check_sizes(config, model_type, own)
     return config
 
@@ -138,7 +135,15 @@ def _config_class(model_type: str) -> type[PreTrainedConfig]:
     )
 
 
-def _own_fields(config_class: type[PreTrainedConfig]) -> set[str]:
+def configured(config_class: type[PreTrainedConfig], what: str, fields: Mapping[str, Any]) -> PreTrainedConfig:
+    """A configuration, what its class refuses said in one line."""
+    try:
+        return config_class(**fields)
+    except Exception as error:  # transformers checks fields with errors of its own, some of several lines
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def own_fields(config_class: type[PreTrainedConfig]) -> set[str]:
     """Fields of an architecture, without those of the base class, which are not about its shape."""
     declared: Any = config_class
     base: Any = PreTrainedConfig
@@ -147,7 +152,7 @@ def _own_fields(config_class: type[PreTrainedConfig]) -> set[str]:
 
 def _translated(settings: Mapping[str, Any], model_type: str, config_class: type[PreTrainedConfig]) -> dict[str, Any]:
     """Settings by the architecture's own names."""
-    own = _own_fields(config_class)
+    own = own_fields(config_class)
     known = {name: [name] for name in own}
     for name, standard in [*_SIZES.items(), *((standard, standard) for standard in config_class.attribute_map)]:
         field = config_class.attribute_map.get(standard, standard)

@@ -1,13 +1,17 @@
 """`TopoLMConfig`: the shape of the decoder and of its sheets."""
 
+import functools
 import math
+import warnings
 from typing import Literal, get_args, no_type_check
 
 import torch
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from topographic.sheets import LAYOUTS, Sheet
+from topographic.models.auto_map import NeverCopied, auto_map, write_loader
+from topographic.sheets import LAYOUTS, Sheet, grid, head_tiles
+from topographic.sheets.layouts import strip_warning
 
 __all__ = ["TopoLMConfig"]
 
@@ -16,7 +20,7 @@ SheetPointName = Literal["pre_residual", "post_residual"]
 
 
 @no_type_check  # the base class takes any key of a config.json, also those that are no fields here
-class TopoLMConfig(PreTrainedConfig):
+class TopoLMConfig(NeverCopied, PreTrainedConfig):
     """Shape of a `TopoLMForCausalLM`; the defaults are the paper's model.
 
     Parameters
@@ -102,19 +106,29 @@ class TopoLMConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: object) -> None:
         """Let the base class take its own keys, then refuse what no model can be built from."""
         super().__post_init__(**kwargs)
+        self.auto_map = auto_map(
+            AutoConfig="TopoLMConfig",
+            AutoModel="TopoLMModel",
+            AutoModelForCausalLM="TopoLMForCausalLM",
+            AutoModelForSequenceClassification="TopoLMForSequenceClassification",
+        )
         if self.sheet_shape is not None:
             rows, columns = self.sheet_shape  # JSON gives a list
             self.sheet_shape = (rows, columns)
         self.check()
+        if self.sheet_point != "none" and self.sheet_shape is None:
+            tiled = self.layout == "head_tiles"
+            layout = functools.partial(head_tiles, n_heads=self.n_head) if tiled else grid
+            if (said := strip_warning(self.n_embd, layout, multiple_of=self.n_head)) is not None:
+                warnings.warn(f"n_embd={self.n_embd}: {said}", stacklevel=2)
+
+    def save_pretrained(self, save_directory, *args, **kwargs) -> None:
+        """Write ``config.json`` and what loads it without `register`."""
+        write_loader(save_directory, self.auto_map, "register")
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def check(self) -> None:
-        """Refuse what no model can be built from; models call it again, as fields may have been set since.
-
-        Raises
-        ------
-        ValueError
-            One line: what was received, what was expected, what to do.
-        """
+        """Refuse what no model can be built from; models call it again, as fields may have been set since."""
         for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}; expected a whole number of at least 1")
@@ -149,18 +163,7 @@ class TopoLMConfig(PreTrainedConfig):
             self.sheet(f"transformer.h.0.{branch}_sheet")
 
     def sheet(self, site: str) -> Sheet:
-        """Sheet on which a new model places the units of one site.
-
-        Parameters
-        ----------
-        site : str
-            Name of the site, such as "transformer.h.0.attn_sheet".
-
-        Returns
-        -------
-        Sheet
-            Sheet of ``n_embd`` units; the model's own `sheets()` may differ once it is trained or loaded.
-        """
+        """Sheet on which a new model places the units of one site; a trained one's `sheets()` may differ."""
         tissue = {"spacing_mm": self.spacing_mm, "wrap": self.wrap}
         with torch.device("cpu"):  # transformers builds models under the meta device, which holds no positions
             if self.layout == "head_tiles" or (self.head_tiles and site.endswith("attn_sheet")):

@@ -10,12 +10,13 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 from transformers.utils import can_return_tuple
 
+from topographic.models.auto_map import NeverCopied
 from topographic.models.configuration_mlp import PixelMLPConfig
 
 __all__ = ["PixelMLPForImageClassification", "register_pixel_mlp"]
 
 
-class PixelMLPForImageClassification(PreTrainedModel):
+class PixelMLPForImageClassification(NeverCopied, PreTrainedModel):
     """Pixels, one hidden layer, classes: ``logits = W_2 relu(W_1 x)``.
 
     Parameters

@@ -30,6 +30,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from topographic.models.auto_map import NeverCopied
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.sheets import Sheet
 
@@ -61,35 +62,11 @@ class SheetPoint(nn.Module):
         self.register_buffer("extent_um", torch.zeros(2, dtype=torch.int32))
 
     def forward(self, activations: Tensor) -> Tensor:
-        """Return the activations, shape (batch, tokens, units), as they are.
-
-        Parameters
-        ----------
-        activations : Tensor, shape (batch, tokens, units)
-            Activations of the units.
-
-        Returns
-        -------
-        Tensor, shape (batch, tokens, units)
-            The same tensor, for hooks to hear or edit.
-        """
+        """Return the activations, shape (batch, tokens, units), as they are, for hooks to hear or edit."""
         return activations
 
     def sheet(self, name: str, *, wrap: bool) -> Sheet:
-        """Sheet with the positions held here.
-
-        Parameters
-        ----------
-        name : str
-            Name for the sheet.
-        wrap : bool
-            Whether opposite edges are joined.
-
-        Returns
-        -------
-        Sheet
-            Sheet of all units.
-        """
+        """Sheet of all units with the positions held here."""
         if self.positions_um.is_meta:
             raise ValueError(f"the positions of {name!r} are on the meta device; load or initialize the model first")
         extent = tuple((self.extent_um.cpu().double() / 1000).tolist())
@@ -203,7 +180,7 @@ def _sheet_point(config: TopoLMConfig, site: str) -> nn.Module:
     return nn.Identity() if config.sheet_point == "none" else SheetPoint(site, config.n_embd)
 
 
-class TopoLMPreTrainedModel(PreTrainedModel):
+class TopoLMPreTrainedModel(NeverCopied, PreTrainedModel):
     """What the decoder with and without its output layer share: initial weights, loading, sheets."""
 
     config: TopoLMConfig

@@ -1,6 +1,5 @@
 """Classifiers of images: those of TopoNets by name, and any architecture that transformers knows."""
 
-import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageClassification, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
+from topographic.models.architectures import configured, own_fields
 from topographic.models.configuration_mlp import PixelMLPConfig
 from topographic.models.modeling_mlp import register_pixel_mlp
 
@@ -62,9 +62,7 @@ def vision_config(
     register_pixel_mlp()
     shape: dict[str, Any] = dict(VISION_PRESETS.get(name, {"model_type": name}))
     config_class = _config_class(shape.pop("model_type"), name)
-    declared: Any = config_class
-    base: Any = PreTrainedConfig
-    own = {field.name for field in dataclasses.fields(declared)} - {field.name for field in dataclasses.fields(base)}
+    own = own_fields(config_class)
     given = {"image_size": image_size, "num_channels": num_channels}
     fields: dict[str, Any] = {key: entry for key, entry in given.items() if key in own} | shape
     for key, entry in (changes or {}).items():
@@ -72,11 +70,8 @@ def vision_config(
             nearest = difflib.get_close_matches(key, own, n=3, cutoff=0.0)
             raise ValueError(f"model {name!r} has no field {key}; the nearest are {', '.join(nearest)}")
         fields[key] = entry
-    labels = dict(enumerate(classes))
-    try:
-        config = config_class(**fields, id2label=labels, label2id={label: number for number, label in labels.items()})
-    except Exception as error:  # transformers checks fields with errors of its own, some of several lines
-        raise ValueError(f"model {name!r}: {' '.join(str(error).split())}") from error
+    fields |= {"id2label": dict(enumerate(classes)), "label2id": {label: at for at, label in enumerate(classes)}}
+    config = configured(config_class, f"model {name!r}", fields)
     width, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
     if isinstance(width, int) and isinstance(heads, int) and (heads < 1 or width % heads):
         raise ValueError(

@@ -1,16 +1,28 @@
-"""The task loss and what is added to it: all that a training loop of one's own needs."""
+"""The task loss and what is added to it: all that a training loop of one's own needs.
 
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
-from topographic.objectives.finite import check_finite
-from topographic.objectives.objective import Draw, Objective, SpatialCorrelation, Term
-from topographic.objectives.terms import configured_objective, configured_weight_sheets, smoothness_term, spatial_term
-from topographic.objectives.weight_terms import (
-    SCHEDULES,
-    WeightSheet,
-    WeightSmoothness,
-    cosine_schedule,
-    linear_schedule,
-)
+Names are fetched when they are first used, so that reading a configuration does not load torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+    from topographic.objectives.finite import check_finite
+    from topographic.objectives.objective import Draw, Objective, SpatialCorrelation, Term
+    from topographic.objectives.terms import (
+        configured_objective,
+        configured_weight_sheets,
+        smoothness_term,
+        spatial_term,
+    )
+    from topographic.objectives.weight_terms import (
+        SCHEDULES,
+        WeightSheet,
+        WeightSmoothness,
+        cosine_schedule,
+        linear_schedule,
+    )
 
 __all__ = [
     "SCHEDULES",
@@ -31,3 +43,19 @@ __all__ = [
     "smoothness_term",
     "spatial_term",
 ]
+
+_FILES = {
+    "config": ("SmoothnessConfig", "SpatialConfig", "WeightSheetConfig"),
+    "finite": ("check_finite",),
+    "objective": ("Draw", "Objective", "SpatialCorrelation", "Term"),
+    "terms": ("configured_objective", "configured_weight_sheets", "smoothness_term", "spatial_term"),
+    "weight_terms": ("SCHEDULES", "WeightSheet", "WeightSmoothness", "cosine_schedule", "linear_schedule"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the file that holds a name."""
+    for file, names in _FILES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

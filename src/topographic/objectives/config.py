@@ -1,16 +1,43 @@
 """The sections ``spatial`` and ``smoothness`` of a configuration, and how a value is refused."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-__all__ = ["HasLossConfigs", "SmoothnessConfig", "SpatialConfig", "WeightSheetConfig", "expect"]
+__all__ = [
+    "Blur",
+    "HasLossConfigs",
+    "Kind",
+    "Neighborhoods",
+    "Norm",
+    "Reduction",
+    "SmoothnessConfig",
+    "SpatialConfig",
+    "WeightSheetConfig",
+    "expect",
+    "is_weight",
+    "spatial_expectations",
+]
+
+# The terms take their defaults and checks from here, and not the other way round: the help of a command reads these
+# sections and must not load torch.
+Neighborhoods = Literal["local", "scattered", "global"]
+Norm = Literal["l1", "l2", "linf"]
+Kind = Literal["output", "input", "bias"]
+Blur = Literal["toponets", "antialias", "gaussian"]
+Reduction = Literal["mean", "sum"]
 
 
 def expect(holds: bool, name: str, value: Any, expected: str) -> None:
     """Refuse a value in one line unless a condition holds."""
     if not holds:
         raise ValueError(f"{name}={value}; expected {expected}: change it in the configuration")
+
+
+def is_weight(value: Any) -> bool:
+    """Whether it is a finite number from 0 on."""
+    return hasattr(value, "__float__") and math.isfinite(value) and value >= 0
 
 
 @dataclass
@@ -23,7 +50,7 @@ class SpatialConfig:
     """Site names or wildcards, for example "transformer.h.*.attn"; by default all sheets the model carries."""
     layout: Literal["permuted_grid", "grid"] = "permuted_grid"
     """How sites are laid out for which the model carries no sheet."""
-    neighborhoods: Literal["local", "scattered", "global"] = "local"
+    neighborhoods: Neighborhoods = "local"
     """Blocks of neighbours, random sets from anywhere on the sheet, or the whole sheet."""
     radius: int = 5
     """Radius of local blocks in lattice steps: 5 gives 9 x 9 units."""
@@ -31,16 +58,25 @@ class SpatialConfig:
     """Units per scattered set."""
     n_neighborhoods: int = 5
     """Neighbourhoods drawn for every sheet in every forward pass."""
-    norm: Literal["l1", "l2", "linf"] = "l2"
+    norm: Norm = "l2"
     """Distance on the sheet."""
 
     def __post_init__(self) -> None:
         """Refuse what no sheet can satisfy."""
-        expect(math.isfinite(self.weight) and self.weight >= 0, "spatial.weight", self.weight, "a number from 0 on")
-        expect(self.sites is None or len(self.sites) > 0, "spatial.sites", self.sites, "a list of patterns, or null")
-        expect(self.radius >= 1, "spatial.radius", self.radius, "at least 1")
-        expect(self.k >= 3, "spatial.k", self.k, "at least 3 units")
-        expect(self.n_neighborhoods >= 1, "spatial.n_neighborhoods", self.n_neighborhoods, "at least 1")
+        expect(is_weight(self.weight), "spatial.weight", self.weight, "a number from 0 on")
+        for holds, name, expected in spatial_expectations(self):
+            expect(holds, f"spatial.{name}", getattr(self, name), expected)
+
+
+def spatial_expectations(chosen: Any) -> Iterator[tuple[bool, str, str]]:
+    """What section and term of the spatial loss are held to: whether it holds, of which field, what is expected."""
+    yield chosen.sites is None or len(chosen.sites) > 0, "sites", "patterns of names, or null"
+    kinds = get_args(Neighborhoods)
+    yield callable(chosen.neighborhoods) or chosen.neighborhoods in kinds, "neighborhoods", f"one of {sorted(kinds)}"
+    yield chosen.radius >= 1, "radius", "at least 1"
+    yield chosen.k >= 3, "k", "at least 3 units"
+    yield chosen.n_neighborhoods >= 1, "n_neighborhoods", "at least 1"
+    yield chosen.norm in get_args(Norm), "norm", f"one of {sorted(get_args(Norm))}"
 
 
 @dataclass
@@ -49,13 +85,13 @@ class WeightSheetConfig:
 
     sites: list[str] | str
     """Name or wildcard of layers, or several in brackets."""
-    kind: Literal["output", "input", "bias"] | None = None
+    kind: Kind | None = None
     """As smoothness.kind, which is the default."""
     scale: float | None = 1.0
     """Factor of the loss of each of these sheets, beside smoothness.weight; null to log it and not train it."""
     factor: float | tuple[float, float] | None = None
     """As smoothness.factor, which is the default."""
-    blur: Literal["toponets", "antialias", "gaussian"] | None = None
+    blur: Blur | None = None
     """As smoothness.blur, which is the default."""
     shape: tuple[int, int] | None = None
     """Rows and columns, such as [3, 4] for 10 units: the last cells stay empty. Nearly square and full by default."""
@@ -70,7 +106,7 @@ class WeightSheetConfig:
         """Refuse what no layer can satisfy."""
         where = "smoothness.sheets"
         expect(len(self.sites) > 0, f"{where}: sites", self.sites, "a name or wildcard, or several")
-        holds = self.scale is None or (math.isfinite(self.scale) and self.scale >= 0)
+        holds = self.scale is None or is_weight(self.scale)
         expect(holds, f"{where}: scale", self.scale, "a number from 0 on, or null to watch")
         if self.factor is not None:
             _expect_factor(f"{where}: factor", self.factor)
@@ -88,13 +124,13 @@ class SmoothnessConfig:
     """Weight tau of the mean loss over sheets; 0 for none."""
     sites: list[str] | str | None = None
     """Names or wildcards of layers with weights, for example "transformer.h.*.mlp.c_fc"."""
-    kind: Literal["output", "input", "bias"] = "output"
+    kind: Kind = "output"
     """Output units with their incoming weights, input units with their outgoing ones, or output units' biases."""
     factor: float | tuple[float, float] = 3.0
     """Shrinking factor of the blur, or two along rows and columns: [3, 2]."""
-    blur: Literal["toponets", "antialias", "gaussian"] = "toponets"
+    blur: Blur = "toponets"
     """How a sheet is blurred: as published, or without its aliasing."""
-    reduction: Literal["mean", "sum"] = "mean"
+    reduction: Reduction = "mean"
     """How the losses of sheets are joined."""
     watched: list[str] | str | None = None
     """Further layers whose loss is logged and not trained."""
@@ -112,7 +148,7 @@ class SmoothnessConfig:
         """Refuse what no layer can satisfy; one name alone becomes a list of one."""
         for name in ("weight", "start_weight"):
             value = getattr(self, name)
-            expect(math.isfinite(value) and value >= 0, f"smoothness.{name}", value, "a number from 0 on")
+            expect(is_weight(value), f"smoothness.{name}", value, "a number from 0 on")
         for name in ("sites", "watched"):
             value = getattr(self, name)
             expect(value is None or len(value) > 0, f"smoothness.{name}", value, "patterns of names, or null")

@@ -1,6 +1,6 @@
 """Task loss plus weighted terms, for any model and any training loop.
 
-With a loop of your own, this is all you need of the training room::
+With a loop of your own, this is all you need::
 
     term = SpatialCorrelation(sites="transformer.h.*.attn", layout=permuted_grid, weight=2.5, radius=5)
     objective = Objective(model, [term])
@@ -25,21 +25,23 @@ object that fits `Term`; `weight_terms` has one on weights.
 
 import contextlib
 import hashlib
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from topographic.losses import spatial_correlation_loss
+from topographic.losses.wrappers import unwrapped
+from topographic.objectives.config import Neighborhoods, Norm, SpatialConfig, is_weight, spatial_expectations
 from topographic.recording.hooks import tap
-from topographic.recording.sites import find_sites, unwrapped
+from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
 from topographic.recording.unit_axis import units_are_last
 from topographic.sheets import NEIGHBORHOODS, Layout, Sheet, sample_neighborhoods
+from topographic.sheets.expectations import expect_whole
 
 __all__ = ["Draw", "Objective", "SpatialCorrelation", "Term"]
 
@@ -110,9 +112,16 @@ class Objective:
     Raises
     ------
     ValueError
-        If names repeat, a weight is negative or no finite number, or a term's sites match nothing.
+        If names repeat, a weight is negative or no finite number, a term's sites match nothing, or parameters that are
+        trained are kept in half precision.
     TypeError
-        If one of the terms is none.
+        If one of the terms is none, or the model is not loaded.
+
+    Notes
+    -----
+    Parameters stay in float32, and autocast may compute in half precision. Float16 parameters are NaN after Adam's
+    first step; of bfloat16 ones a step below 1/512 of a weight rounds to nothing, which at the learning rates of
+    fine-tuning are most. Frozen parameters may have any precision, as under adapters.
     """
 
     def __init__(self, model: nn.Module, terms: Term | Sequence[Term], *, accumulation: int = 1) -> None:
@@ -120,12 +129,12 @@ class Objective:
         names = [term.name for term in terms]
         if len(set(names)) < len(names) or "task" in names:
             raise ValueError(f"terms are named {names}; expected different names, none of them 'task': pass name=")
-        if accumulation < 1:
-            raise ValueError(f"accumulation={accumulation}; expected the number of passes per step, at least 1")
+        expect_whole("accumulation", accumulation, 1)
+        self._model = unwrapped(model)
+        _refuse_half(self._model)
         self.terms = [term for term in terms if _counts(term)]
         self.accumulation = accumulation
         self.sites = {term.name: term.taps(model) for term in self.terms}
-        self._model = unwrapped(model)
         self._heard: Mapping[str, Tensor] = {}
         self._latest: dict[str, dict[str, Tensor]] = {}
         self._next = 0
@@ -219,9 +228,11 @@ class SpatialCorrelation:
     Parameters
     ----------
     sites : str or sequence of str, optional
-        Site names or wildcards; by default all sites that ``layout`` maps.
-    layout : callable or mapping of str to Sheet
-        A layout ``(n_units, site) -> Sheet``, or the sheet of every site (`TopoLMForCausalLM.sheets`).
+        Site names or wildcards; by default all sites that ``layout`` maps or, without one, those of the sheets that
+        the model carries.
+    layout, relayout
+        As in `record`: by default the sheets that the model carries, and `grid` elsewhere. A layout that says
+        otherwise than the model itself is refused unless ``relayout`` says that it is meant.
     weight : float or callable
         Weight of every sheet's loss, or a function of the optimiser step.
     neighborhoods : {"local", "scattered", "global"} or callable
@@ -248,46 +259,46 @@ class SpatialCorrelation:
     draws others than an uninterrupted one.
     """
 
-    sites: str | Sequence[str] | None = None
-    layout: Layout | Mapping[str, Sheet]
-    weight: float | Callable[[int], float] = 2.5
-    neighborhoods: Literal["local", "scattered", "global"] | Callable[[Sheet], Tensor] = "local"
-    radius: int = 5
-    k: int = 81
-    n_neighborhoods: int = 5
-    norm: Literal["l1", "l2", "linf"] = "l2"
+    sites: str | Sequence[str] | None = SpatialConfig.sites
+    layout: AnyLayout = None
+    relayout: bool = False
+    weight: float | Callable[[int], float] = SpatialConfig.weight
+    neighborhoods: Neighborhoods | Callable[[Sheet], Tensor] = SpatialConfig.neighborhoods
+    radius: int = SpatialConfig.radius
+    k: int = SpatialConfig.k
+    n_neighborhoods: int = SpatialConfig.n_neighborhoods
+    norm: Norm = SpatialConfig.norm
     seed: int = 0
     name: str = "spatial"
     per_step: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Refuse what no sheet can satisfy."""
-        if self.sites is None and not isinstance(self.layout, Mapping):
+        if self.sites is None and callable(self.layout):
             raise ValueError("sites is missing; name some, or give layout as a mapping of site to sheet")
-        if not callable(self.neighborhoods) and self.neighborhoods not in NEIGHBORHOODS:
-            raise ValueError(f"neighborhoods={self.neighborhoods!r}; expected one of {sorted(NEIGHBORHOODS)}")
-        if self.n_neighborhoods < 1:
-            raise ValueError(f"n_neighborhoods={self.n_neighborhoods}; expected at least 1")
+        for holds, name, expected in spatial_expectations(self):
+            if not holds:
+                raise ValueError(f"{name}={getattr(self, name)!r}; expected {expected}")
+        self._settled: Layout | None = None
         self._places: dict[str, tuple[Sheet, Tensor]] = {}
         self._positions: dict[tuple[tuple[str, ...], torch.device, torch.dtype], Tensor] = {}
 
     def taps(self, model: nn.Module) -> list[str]:
-        """Sites of the model that get a sheet, as `Term.taps`; a ValueError if a mapping lacks one's sheet."""
-        if not isinstance(self.layout, Mapping):
-            return find_sites(model, self.sites or ())
-        sites = find_sites(model, list(self.layout) if self.sites is None else self.sites)
-        for site in sites:
-            if site not in self.layout:
-                raise ValueError(
-                    f"layout maps no sheet for site {site!r}; it has {list(self.layout)[:4]}: add the sheet, or give a "
-                    "layout function"
-                )
+        """Sites of the model that get a sheet, as `Term.taps`; a ValueError if a layout does not fit."""
+        mapped = list(self.layout) if isinstance(self.layout, Mapping) else None
+        sites = chosen_sites(model, mapped if self.sites is None else self.sites)
+        self._settled = settled_layout(model, sites, self.layout, relayout=self.relayout)
+        # another model may carry other sheets
+        self._places.clear()
+        self._positions.clear()
         return sites
 
     def losses(
         self, model: nn.Module, activations: Mapping[str, Tensor], draw: Draw, token_mask: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Spatial loss of every site, mean over its neighbourhoods, as `Term.losses`."""
+        if self._settled is None:
+            self.taps(model)
         alike: dict[tuple, list[str]] = defaultdict(list)
         for site, heard in activations.items():
             if token_mask is not None and heard.shape[:-1] != token_mask.shape:
@@ -323,8 +334,8 @@ class SpatialCorrelation:
 
     def _place(self, site: str, n_units: int) -> tuple[Sheet, Tensor]:
         """Sheet of a site and all its neighbourhoods, made when the site is first heard and its width known."""
-        if site not in self._places:
-            sheet = self.layout[site] if isinstance(self.layout, Mapping) else self.layout(n_units, site)
+        if site not in self._places and self._settled is not None:
+            sheet = self._settled(n_units, site)
             if callable(self.neighborhoods):
                 members = self.neighborhoods(sheet)
             else:
@@ -332,12 +343,7 @@ class SpatialCorrelation:
                 options = {"local": {"radius": self.radius}, "scattered": {"k": self.k, "generator": generator}}
                 members = NEIGHBORHOODS[self.neighborhoods](sheet, **options.get(self.neighborhoods, {}))
             self._places[site] = sheet, members
-        sheet, members = self._places[site]
-        if sheet.n_units != n_units:
-            raise ValueError(
-                f"site {site!r} has {n_units} units and its sheet places {sheet.n_units}; give a sheet of that many"
-            )
-        return sheet, members
+        return self._places[site]
 
     def _drawn(self, site: str, draw: Draw) -> Int64[Tensor, "drawn units_per_neighborhood"]:
         n_drawn = 1 if self.neighborhoods == "global" else self.n_neighborhoods
@@ -383,9 +389,21 @@ def _counts(term: Term) -> bool:
 
 
 def _checked_weight(term: Term, weight: Any) -> float:
-    if not (hasattr(weight, "__float__") and math.isfinite(weight) and weight >= 0):
+    if not is_weight(weight):
         raise ValueError(f"term {term.name!r} has weight {weight!r}; expected a finite number from 0 on")
     return weight
+
+
+def _refuse_half(model: nn.Module) -> None:
+    """Refuse to train parameters in which the steps of the losses are lost."""
+    trained = {name: parameter.dtype for name, parameter in model.named_parameters() if parameter.requires_grad}
+    half = [name for name, dtype in trained.items() if dtype.is_floating_point and dtype.itemsize < 4]
+    if half:
+        raise ValueError(
+            f"parameter {half[0]!r} is trained in {trained[half[0]]} ({len(half)} such of {len(trained)}), where steps "
+            "become NaN or round to nothing; keep parameters in float32 (model.float()) and compute under "
+            "torch.autocast, or freeze them"
+        )
 
 
 def _rank() -> int:

@@ -1,21 +1,22 @@
 """From a configuration to the objective: which terms a run adds to its task loss."""
 
 import json
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
 
 import torch
 from torch import nn
 
+from topographic.losses.pyramid import roomy_shape
 from topographic.losses.weight_sheets import weight_sheets
+from topographic.losses.wrappers import unwrapped
 from topographic.objectives.config import HasLossConfigs, SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.objectives.objective import Objective, SpatialCorrelation, Term
 from topographic.objectives.weight_terms import SCHEDULES, WeightSheet, WeightSmoothness
-from topographic.recording.sites import modules_by_site, sites_among
-from topographic.sheets import LAYOUTS, Sheet, permuted_grid
+from topographic.recording.placement import carried_sheets, own_layout
+from topographic.recording.sites import modules_by_site, sites_among, suggested_sites
+from topographic.sheets import LAYOUTS, permuted_grid
 
 __all__ = ["configured_objective", "configured_weight_sheets", "smoothness_term", "spatial_term"]
 
@@ -73,29 +74,14 @@ def spatial_term(model: nn.Module, config: SpatialConfig, *, seed: int) -> Spati
     ValueError
         If no sites are named and the model carries no sheets.
     """
-    sheets_of = getattr(model, "sheets", None)
-    carried: Any = sheets_of() if callable(sheets_of) else {}
-    sites = config.sites if config.sites is not None else list(carried)
+    sites = config.sites if config.sites is not None else list(carried_sheets(model))
     if not sites:
         raise ValueError(
-            f"{type(model).__name__} carries no sheets and spatial.sites names none; set spatial.sites to modules, "
-            "for example ['transformer.h.*.attn'], or spatial.weight to 0"
+            f"{type(unwrapped(model)).__name__} carries no sheets and spatial.sites names none; set spatial.sites to "
+            f"modules, for example [{suggested_sites(model)!r}], or spatial.weight to 0"
         )
-
-    def layout(n_units: int, site: str) -> Sheet:
-        return carried[site] if site in carried else LAYOUTS[config.layout](n_units, site)
-
-    return SpatialCorrelation(
-        sites=sites,
-        layout=layout,
-        weight=config.weight,
-        neighborhoods=config.neighborhoods,
-        radius=config.radius,
-        k=config.k,
-        n_neighborhoods=config.n_neighborhoods,
-        norm=config.norm,
-        seed=seed,
-    )
+    same = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in ("sites", "layout")}
+    return SpatialCorrelation(sites=sites, layout=own_layout(model, LAYOUTS[config.layout]), seed=seed, **same)
 
 
 def smoothness_term(config: SmoothnessConfig, model: nn.Module | None = None) -> WeightSmoothness:
@@ -199,7 +185,7 @@ def _check_room(model: nn.Module, sheet: WeightSheet, place: str, config: Smooth
         try:
             _try(sheet, n_units)
         except ValueError as error:
-            shape = _roomy_shape(sheet, n_units)
+            shape = roomy_shape(n_units, sheet.factor, sheet.blur)
             if shape is None:
                 raise ValueError(f"site {site!r}: {error}") from error
             apart = None if all(other == n_units for *_, other in found) else site
@@ -225,18 +211,6 @@ def _words(pattern: str, apart: str | None, room: str, place: str, config: Smoot
 
 def _in_yaml(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z_][\w.*-]*", name) else json.dumps(name)
-
-
-def _roomy_shape(sheet: WeightSheet, n_units: int) -> tuple[int, int] | None:
-    """The smallest nearly square shape that holds the units and the blur, if there is one."""
-    factors = (sheet.factor, sheet.factor) if isinstance(sheet.factor, (int, float)) else sheet.factor
-    rows = max(math.isqrt(n_units), math.ceil(factors[0]))
-    shape = rows, max(-(-n_units // rows), math.ceil(factors[1]))
-    try:
-        _try(replace(sheet, shape=shape), n_units)
-    except ValueError:
-        return None
-    return shape
 
 
 def _try(sheet: WeightSheet, n_units: int) -> None:

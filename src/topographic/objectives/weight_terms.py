@@ -13,18 +13,17 @@ Several sheets of one layer live side by side, each with a scale of its own; ``N
 import contextlib
 import functools
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from topographic.losses.blurs import Blur
-from topographic.losses.pyramid import Kind, laplacian_pyramid_loss
+from topographic.losses.pyramid import laplacian_pyramid_loss
 from topographic.losses.weight_sheets import weight_sheets
+from topographic.objectives.config import Blur, Kind, Reduction, SmoothnessConfig, WeightSheetConfig, is_weight
 from topographic.objectives.objective import Draw
 from topographic.recording.sites import modules_by_site, sites_among
 from topographic.sheets import Sheet, grid_cells
@@ -73,13 +72,13 @@ class WeightSheet:
     """
 
     sites: str
-    kind: Kind = "output"
-    scale: float | None = 1.0
+    kind: Kind = SmoothnessConfig.kind
+    scale: float | None = WeightSheetConfig.scale
     factor: float | tuple[float, float] = (3.0, 3.0)
-    blur: Blur = "toponets"
+    blur: Blur = SmoothnessConfig.blur
     shape: tuple[int, int] | None = None
     order: tuple[int, ...] | None = None
-    parameters: str = "*"
+    parameters: str = WeightSheetConfig.parameters
     sheet: Sheet | None = None
 
     def __post_init__(self) -> None:
@@ -89,7 +88,7 @@ class WeightSheet:
                 f"sites is a {type(self.sites).__name__}; give the name of a layer in model.named_modules(), or a "
                 "wildcard of names, such as 'transformer.h.*.mlp.c_fc'"
             )
-        if self.scale is not None and not (math.isfinite(self.scale) and self.scale >= 0):
+        if self.scale is not None and not is_weight(self.scale):
             raise ValueError(f"sheet {self.sites!r} has scale {self.scale}; expected a number from 0 on, or None")
         if self.sheet is None:
             return
@@ -103,18 +102,7 @@ class WeightSheet:
         _cells_of(self.sheet)
 
     def loss(self, units: Float[Tensor, "units depth"] | Float[Tensor, " units"]) -> Float[Tensor, ""]:
-        """Roughness of one sheet (`laplacian_pyramid_loss`).
-
-        Parameters
-        ----------
-        units : Tensor, shape (units, depth), or (units,) for a bias
-            What lies on the sheet, as `weight_sheets` reads it.
-
-        Returns
-        -------
-        Tensor, shape ()
-            Unscaled loss.
-        """
+        """Roughness of what lies on one sheet (`laplacian_pyramid_loss`), unscaled, as `weight_sheets` reads it."""
         kind = "bias" if self.kind == "bias" else "output"
         shape, order = (self.shape, self.order) if self.sheet is None else _cells_of(self.sheet)
         if self.sheet is not None and self.sheet.n_units != len(units):
@@ -154,14 +142,13 @@ class WeightSmoothness:
     TopoNets (Deb et al., ICLR 2025), section 3, whose package takes the mean. Losses are kept apart by layer and
     kind, where the package keeps the last of several on one layer.
 
-    Half-precision weights are compared in float32, but parameters kept in bfloat16 or float16 hardly move, because
-    most steps of this loss round to nothing there: keep them in float32 (``model.float()``) and train under autocast.
-    Weights that need no gradient are refused unless they are only watched.
+    Half-precision weights are compared in float32; `Objective` refuses to train parameters that are kept so. Weights
+    that need no gradient are refused unless they are only watched.
     """
 
     sheets: str | WeightSheet | Sequence[str | WeightSheet]
     weight: float | Callable[[int], float] = 1.0
-    reduction: Literal["mean", "sum"] = "mean"
+    reduction: Reduction = SmoothnessConfig.reduction
     name: str = "weights"
     per_step: bool = field(default=True, init=False)
 
@@ -172,8 +159,8 @@ class WeightSmoothness:
         self._choices = [choice if isinstance(choice, WeightSheet) else WeightSheet(choice) for choice in given]
         if not self._choices:
             raise ValueError("no sheets given; expected at least one, for example 'transformer.h.*.mlp.c_fc'")
-        if self.reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction={self.reduction!r}; expected 'mean' or 'sum'")
+        if self.reduction not in get_args(Reduction):
+            raise ValueError(f"reduction={self.reduction!r}; expected one of {get_args(Reduction)}")
         self._scales: dict[str, float] = {}
 
     @property
@@ -182,41 +169,15 @@ class WeightSmoothness:
         return any(choice.scale is None for choice in self._choices)
 
     def taps(self, model: nn.Module) -> list[str]:
-        """Check that every sheet can be laid out and trained; warn of half-precision parameters, which hardly train.
-
-        Parameters
-        ----------
-        model : nn.Module
-            Any model, wrapped or not.
-
-        Returns
-        -------
-        list of str
-            Empty: no activations are needed.
-
-        Raises
-        ------
-        ValueError
-            If a pattern matches nothing, a sheet is named twice or does not fit its factor or shape, or weights that
-            are to be trained need no gradient.
-        TypeError
-            If a site is no layer with weights.
-        """
-        half, frozen = [], []
+        """None, as no activations are needed; a sheet that is not there or does not fit is refused (`Term.taps`)."""
+        frozen = []
         with torch.enable_grad():
             for key, choice, units in self._laid_out(model):
                 with _naming(key):
                     choice.loss(units.new_zeros(units.shape[:1] if units.ndim == 1 else (units.shape[0], 1)))
-                if choice.scale is not None:
-                    half += [key] if units.dtype in (torch.bfloat16, torch.float16) else []
-                    frozen += [] if units.requires_grad else [key]
+                if choice.scale is not None and not units.requires_grad:
+                    frozen.append(key)
         _refuse_frozen(frozen)
-        if half:
-            warnings.warn(
-                f"weights of {_some(half)} are kept in half precision, where most steps of the smoothness loss round "
-                "to nothing; keep parameters in float32 (model.float()) and train under torch.autocast",
-                stacklevel=3,
-            )
         return []
 
     def losses(
@@ -226,25 +187,7 @@ class WeightSmoothness:
         draw: Draw | None = None,
         token_mask: Tensor | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Loss of every sheet, trained or watched, unscaled.
-
-        Parameters
-        ----------
-        model : nn.Module
-            Any model, wrapped or not.
-        activations, draw, token_mask : optional
-            Not looked at.
-
-        Returns
-        -------
-        dict of str to Tensor, shape ()
-            The losses; watched ones carry no gradient.
-
-        Raises
-        ------
-        ValueError
-            If weights that are to be trained need no gradient any more.
-        """
+        """Loss of every sheet, trained or watched, unscaled, as `Term.losses`; watched ones carry no gradient."""
         losses, scales, frozen = {}, {}, []
         for key, choice, units in self._laid_out(model):
             with torch.set_grad_enabled(torch.is_grad_enabled() and choice.scale is not None):
@@ -257,18 +200,7 @@ class WeightSmoothness:
         return losses
 
     def total(self, losses: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """Join the losses of sheets.
-
-        Parameters
-        ----------
-        losses : mapping of str to Tensor, shape ()
-            As `losses` returned them.
-
-        Returns
-        -------
-        Tensor, shape ()
-            Scaled mean or sum over trained sheets; 0 if all are only watched.
-        """
+        """Scaled mean or sum over trained sheets, as `Term.total`; 0 if all are only watched."""
         if not self._scales:
             return torch.zeros_like(next(iter(losses.values())))
         scaled = torch.stack([scale * losses[key] for key, scale in self._scales.items()])
@@ -390,7 +322,7 @@ def cosine_schedule(start: float, end: float, n_steps: int) -> Callable[[int], f
 def _check_schedule(start: float, end: float, n_steps: int) -> None:
     if n_steps < 1:
         raise ValueError(f"n_steps={n_steps}; expected at least 1 step, or a plain number as weight")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in (start, end)):
+    if not (is_weight(start) and is_weight(end)):
         raise ValueError(f"the schedule goes from {start} to {end}; expected finite weights from 0 on")
 
 

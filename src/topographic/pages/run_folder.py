@@ -117,7 +117,8 @@ def read_evaluations(folder: Path) -> dict[str, Evaluation]:
         lacking = [key for key in ("suite", "lead", "parts") if not isinstance(record, Mapping) or key not in record]
         if lacking:
             raise ValueError(f"{file} has no {lacking[0]!r}; it is of another version: run topo evaluate again")
-        parts = {name: load_findings(file.parent / name) for name in record["parts"]}
+        keys = record.get("keys", {})  # of before: none
+        parts = {name: load_findings(file.parent / name, keys.get(name)) for name in record["parts"]}
         found[record["suite"]] = Evaluation(file.parent, record["suite"], record["lead"], parts)
     return found
 

@@ -11,7 +11,7 @@ import numpy as np
 from topographic.evaluation.wording import NO_BREAK, NOTHING, number, p_value, percent, plus_minus
 from topographic.maps import MapSummary, NullReference
 from topographic.plots.figures import series
-from topographic.plots.nulls import TITLES, null_names, null_title, references
+from topographic.plots.nulls import TITLES, null_names, null_title
 
 __all__ = ["Cells", "headline_table", "last_value", "named_nulls", "settings_table", "statistics_table"]
 
@@ -108,7 +108,7 @@ def _beside(name: str, say: Callable[[NullReference], str], of: str = "morans_i"
     """What to say of a number under one null; a dash where it was not drawn."""
 
     def cell(row: Any) -> str:
-        null = references(getattr(row, of)).get(name)
+        null = getattr(row, of).nulls.get(name)
         return NOTHING if null is None else say(null)
 
     return cell

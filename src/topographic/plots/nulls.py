@@ -1,33 +1,25 @@
 """A number beside its nulls, whatever they are called: their titles, their colours, their picture."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from topographic.drawing.style import COLOURS, INK, ZERO_LINE, new_axes, quieten
-from topographic.maps import MoransI, NullReference, Referenced
+from topographic.maps import MoransI, Referenced
+from topographic.maps.references import BesideNulls
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["TITLES", "draw_null_distribution", "null_names", "null_title", "references"]
+__all__ = ["TITLES", "draw_null_distribution", "null_names", "null_title"]
 
 TITLES = {"floor": "kernel floor", "unit": "unit null", "label": "label null"}  # in the order of columns and bands
 _BAND_COLOURS = {"floor": "#9a9a9a", "unit": "#56b4e9", "label": "#e69f00"}
 _OTHER_COLOURS = (COLOURS[2], COLOURS[3], COLOURS[4], COLOURS[1])
 
 
-def references(number: Any) -> dict[str, NullReference]:
-    """The references of a number by the name of their null, whether it keeps them in one mapping or in fields."""
-    fields = {"floor": "floor", "unit": "unit_null", "label": "label_null"}
-    kept = getattr(number, "nulls", None)
-    if kept is None:
-        kept = {name: getattr(number, field) for name, field in fields.items()}
-    return {name: reference for name, reference in kept.items() if reference is not None}
-
-
-def null_names(numbers: Iterable[Any]) -> list[str]:
+def null_names(numbers: Iterable[BesideNulls]) -> list[str]:
     """Names of all nulls that some number has, those with a title of their own first."""
-    found = dict.fromkeys(name for number in numbers for name in references(number))
+    found = dict.fromkeys(name for number in numbers for name in number.nulls)
     return [*(name for name in TITLES if name in found), *(name for name in found if name not in TITLES)]
 
 
@@ -65,7 +57,7 @@ def draw_null_distribution(numbers: Mapping[str, MoransI | Referenced], ax: "Axe
     colours = {name: _BAND_COLOURS.get(name) or next(spare) for name in names}
     step = 0.72 / max(len(names), 3)
     for index, name in enumerate(names):
-        found = {row: references(number).get(name) for row, number in enumerate(numbers.values())}
+        found = {row: number.nulls.get(name) for row, number in enumerate(numbers.values())}
         bands = {row: reference for row, reference in found.items() if reference is not None}
         ax.barh(
             [row + (index - (len(names) - 1) / 2) * step for row in bands],

@@ -1,8 +1,10 @@
 """Listening to any module of any model."""
 
 from topographic.recording.checksum import weights_checksum
+from topographic.recording.context import longest_context
 from topographic.recording.hooks import edit, tap
 from topographic.recording.images import IMAGE_POOLINGS, low_level_responses, record_images
+from topographic.recording.placement import carried_sheets, own_layout
 from topographic.recording.preparation import Preparation
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.record import POOLINGS, record
@@ -15,7 +17,14 @@ from topographic.recording.replacements import (
     swap_words,
 )
 from topographic.recording.responses import Responses
-from topographic.recording.sites import FIRST_MLP_LAYERS, VISION_LAYERS, find_sites, first_mlp_layers, vision_layers
+from topographic.recording.sites import (
+    FIRST_MLP_LAYERS,
+    VISION_LAYERS,
+    find_sites,
+    first_mlp_layers,
+    suggested_sites,
+    vision_layers,
+)
 from topographic.recording.swaps import SwapDifferences, record_swaps
 from topographic.recording.tokens import record_tokens
 
@@ -28,11 +37,14 @@ __all__ = [
     "Responses",
     "SwapDifferences",
     "SwappedWords",
+    "carried_sheets",
     "edit",
     "embedding_matched_word",
     "find_sites",
     "first_mlp_layers",
+    "longest_context",
     "low_level_responses",
+    "own_layout",
     "random_word",
     "readout",
     "readout_kernel",
@@ -43,6 +55,7 @@ __all__ = [
     "record_tokens",
     "same_class_word",
     "single_token_words",
+    "suggested_sites",
     "swap_words",
     "tap",
     "vision_layers",

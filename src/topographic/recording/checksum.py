@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import nn
 
-from topographic.recording.sites import unwrapped
+from topographic.losses.wrappers import unwrapped
 
 __all__ = ["weights_checksum"]
 

@@ -1,8 +1,9 @@
 """`record_images`: what the units of some sites do when a model sees images."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from topographic.recording.hooks import tap
+from topographic.losses.wrappers import unwrapped
+from topographic.recording.gathering import gather
+from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
 from topographic.recording.preparation import Preparation
-from topographic.recording.reading import check_finite, check_layout_names, evaluating, model_provenance, sheet_of
+from topographic.recording.reading import check_finite, model_provenance
 from topographic.recording.responses import Responses
-from topographic.recording.sites import find_sites, unwrapped
-from topographic.sheets import Layout, Sheet, grid
+from topographic.sheets import grid
+from topographic.sheets.expectations import expect_kind, expect_whole
 from topographic.stimuli.image_stimuli import ImageStimuli
 from topographic.stimuli.low_level import gray, radial_power
 
@@ -27,9 +30,10 @@ Pooling = str | Callable[[Tensor], Tensor]
 def record_images(
     model: nn.Module,
     images: ImageStimuli,
-    sites: str | Sequence[str],
-    layout: Layout | Mapping[str, Sheet] = grid,
+    sites: str | Sequence[str] | None = None,
+    layout: AnyLayout = None,
     *,
+    relayout: bool = False,
     pooling: Pooling = "mean",
     prepare: Callable[[np.ndarray], Any] | None = None,
     batch_size: int = 64,
@@ -47,10 +51,11 @@ def record_images(
         Any torch or Hugging Face model that takes ``pixel_values``, or images as its first argument.
     images : ImageStimuli
         What to show.
-    sites : str or sequence of str
-        Names or wildcards, as `find_sites` takes them: "resnet.encoder.*.convolution" for every convolution.
-    layout : callable or mapping
-        A layout ``(n_units, name) -> Sheet``, called once per site, or the sheet of every site.
+    sites : str or sequence of str, optional
+        Names or wildcards, as `find_sites` takes them: "resnet.encoder.*.convolution" for every convolution. By
+        default the sites of the sheets that the model carries.
+    layout, relayout
+        As in `record`.
     pooling : {"mean", "max", "class"} or callable
         How the places of an image become one response: their mean, their largest, or the class token of a
         transformer. A function of what the site gives that returns (batch, units) does it any other way, for
@@ -74,7 +79,9 @@ def record_images(
     ------
     ValueError
         If a site's output has another shape, its tokens cannot be told from patches, a response is NaN or infinite,
-        or a layout does not fit.
+        or sites or layout as in `record`.
+    TypeError
+        If the model is not loaded, or the images are no ImageStimuli.
 
     Notes
     -----
@@ -85,29 +92,20 @@ def record_images(
     """
     if isinstance(pooling, str) and pooling not in IMAGE_POOLINGS:
         raise ValueError(f"pooling={pooling!r}; expected one of {sorted(IMAGE_POOLINGS)}, or a function")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1")
-    names = find_sites(model, sites)
-    check_layout_names(layout, names)
-    prepare, call = Preparation() if prepare is None else prepare, _caller(model)
+    expect_whole("batch_size", batch_size, 1)
+    names = chosen_sites(model, sites)
+    layout = settled_layout(model, names, layout, relayout=relayout)
+    _expect_images(images)
+    prepare = Preparation() if prepare is None else prepare
 
-    sheets: dict[str, Sheet] = {}
-    values: dict[str, np.ndarray] = {}
-    with evaluating(model), torch.no_grad(), tqdm(total=len(images), desc="record", disable=not progress) as bar:
-        for start in range(0, len(images), batch_size):
-            indices = range(start, min(start + batch_size, len(images)))
-            shown = torch.as_tensor(prepare(images.pixels[start : indices.stop]))
-            with tap(model, names) as heard:
-                call(shown)
-            for site in names:
-                response = _pool(site, heard.get(site), pooling, len(indices), _n_patches(model, shown))
-                check_finite(site, response, images.stimuli, indices)
-                if site not in sheets:
-                    sheets[site] = sheet_of(layout, site, response.shape[1])
-                    values[site] = np.empty((len(images), response.shape[1]), np.float32)
-                values[site][start : indices.stop] = response.cpu().numpy()
-            bar.update(len(indices))
+    def respond(batch: _ImageBatch, site: str, heard: Tensor | None) -> Tensor:
+        response = _pool(site, heard, pooling, len(batch.indices), _n_patches(model, batch.shown))
+        check_finite(site, response, images.stimuli, batch.indices)
+        return response
 
+    bar = tqdm(total=len(images), desc="record", disable=not progress)
+    batches = _batches(model, images, prepare, batch_size)
+    values, sheets = gather(model, names, layout, batches, respond, n_rows=len(images), bar=bar)
     provenance = model_provenance(model) | {
         "pooling": pooling if isinstance(pooling, str) else getattr(pooling, "__name__", repr(pooling)),
         "preparation": prepare.to_json() if isinstance(prepare, Preparation) else getattr(prepare, "__name__", "own"),
@@ -134,6 +132,7 @@ def low_level_responses(images: ImageStimuli) -> dict[str, Responses]:
     ValueError
         If the images are not square.
     """
+    _expect_images(images)
     height, width = images.pixels.shape[1:3]
     power = np.log10(np.maximum(radial_power(images.pixels), 1e-6))
     luma = gray(images.pixels).reshape(len(images), -1) / 255
@@ -148,12 +147,28 @@ def low_level_responses(images: ImageStimuli) -> dict[str, Responses]:
     }
 
 
-def _caller(model: nn.Module) -> Callable[[Tensor], Any]:
-    parameters = inspect.signature(unwrapped(model).forward).parameters
+class _ImageBatch(NamedTuple):
+    indices: range
+    run: Callable[[], Any]
+    shown: Tensor
+
+
+def _batches(
+    model: nn.Module, images: ImageStimuli, prepare: Callable[[np.ndarray], Any], batch_size: int
+) -> Iterator[_ImageBatch]:
+    takes_pixel_values = "pixel_values" in inspect.signature(unwrapped(model).forward).parameters
     like = next(model.parameters(), torch.zeros(0))
-    if "pixel_values" in parameters:
-        return lambda pixels: model(pixel_values=pixels.to(like))
-    return lambda pixels: model(pixels.to(like))
+    for start in range(0, len(images), batch_size):
+        indices = range(start, min(start + batch_size, len(images)))
+        shown = torch.as_tensor(prepare(images.pixels[start : indices.stop]))
+        given = shown.to(like)
+        run = partial(model, pixel_values=given) if takes_pixel_values else partial(model, given)
+        yield _ImageBatch(indices, run, shown)
+
+
+def _expect_images(images: Any) -> None:
+    remedy = "such as category_images(), or ImageStimuli(stimuli, pixels) of your own"
+    expect_kind("images", images, ImageStimuli, remedy)
 
 
 def _n_patches(model: nn.Module, shown: Tensor) -> int | None:

@@ -65,23 +65,7 @@ class Preparation:
     def __call__(
         self, pixels: UInt8[np.ndarray, "batch height width channels"]
     ) -> Float[Tensor, "batch new_channels new_height new_width"]:
-        """What the model takes.
-
-        Parameters
-        ----------
-        pixels : ndarray of uint8, shape (batch, height, width, channels)
-            Images.
-
-        Returns
-        -------
-        Tensor of float32, shape (batch, channels, height, width)
-            Prepared images on the CPU.
-
-        Raises
-        ------
-        ValueError
-            If colour images are to become gray ones, or there is not one mean per channel.
-        """
+        """What the model takes, of shape (batch, channels, height, width), in float32 on the CPU."""
         # copied, because arrays read from files cannot be written to, which torch warns about
         values = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
         channels = self.channels or max(values.shape[1], len(self.mean), len(self.sd))
@@ -97,13 +81,7 @@ class Preparation:
         return ((values - mean) / sd).contiguous()
 
     def to_json(self) -> dict[str, Any]:
-        """The settings in the words of transformers' image processors.
-
-        Returns
-        -------
-        dict
-            As ``preprocessor_config.json`` holds them.
-        """
+        """The settings in the words of transformers' image processors, as ``preprocessor_config.json`` holds them."""
         size = None if self.size is None else {"height": self.size[0], "width": self.size[1]}
         return {
             "image_processor_type": "ViTImageProcessor",
@@ -118,37 +96,12 @@ class Preparation:
         }
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``preprocessor_config.json``, beside a model.
-
-        Parameters
-        ----------
-        folder : str or Path
-            The model's folder.
-        """
+        """Write ``preprocessor_config.json`` into a model's folder."""
         save_json(Path(folder) / _FILE, self.to_json())
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Preparation":
-        """Read ``preprocessor_config.json``, ours or that of a model from elsewhere.
-
-        Parameters
-        ----------
-        folder : str or Path
-            The model's folder.
-
-        Returns
-        -------
-        Preparation
-            The same numbers.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If it asks for more than resizing to a height and width and normalising, such as cropping; give
-            `record_images` that image processor itself.
-        """
+        """Read ``preprocessor_config.json``, if it asks for no more than resizing and normalising."""
         path = Path(folder) / _FILE
         if not path.is_file():
             raise FileNotFoundError(f"no {_FILE} in {folder}; pass a Preparation with the mean and sd of its training")

@@ -1,35 +1,36 @@
 """How texts go through any model: tokenised, batched by length, padded behind a mask, in evaluation mode."""
 
 import contextlib
+import importlib.metadata
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from torch.nn.utils.rnn import pad_sequence
 
 import topographic
-from topographic.recording.sites import unwrapped
-from topographic.sheets import Layout, Sheet
+from topographic.losses.wrappers import loaded, unwrapped
+from topographic.recording.context import longest_context
+from topographic.sheets.expectations import expect_kind
 from topographic.stimuli.stimulus_set import StimulusSet
 
 __all__ = [
     "Text",
+    "TextBatch",
     "TooManyTokensError",
     "batches",
-    "caller",
     "check_finite",
     "check_fit",
-    "check_layout_names",
     "evaluating",
+    "expect_tokenizer",
     "model_provenance",
-    "padded",
     "per_token",
     "provenance_of",
-    "sheet_of",
+    "text_batches",
     "tokenize",
 ]
 
@@ -42,8 +43,16 @@ class Text(NamedTuple):
     has_bos: bool
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, add_bos: bool | None) -> list[Text]:
+def expect_tokenizer(tokenizer: Any) -> None:
+    """Refuse what cannot be called to tokenise."""
+    expect_kind("tokenizer", tokenizer, Callable, f"a loaded tokenizer, such as {loaded('AutoTokenizer', tokenizer)}")
+
+
+def tokenize(tokenizer: Any, stimuli: Any, add_bos: bool | None) -> list[Text]:
     """Token ids of every item, with a BOS as `record` describes it."""
+    expect_tokenizer(tokenizer)
+    remedy = "StimulusSet(name, items, conditions), with the condition of every item, or load_localizer('language')"
+    expect_kind("stimuli", stimuli, StimulusSet, remedy)
     encoded = tokenizer(list(stimuli.items), return_special_tokens_mask=True, padding=False, truncation=False)
     bos = tokenizer.bos_token_id
     if add_bos and bos is None:
@@ -67,33 +76,19 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, add_bos: 
 
 
 class TooManyTokensError(ValueError):
-    """An item that is longer than the model's context.
-
-    Parameters
-    ----------
-    message : str
-        What to say.
-    n_tokens : int
-        Tokens of the item.
-    context : int
-        Tokens that the model reads at most.
-    """
+    """An item of more tokens than the model's context holds."""
 
     def __init__(self, message: str, n_tokens: int, context: int) -> None:
         super().__init__(message)
         self.n_tokens, self.context = n_tokens, context
 
 
-def check_fit(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, texts: Sequence[Text]
-) -> None:
+def check_fit(model: nn.Module, tokenizer: Any, stimuli: StimulusSet, texts: Sequence[Text]) -> None:
     """Refuse items longer than the context and ids the model has no embedding for."""
-    bare = unwrapped(model)
-    positions = getattr(getattr(bare, "config", None), "max_position_embeddings", None)
-    context = min(positions or tokenizer.model_max_length, tokenizer.model_max_length)
+    bare, context = unwrapped(model), longest_context(model, tokenizer)
     longest = max(range(len(texts)), key=lambda index: len(texts[index].ids))
     n_tokens = len(texts[longest].ids)
-    if n_tokens > context:
+    if context is not None and n_tokens > context:
         message = (
             f"stimulus set {stimuli.name!r}: item {longest} ({stimuli.items[longest][:40]!r}...) has {n_tokens} "
             f"tokens; the model reads at most {context}: shorten or split it"
@@ -110,41 +105,48 @@ def check_fit(
         )
 
 
-def batches(texts: Sequence[Text], batch_size: int, *, may_pad: bool) -> Iterator[list[int]]:
-    """Indices of items of similar length, the longest first so that a lack of memory shows at once."""
-    order = sorted(range(len(texts)), key=lambda index: -len(texts[index].ids))
+def batches(lengths: Sequence[int], batch_size: int, *, shortest: float = 0.0) -> Iterator[list[int]]:
+    """Indices in batches, the longest first so that a lack of memory shows at once.
+
+    In a batch nothing is shorter than a share ``shortest`` of its longest; with 1 all are equally long.
+    """
     batch: list[int] = []
-    for index in order:
-        alike = not batch or may_pad or len(texts[index].ids) == len(texts[batch[0]].ids)
-        if len(batch) == batch_size or not alike:
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batch and (len(batch) == batch_size or lengths[index] < shortest * lengths[batch[0]]):
             yield batch
             batch = []
         batch.append(index)
     yield batch
 
 
-def padded(
-    texts: Sequence[Text], pad_id: int
-) -> tuple[Int64[Tensor, "batch tokens"], Int64[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Ids, the mask the model gets and the mask that is pooled; pads on the right, where no position shifts."""
-    shape = len(texts), max(len(text.ids) for text in texts)
-    ids, shown = torch.full(shape, pad_id, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-    pooled = torch.zeros(shape, dtype=torch.bool)
-    for row, text in enumerate(texts):
-        ids[row, : len(text.ids)] = torch.tensor(text.ids)
-        shown[row, : len(text.ids)] = 1
-        pooled[row, : len(text.ids)] = torch.tensor(text.is_own)
-    return ids, shown, pooled
+class TextBatch(NamedTuple):
+    """Texts that are read in one forward pass, padded on the right, where no position shifts."""
+
+    indices: list[int]
+    run: Callable[[], Any]  # the forward pass
+    shown: Int64[Tensor, "batch tokens"]  # 0 for pads
+    own: Bool[Tensor, "batch tokens"]  # False for pads and special tokens
 
 
-def caller(model: nn.Module) -> tuple[Callable[[Tensor, Tensor], Any], bool]:
-    """How to call the model, and whether it can be told about pads; if not, batches hold one length each."""
+def text_batches(model: nn.Module, tokenizer: Any, texts: Sequence[Text], batch_size: int) -> Iterator[TextBatch]:
+    """Texts in batches; of one length each where the model cannot be told about pads."""
     parameters = inspect.signature(unwrapped(model).forward).parameters
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    if "attention_mask" in parameters or (takes_any and "input_ids" in parameters):
-        return lambda ids, shown: model(input_ids=ids.to(device), attention_mask=shown.to(device)), True
-    return lambda ids, _: model(ids.to(device)), False
+    takes_mask = "attention_mask" in parameters or (takes_any and "input_ids" in parameters)
+    pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0  # any id does: pads are masked
+
+    def run(ids: Tensor, shown: Tensor) -> Any:
+        if takes_mask:
+            return model(input_ids=ids.to(device), attention_mask=shown.to(device))
+        return model(ids.to(device))
+
+    for indices in batches([len(text.ids) for text in texts], batch_size, shortest=0.0 if takes_mask else 1.0):
+        chosen = [texts[index] for index in indices]
+        ids = pad_sequence([torch.tensor(text.ids) for text in chosen], batch_first=True, padding_value=pad_id)
+        shown = pad_sequence([torch.ones(len(text.ids), dtype=torch.int64) for text in chosen], batch_first=True)
+        own = pad_sequence([torch.tensor(text.is_own) for text in chosen], batch_first=True)
+        yield TextBatch(indices, partial(run, ids, shown), shown, own)
 
 
 def per_token(
@@ -177,29 +179,6 @@ def check_finite(
         )
 
 
-def check_layout_names(layout: Layout | Mapping[str, Sheet], names: Sequence[str]) -> None:
-    """Refuse a mapping of sheets that lacks a site, before anything is recorded."""
-    if not isinstance(layout, Mapping):
-        return
-    missing = [name for name in names if name not in layout]
-    if missing:
-        raise ValueError(
-            f"layout has no sheet for site {missing[0]!r} ({len(missing)} of {len(names)} sites lack one); "
-            f"it holds {', '.join(map(repr, list(layout)[:3]))}...: add it or narrow the site patterns"
-        )
-
-
-def sheet_of(layout: Layout | Mapping[str, Sheet], site: str, n_units: int) -> Sheet:
-    """Sheet of one site, of the width the site turned out to have."""
-    sheet = layout[site] if isinstance(layout, Mapping) else layout(n_units, site)
-    if sheet.n_units != n_units:
-        raise ValueError(
-            f"site {site!r} has {n_units} units and its sheet {sheet.name!r} places {sheet.n_units}; "
-            "give it a layout of its width"
-        )
-    return sheet
-
-
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, with every module's own mode put back: parts of a model may be frozen in another."""
@@ -212,7 +191,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def provenance_of(model: nn.Module, tokenizer: PreTrainedTokenizerBase, pooling: str, *, bos: bool) -> dict[str, Any]:
+def provenance_of(model: nn.Module, tokenizer: Any, pooling: str, *, bos: bool) -> dict[str, Any]:
     """What JSON keeps about a recording of texts."""
     return model_provenance(model) | {"tokenizer": type(tokenizer).__name__, "pooling": pooling, "bos": bos}
 
@@ -228,6 +207,6 @@ def model_provenance(model: nn.Module) -> dict[str, Any]:
         "versions": {
             "topographic": topographic.__version__,
             "torch": torch.__version__,
-            "transformers": transformers.__version__,
+            "transformers": importlib.metadata.version("transformers"),  # which is not imported for this
         },
     }

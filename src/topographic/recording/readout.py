@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from topographic.recording.responses import Responses
 from topographic.sheets import Sheet, distances, grid, grid_shape, spacing_mm
+from topographic.sheets.expectations import expect_kind, expect_number
 
 __all__ = ["readout", "readout_kernel", "readout_sheet"]
 
@@ -43,6 +44,7 @@ def readout(responses: Responses, fwhm_mm: float = 2.0, *, normalized: bool = Tr
     ``normalized=False``. Per-site scaling changes no t value, but it does change means and effect sizes in
     units of activation. Their output lists sites with the first coordinate fastest; ours are row-major.
     """
+    expect_kind("responses", responses, Responses, "one site of what record returns, responses[site]")
     if fwhm_mm == 0:
         return responses
     if responses.sheet.is_readout:
@@ -79,7 +81,7 @@ def readout_sheet(sheet: Sheet, fwhm_mm: float = 2.0) -> Sheet:
     ValueError
         If the units do not lie on a lattice, or ``fwhm_mm`` is no length.
     """
-    _check_fwhm(fwhm_mm)
+    expect_number("fwhm_mm", fwhm_mm, "a width in mm of 0 (no readout) or above")
     if fwhm_mm == 0:
         return sheet
     shape, spacing = grid_shape(sheet), spacing_mm(sheet)
@@ -152,8 +154,3 @@ def _steps_round_torus(name: str, period_mm: tuple[float, ...], step_mm: float) 
             "give an extent_mm that the lattice fills"
         )
     return round(steps[0]), round(steps[1])
-
-
-def _check_fwhm(fwhm_mm: float) -> None:
-    if not (math.isfinite(fwhm_mm) and fwhm_mm >= 0):
-        raise ValueError(f"fwhm_mm={fwhm_mm}; expected a width in mm of 0 (no readout) or above")

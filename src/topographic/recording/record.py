@@ -1,31 +1,27 @@
 """`record`: what the units of some sites do when a model reads a stimulus set."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
-from topographic.recording.hooks import tap
+from topographic.recording.gathering import gather
+from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
 from topographic.recording.reading import (
-    batches,
-    caller,
+    TextBatch,
     check_finite,
     check_fit,
-    check_layout_names,
-    evaluating,
-    padded,
     per_token,
     provenance_of,
-    sheet_of,
+    text_batches,
     tokenize,
 )
 from topographic.recording.responses import Responses
-from topographic.recording.sites import find_sites
-from topographic.sheets import Layout, Sheet, grid
+from topographic.sheets.expectations import expect_whole
 from topographic.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["POOLINGS", "record"]
@@ -33,11 +29,12 @@ __all__ = ["POOLINGS", "record"]
 
 def record(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     stimuli: StimulusSet,
-    sites: str | Sequence[str],
-    layout: Layout | Mapping[str, Sheet] = grid,
+    sites: str | Sequence[str] | None = None,
+    layout: AnyLayout = None,
     *,
+    relayout: bool = False,
     pooling: str = "mean",
     batch_size: int = 32,
     add_bos: bool | None = None,
@@ -58,11 +55,13 @@ def record(
         text give the items a leading space, or load the tokenizer with ``add_prefix_space=True``.
     stimuli : StimulusSet
         What to show.
-    sites : str or sequence of str
-        Names or wildcards, as `find_sites` takes them.
-    layout : callable or mapping
-        A layout ``(n_units, name) -> Sheet``, called once per site, or the sheet of every site
-        (``model.sheets()`` of a topographic model).
+    sites : str or sequence of str, optional
+        Names or wildcards, as `find_sites` takes them; by default the sites of the sheets that the model carries.
+    layout : callable or mapping, optional
+        A layout ``(n_units, name) -> Sheet``, or the sheet of every site. By default the sheets that the model
+        carries (its method ``sheets``) at their sites and `grid` elsewhere.
+    relayout : bool
+        Lay out anew, on purpose, what the model carries sheets for: these are not looked at.
     pooling : {"mean", "last", "sum"}
         How an item's tokens become one response.
     batch_size : int
@@ -85,7 +84,10 @@ def record(
     ------
     ValueError
         If an item has no token or more than the context holds, a site's output is not
-        (batch, tokens, units), a response is NaN or infinite, or a layout does not fit.
+        (batch, tokens, units), a response is NaN or infinite, no sites are given and the model carries no sheets, or
+        a layout does not fit or puts units elsewhere than the sheets that the model carries.
+    TypeError
+        If the model is not loaded, or the stimuli are no StimulusSet.
 
     Notes
     -----
@@ -97,31 +99,20 @@ def record(
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling={pooling!r}; expected one of {sorted(POOLINGS)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1")
-    names = find_sites(model, sites)
-    check_layout_names(layout, names)
+    expect_whole("batch_size", batch_size, 1)
+    names = chosen_sites(model, sites)
+    layout = settled_layout(model, names, layout, relayout=relayout)
     texts = tokenize(tokenizer, stimuli, add_bos)
     check_fit(model, tokenizer, stimuli, texts)
-    call, takes_mask = caller(model)
-    pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0  # any id does: pads are masked
 
-    sheets: dict[str, Sheet] = {}
-    values: dict[str, np.ndarray] = {}
-    with evaluating(model), torch.no_grad(), tqdm(total=len(texts), desc="record", disable=not progress) as bar:
-        for indices in batches(texts, batch_size, may_pad=takes_mask):
-            ids, shown, pooled = padded([texts[index] for index in indices], pad_id)
-            with tap(model, names) as heard:
-                call(ids, shown)
-            for site in names:
-                response = _pool(site, heard.get(site), pooled, POOLINGS[pooling])
-                check_finite(site, response, stimuli, indices)
-                if site not in sheets:
-                    sheets[site] = sheet_of(layout, site, response.shape[1])
-                    values[site] = np.empty((len(texts), response.shape[1]), np.float32)
-                values[site][indices] = response.cpu().numpy()
-            bar.update(len(indices))
+    def respond(batch: TextBatch, site: str, heard: Tensor | None) -> Tensor:
+        response = _pool(site, heard, batch.own, POOLINGS[pooling])
+        check_finite(site, response, stimuli, batch.indices)
+        return response
 
+    batches = text_batches(model, tokenizer, texts, batch_size)
+    bar = tqdm(total=len(texts), desc="record", disable=not progress)
+    values, sheets = gather(model, names, layout, batches, respond, n_rows=len(texts), bar=bar)
     n_tokens = np.array([sum(text.is_own) for text in texts])
     provenance = provenance_of(model, tokenizer, pooling, bos=texts[0].has_bos)
     return {site: Responses(site, values[site], sheets[site], stimuli, n_tokens, provenance) for site in names}

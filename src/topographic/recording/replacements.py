@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import nn
 
-from topographic.recording.sites import unwrapped
+from topographic.losses.wrappers import unwrapped
+from topographic.sheets.expectations import expect_whole
 
 __all__ = [
     "Replacement",
@@ -41,18 +42,7 @@ class SwappedWords(NamedTuple):
     replacements: tuple[str, ...]
 
     def copy(self, place: int) -> tuple[str, ...]:
-        """One copy.
-
-        Parameters
-        ----------
-        place : int
-            Which word is replaced.
-
-        Returns
-        -------
-        tuple of str
-            The words of the copy.
-        """
+        """The words of the copy in which one word is replaced."""
         return (*self.words[:place], self.replacements[place], *self.words[place + 1 :])
 
 
@@ -79,6 +69,7 @@ def swap_words(sequences: Iterable[Sequence[str]], replacement: Replacement, *, 
     ValueError
         If a word was replaced by itself.
     """
+    expect_whole("seed", seed)
     generator = np.random.default_rng(seed)
     swapped = []
     for words in sequences:
@@ -204,6 +195,7 @@ def embedding_matched_word(
     ----------
     Skrill & Norman-Haignere 2023, NeurIPS 36; their code dskrill/TemporalIntegration.
     """
+    expect_whole("n_slices", n_slices, 1)
     words = _distinct(vocabulary)
     bare: Any = unwrapped(model)
     table = bare.get_input_embeddings().weight.detach().float().cpu().numpy()

@@ -68,30 +68,13 @@ class Responses:
             object.__setattr__(self, "n_tokens", n_tokens)
 
     def take(self, indices: np.ndarray) -> "Responses":
-        """Responses to some of the items.
-
-        Parameters
-        ----------
-        indices : ndarray of int
-            Which items, in which order.
-
-        Returns
-        -------
-        Responses
-            The chosen rows with their stimuli.
-        """
+        """Responses to some of the items, in the order of the indices."""
         n_tokens = None if self.n_tokens is None else self.n_tokens[indices]
         stimuli = self.stimuli.take(indices)
         return Responses(self.site, self.values[indices], self.sheet, stimuli, n_tokens, self.provenance)
 
     def save(self, path: str | Path) -> None:
-        """Write responses, sheet and stimuli to one safetensors file.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write.
-        """
+        """Write responses, sheet and stimuli to one safetensors file."""
         sheet_arrays, sheet = self.sheet.to_arrays("sheet.")
         arrays = {"values": self.values, **sheet_arrays}
         if self.n_tokens is not None:
@@ -110,18 +93,7 @@ class Responses:
 
     @classmethod
     def load(cls, path: str | Path) -> "Responses":
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to read.
-
-        Returns
-        -------
-        Responses
-            The responses.
-        """
+        """Read what `save` wrote."""
         arrays, metadata = load_noun(path, "Responses")
         return cls(
             site=metadata["site"],

@@ -2,10 +2,12 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
+
+from topographic.losses.wrappers import WRAPPER_NAMES, unwrapped
 
 __all__ = [
     "FIRST_MLP_LAYERS",
@@ -13,18 +15,15 @@ __all__ = [
     "find_sites",
     "first_mlp_layers",
     "modules_by_site",
-    "unwrapped",
+    "site_name",
+    "sites_among",
+    "suggested_sites",
     "vision_layers",
 ]
 
-# names that torch.compile, FSDP and activation checkpointing put into the paths of what they wrap
-_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# classes that hold a model and pass it through, and the name they hold it under
-_HOLDERS: dict[str, str] = {"OptimizedModule": "_orig_mod"}
-_HOLDERS |= dict.fromkeys(("DataParallel", "DistributedDataParallel", "AveragedModel", "DeepSpeedEngine"), "module")
-_FRAMEWORKS = ("torch.", "deepspeed.")
 # these hold modules and are never called themselves
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_NO_SUBMODULES = "it has no submodules: give nn.Sequential(model), whose site is '0'"
 
 
 def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
@@ -37,7 +36,8 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     patterns : str or sequence of str
         Wildcards over module names: ``*`` matches anything, dots included, ``?`` one character,
         ``[0-3]`` one of a range. "transformer.h.*.attn" finds every attention block of a GPT-2.
-        Patterns may carry the prefixes of wrappers ("module.", "_orig_mod.") or not.
+        What is exactly a module's name means that module, brackets and all. Patterns may carry the
+        prefixes of wrappers ("module.", "_orig_mod.") or not.
 
     Returns
     -------
@@ -50,11 +50,17 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     ------
     ValueError
         If a pattern matches nothing; the message shows the nearest names.
+
+    Examples
+    --------
+    >>> find_sites(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)), "[02]")
+    ['0', '2']
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    modules = modules_by_site(model)
     if not patterns:
-        raise ValueError("no site pattern given; expected at least one, for example 'transformer.h.*.attn'")
-    return sites_among(modules_by_site(model), patterns, type(model).__name__)
+        raise ValueError(f"no site pattern given; expected at least one, for example {suggested_sites(model)!r}")
+    return sites_among(modules, patterns, type(model).__name__)
 
 
 def sites_among(modules: Mapping[str, nn.Module], patterns: Sequence[str], model_name: str) -> list[str]:
@@ -67,11 +73,66 @@ def sites_among(modules: Mapping[str, nn.Module], patterns: Sequence[str], model
             nearest = f"the nearest are {', '.join(map(repr, _nearest(pattern, list(modules))))}"
             raise ValueError(
                 f"site pattern {pattern!r} matches no module of {model_name}; "
-                + (nearest if modules else "it has no submodules: give nn.Sequential(model), whose site is '0'")
+                + (nearest if modules else _NO_SUBMODULES)
             )
         for name in matching:
             found.setdefault(modules[name], name)
     return sorted(found.values(), key=_natural)
+
+
+def suggested_sites(model: nn.Module, *, weighted: bool = False) -> str:
+    """A pattern of sites that the model at hand has, to begin with.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model, wrapped or not.
+    weighted : bool
+        Whether the sites shall be layers with a weight matrix or kernel of their own.
+
+    Returns
+    -------
+    str
+        The MLPs of its blocks or, where no module is called so, their attention, their convolutions or the part of
+        them with the most weights; if ``weighted``, those layers; of a model without blocks its first layer.
+
+    Raises
+    ------
+    ValueError
+        If it has no submodules.
+
+    Examples
+    --------
+    >>> suggested_sites(nn.ModuleDict({"layers": nn.ModuleList(nn.ModuleDict({"mlp": nn.Linear(2, 2)}) for _ in "ab")}))
+    'layers.*.mlp'
+    """
+    every = modules_by_site(model)
+    if not every:
+        raise ValueError(f"{type(model).__name__} names no sites; {_NO_SUBMODULES}")
+    layers = {name: module for name, module in every.items() if _is_layer(module)}
+    modules = layers if weighted and layers else every
+    weights: dict[str, list[int]] = {}
+    for name, pattern in zip(modules, _with_wildcards(modules), strict=True):
+        weights.setdefault(pattern, []).append(sum(weight.numel() for weight in _made(modules[name].parameters())))
+    # not what ends in a number: such a wildcard takes in all that lies below
+    repeated = [pattern for pattern, sizes in weights.items() if "*" in pattern[:-1] and len(sizes) > 1]
+    for name in () if weighted else ("*.mlp", "*attn", "*attention", "*.convolution"):
+        alike = [pattern for pattern in repeated if fnmatchcase(pattern, name)]
+        if alike:
+            return max(alike, key=lambda pattern: (len(weights[pattern]), -pattern.count("*")))
+    parts = [pattern for pattern in repeated if weighted or re.search(r"\*\.\w+$", pattern)]
+    if parts:
+        return max(parts, key=lambda pattern: sum(weights[pattern]))
+    return next(iter(layers or modules))
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return not isinstance(module, nn.Embedding) and any(one.ndim > 1 for one in _made(module.parameters(False)))
+
+
+def _made(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
+    """Those that have a shape already, as parameters of lazy layers have not before the first pass."""
+    return (parameter for parameter in parameters if not nn.parameter.is_lazy(parameter))
 
 
 def first_mlp_layers(model: nn.Module) -> str:
@@ -104,8 +165,8 @@ def first_mlp_layers(model: nn.Module) -> str:
     if found is None:
         raise ValueError(
             f"first MLP layers are known of {', '.join(FIRST_MLP_LAYERS)}, not of {type(unwrapped(model)).__name__} "
-            f"(model_type {model_type!r}), nor has it modules called {', '.join(_MLP_NAMES)}; name its sites, for "
-            "example sites='model.layers.*.mlp.up_proj'"
+            f"(model_type {model_type!r}), nor has it modules called {', '.join(_MLP_NAMES)}; name its sites"
+            + (f", for example sites={suggested_sites(model, weighted=True)!r}" if names else "")
         )
     return found
 
@@ -153,23 +214,15 @@ def modules_by_site(model: nn.Module) -> dict[str, nn.Module]:
     """Every module that can be a site, by its name without wrapper prefixes."""
     sites = {}
     for name, module in _named_modules(unwrapped(model)):
-        site = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        site = site_name(name)
         if site and not isinstance(module, _CONTAINERS):
             sites[site] = module  # a wrapper and what it wraps share a name: the wrapped module comes later and stays
     return sites
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel, DDP, AveragedModel, DeepSpeed's engine or torch.compile."""
-    while held := _held_as(model):
-        model = model.get_submodule(held)
-    return model
-
-
-def _held_as(model: nn.Module) -> str | None:
-    """Name under which a wrapper holds its model. By class, since a model of one's own may have a child `module`."""
-    known = (_HOLDERS.get(base.__name__) for base in type(model).__mro__ if base.__module__.startswith(_FRAMEWORKS))
-    return next(filter(None, known), None)
+def site_name(name: str) -> str:
+    """The name of a module without what wrappers put into its path."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPER_NAMES)
 
 
 def _named_modules(
@@ -184,15 +237,18 @@ def _named_modules(
 
 
 def _matching(names: Collection[str], pattern: str) -> list[str]:
-    if not any(letter in pattern for letter in "*?["):
+    if pattern in names or not any(letter in pattern for letter in "*?["):
         return [pattern] if pattern in names else []
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
 def _nearest(pattern: str, names: list[str]) -> list[str]:
     """Up to four existing names with their numbers as wildcards, ready to be pasted."""
-    candidates = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names))
-    return difflib.get_close_matches(pattern, candidates, n=4, cutoff=0.0)
+    return difflib.get_close_matches(pattern, list(dict.fromkeys(_with_wildcards(names))), n=4, cutoff=0.0)
+
+
+def _with_wildcards(names: Iterable[str]) -> list[str]:
+    return [re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names]
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

@@ -2,34 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from topographic.recording.hooks import tap
+from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
 from topographic.recording.reading import (
     Text,
-    batches,
-    caller,
     check_fit,
-    check_layout_names,
     evaluating,
-    padded,
+    expect_tokenizer,
     per_token,
     provenance_of,
-    sheet_of,
+    text_batches,
 )
 from topographic.recording.replacements import SwappedWords, word_token_ids
-from topographic.recording.sites import find_sites
-from topographic.sheets import Layout, Sheet, grid
+from topographic.sheets import Sheet
+from topographic.sheets.expectations import expect_whole
 from topographic.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["SwapDifferences", "record_swaps"]
@@ -89,11 +86,12 @@ class SwapDifferences:
 
 def record_swaps(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     swapped: Sequence[SwappedWords],
-    sites: str | Sequence[str],
-    layout: Layout | Mapping[str, Sheet] = grid,
+    sites: str | Sequence[str] | None = None,
+    layout: AnyLayout = None,
     *,
+    relayout: bool = False,
     lags: Sequence[int] = tuple(range(21)),
     batch_size: int = 32,
     word_prefix: str = " ",
@@ -114,10 +112,8 @@ def record_swaps(
         GPT-2, as published; [CLS] and [SEP] for BERT), which are not measured.
     swapped : sequence of SwappedWords
         Sequences of equal length with their replacements (`swap_words`).
-    sites : str or sequence of str
-        Names or wildcards, as `find_sites` takes them.
-    layout : callable or mapping
-        A layout ``(n_units, name) -> Sheet`` or the sheet of every site, as in `record`.
+    sites, layout, relayout
+        As in `record`.
     lags : sequence of int
         Lags in words between swap and measurement; 0 to 20 by default. A model that reads in both
         directions answers at negative lags as well.
@@ -151,29 +147,36 @@ def record_swaps(
     Skrill & Norman-Haignere 2023, NeurIPS 36: large language models transition from integrating across
     position-yoked, exponential windows to structure-yoked, power-law windows.
     """
-    names = find_sites(model, sites)
-    check_layout_names(layout, names)
+    expect_whole("batch_size", batch_size, 1)
+    names = chosen_sites(model, sites)
+    settled = settled_layout(model, names, layout, relayout=relayout)
+    expect_tokenizer(tokenizer)
     lags, n_words = _checked_lags(lags), _common_length(swapped)
     inside = within_sequence(n_words, lags)
     if not inside.any():
         raise ValueError(f"lags {lags} reach beyond sequences of {n_words} words; give longer ones or smaller lags")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1")
     encode = _encoder(tokenizer, swapped[0].words[0], word_prefix)
+    every_word, measured = np.arange(n_words), np.where(inside, np.arange(n_words)[:, None] + np.asarray(lags), -1)
     sums: dict[str, Tensor] = {}
-    reader = _Reader(model, tokenizer, names)
     with evaluating(model), torch.no_grad():
         for number, sequence in enumerate(tqdm(swapped, desc="swap words", disable=not progress)):
-            copies = [encode(sequence.copy(place)) for place in range(n_words)]
-            original = encode(sequence.words)
-            reader.check(sequence, [original, *copies], number)
-            _add_differences(sums, reader, (original, copies), (inside, lags), batch_size)
+            original, *copies = map(encode, _versions(sequence))
+            _check(model, tokenizer, sequence, [original, *copies], number)
+            ((_, unswapped),) = _read(model, tokenizer, names, [original], every_word[None], batch_size)
+            for swaps, activations in _read(model, tokenizer, names, copies, measured, batch_size):
+                for site, changed in activations.items():
+                    reach = torch.from_numpy(measured[swaps]).to(changed.device)
+                    # beyond the sequence lies nothing: what is computed there becomes NaN in the end
+                    difference = (changed - unswapped[site][0][reach.clamp(min=0)]).abs()
+                    if site not in sums:
+                        sums[site] = difference.new_zeros(*inside.shape, difference.shape[-1])
+                    sums[site][swaps] += difference
     provenance = {**provenance_of(model, tokenizer, "mean", bos=False), **_described(swapped, word_prefix)}
     differences = {}
     for site in names:
         values = (sums[site] / len(swapped)).cpu().numpy()
         values[~inside] = np.nan
-        sheet = sheet_of(layout, site, values.shape[-1])
+        sheet = settled(values.shape[-1], site)
         differences[site] = SwapDifferences(site, values, lags, sheet, len(swapped), provenance)
     return differences
 
@@ -191,7 +194,7 @@ class _Tokenized(NamedTuple):
     word_of_token: list[int]  # -1 for special tokens
 
 
-def _encoder(tokenizer: PreTrainedTokenizerBase, example: str, word_prefix: str) -> Any:
+def _encoder(tokenizer: Any, example: str, word_prefix: str) -> Any:
     """Function ``words -> _Tokenized``; each distinct word is tokenised once."""
     framed = tokenizer(word_prefix + example, return_special_tokens_mask=True)
     special = np.array(framed["special_tokens_mask"], dtype=bool)
@@ -214,53 +217,32 @@ def _encoder(tokenizer: PreTrainedTokenizerBase, example: str, word_prefix: str)
     return encode
 
 
-class _Reader:
-    """A model that reads words, and the sites that are heard meanwhile."""
-
-    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> None:
-        self.model, self.tokenizer, self.names = model, tokenizer, names
-        self.call, self.takes_mask = caller(model)
-        # any id does: pads are masked
-        self.pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
-
-    def read(
-        self, batch: Sequence[_Tokenized], words: Int[np.ndarray, "batch words"]
-    ) -> dict[str, Float[Tensor, "batch words units"]]:
-        """Activations at the wanted words of every sequence; zero where the wanted word is -1."""
-        ids, shown, _ = padded([one.text for one in batch], self.pad_id)
-        weights = _word_weights(batch, words, ids.shape[1])
-        with tap(self.model, self.names) as heard:
-            self.call(ids, shown)
-        return {site: _word_means(site, heard.get(site), shown, weights) for site in self.names}
-
-    def check(self, sequence: SwappedWords, tokenized: Sequence[_Tokenized], number: int) -> None:
-        """Refuse copies that are too long and ids that are not embedded, as for any stimuli."""
-        copies = (sequence.copy(place) for place in range(len(sequence.words)))
-        items = tuple(" ".join(words) for words in (sequence.words, *copies))
-        stimuli = StimulusSet(f"sequence {number} and its copies", items, ("swapped",) * len(items))
-        check_fit(self.model, self.tokenizer, stimuli, [one.text for one in tokenized])
+def _versions(sequence: SwappedWords) -> list[Sequence[str]]:
+    """The sequence and its copies."""
+    return [sequence.words, *(sequence.copy(place) for place in range(len(sequence.words)))]
 
 
-def _add_differences(
-    sums: dict[str, Tensor],
-    reader: _Reader,
-    tokenized: tuple[_Tokenized, Sequence[_Tokenized]],
-    measured: tuple[Bool[np.ndarray, "swaps lags"], Sequence[int]],
+def _check(model: nn.Module, tokenizer: Any, sequence: SwappedWords, read: Sequence[_Tokenized], number: int) -> None:
+    """Refuse copies that are too long and ids that are not embedded, as for any stimuli."""
+    items = tuple(map(" ".join, _versions(sequence)))
+    stimuli = StimulusSet(f"sequence {number} and its copies", items, ("swapped",) * len(items))
+    check_fit(model, tokenizer, stimuli, [one.text for one in read])
+
+
+def _read(
+    model: nn.Module,
+    tokenizer: Any,
+    names: Sequence[str],
+    tokenized: Sequence[_Tokenized],
+    words: Int[np.ndarray, "texts words"],
     batch_size: int,
-) -> None:
-    """Add one sequence's differences to the sums, which lie where the sites speak."""
-    (original, copies), (inside, lags) = tokenized, measured
-    every_word = np.arange(len(copies))[None]
-    unswapped = {site: activations[0] for site, activations in reader.read([original], every_word).items()}
-    for swaps in batches([one.text for one in copies], batch_size, may_pad=reader.takes_mask):
-        places = np.where(inside[swaps], np.array(swaps)[:, None] + np.asarray(lags), -1)
-        for site, activations in reader.read([copies[swap] for swap in swaps], places).items():
-            reach = torch.from_numpy(places).to(activations.device)
-            # beyond the sequence lies nothing: what is computed there becomes NaN in the end
-            difference = (activations - unswapped[site][reach.clamp(min=0)]).abs()
-            if site not in sums:
-                sums[site] = difference.new_zeros(*inside.shape, difference.shape[-1])
-            sums[site][swaps] += difference
+) -> Iterator[tuple[list[int], dict[str, Float[Tensor, "batch words units"]]]]:
+    """Batches of texts: their indices, and what every site does at the wanted words; zero where one is -1."""
+    for batch in text_batches(model, tokenizer, [one.text for one in tokenized], batch_size):
+        weights = _word_weights([tokenized[i] for i in batch.indices], words[batch.indices], batch.shown.shape[1])
+        with tap(model, names) as heard:
+            batch.run()
+        yield batch.indices, {site: _word_means(site, heard.get(site), batch.shown, weights) for site in names}
 
 
 def _word_weights(batch: Sequence[_Tokenized], words: np.ndarray, n_tokens: int) -> Float[Tensor, "batch words tokens"]:

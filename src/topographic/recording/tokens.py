@@ -1,31 +1,27 @@
 """`record_tokens`: what the units of some sites do at every token, each token an item of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
-from topographic.recording.hooks import tap
+from topographic.recording.gathering import gather
+from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
 from topographic.recording.reading import (
     Text,
-    batches,
-    caller,
+    TextBatch,
     check_finite,
     check_fit,
-    check_layout_names,
-    evaluating,
-    padded,
     per_token,
     provenance_of,
-    sheet_of,
+    text_batches,
     tokenize,
 )
 from topographic.recording.responses import Responses
-from topographic.recording.sites import find_sites
-from topographic.sheets import Layout, Sheet, grid
+from topographic.sheets.expectations import expect_whole
 from topographic.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["record_tokens"]
@@ -33,11 +29,12 @@ __all__ = ["record_tokens"]
 
 def record_tokens(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     stimuli: StimulusSet,
-    sites: str | Sequence[str],
-    layout: Layout | Mapping[str, Sheet] = grid,
+    sites: str | Sequence[str] | None = None,
+    layout: AnyLayout = None,
     *,
+    relayout: bool = False,
     max_tokens: int = 8192,
     batch_size: int = 32,
     seed: int = 0,
@@ -52,7 +49,7 @@ def record_tokens(
         The tokenizer of that model; it puts a beginning-of-sequence token before an item where it has one.
     stimuli : StimulusSet
         What to show.
-    sites, layout
+    sites, layout, relayout
         As in `record`.
     max_tokens : int
         If there are more tokens than this, keep a random sample of them.
@@ -78,36 +75,37 @@ def record_tokens(
     Tokens of one item are not independent of one another: they are samples for a covariance, not items whose labels
     a null may permute.
     """
-    if max_tokens < 2:
-        raise ValueError(f"max_tokens={max_tokens}; expected at least 2")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1")
-    names = find_sites(model, sites)
-    check_layout_names(layout, names)
+    expect_whole("max_tokens", max_tokens, 2)
+    expect_whole("batch_size", batch_size, 1)
+    expect_whole("seed", seed)
+    names = chosen_sites(model, sites)
+    layout = settled_layout(model, names, layout, relayout=relayout)
     texts = tokenize(tokenizer, stimuli, None)
     check_fit(model, tokenizer, stimuli, texts)
-    call, takes_mask = caller(model)
-    pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0  # any id does: pads are masked
-
     kept, row_of_token = _kept(texts, max_tokens, seed)
-    sheets: dict[str, Sheet] = {}
-    values: dict[str, np.ndarray] = {}
-    with evaluating(model), torch.no_grad(), tqdm(total=len(texts), desc="record tokens", disable=None) as bar:
-        for indices in batches(texts, batch_size, may_pad=takes_mask):
-            ids, shown, own = padded([texts[index] for index in indices], pad_id)
-            rows = np.concatenate([row_of_token[index] for index in indices])
-            with tap(model, names) as heard:
-                call(ids, shown)
-            for site in names:
-                tokens = per_token(site, heard.get(site), own)
-                is_own = own.to(tokens.device).unsqueeze(-1)
-                check_finite(site, tokens.masked_fill(~is_own, 0.0).flatten(1), stimuli, indices)
-                if site not in sheets:
-                    sheets[site] = sheet_of(layout, site, tokens.shape[-1])
-                    values[site] = np.empty((len(kept), tokens.shape[-1]), np.float32)
-                values[site][rows[rows >= 0]] = tokens[is_own.squeeze(-1)].cpu().numpy()[rows >= 0]
-            bar.update(len(indices))
 
+    def rows(batch: TextBatch) -> np.ndarray:
+        """-1 for tokens that are not kept."""
+        return np.concatenate([row_of_token[index] for index in batch.indices])
+
+    def respond(batch: TextBatch, site: str, heard: Tensor | None) -> Tensor:
+        tokens = per_token(site, heard, batch.own)
+        own = batch.own.to(tokens.device)
+        check_finite(site, tokens.masked_fill(~own.unsqueeze(-1), 0.0).flatten(1), stimuli, batch.indices)
+        return tokens[own].cpu()[torch.from_numpy(rows(batch) >= 0)]
+
+    batches = text_batches(model, tokenizer, texts, batch_size)
+    bar = tqdm(total=len(texts), desc="record tokens", disable=None)
+    values, sheets = gather(
+        model,
+        names,
+        layout,
+        batches,
+        respond,
+        n_rows=len(kept),
+        bar=bar,
+        rows=lambda batch: rows(batch)[rows(batch) >= 0],
+    )
     shown_tokens = _as_stimuli(tokenizer, stimuli, texts, kept)
     provenance = provenance_of(model, tokenizer, "none", bos=texts[0].has_bos)
     return {site: Responses(site, values[site], sheets[site], shown_tokens, provenance=provenance) for site in names}
@@ -128,7 +126,7 @@ def _kept(texts: Sequence[Text], max_tokens: int, seed: int) -> tuple[list[tuple
 
 
 def _as_stimuli(
-    tokenizer: PreTrainedTokenizerBase, stimuli: StimulusSet, texts: Sequence[Text], kept: Sequence[tuple[int, int]]
+    tokenizer: Any, stimuli: StimulusSet, texts: Sequence[Text], kept: Sequence[tuple[int, int]]
 ) -> StimulusSet:
     own = [[index for index, own in zip(text.ids, text.is_own, strict=True) if own] for text in texts]
     words = tokenizer.convert_ids_to_tokens([own[item][place] for item, place in kept])

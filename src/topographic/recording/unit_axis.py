@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from transformers.pytorch_utils import Conv1D
 
+from topographic.losses.weight_sheets import framework_names
 from topographic.recording.sites import modules_by_site
 
 __all__ = ["units_are_last"]
@@ -34,10 +34,7 @@ def _n_units(layer: nn.Module) -> int | None:
     """How many units a layer has, where it says so."""
     if isinstance(layer, nn.LayerNorm):
         return layer.normalized_shape[-1]
-    for kind, name in _COUNTS.items():
-        if isinstance(layer, kind):
-            return getattr(layer, name)
-    return None
+    return next((getattr(layer, _COUNTS[name]) for name in framework_names(layer) if name in _COUNTS), None)
 
 
-_COUNTS = {nn.Linear: "out_features", Conv1D: "nf", nn.Embedding: "embedding_dim", _ConvNd: "out_channels"}
+_COUNTS = {"Linear": "out_features", "Conv1D": "nf", "Embedding": "embedding_dim", "_ConvNd": "out_channels"}

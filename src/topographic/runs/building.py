@@ -1,20 +1,42 @@
 """From a recipe to a model and its training."""
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from topographic.runs.recipe import ModelConfig, TrainCommand
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForImageClassification, PreTrainedConfig
 
-__all__ = ["build_model", "build_vision_model", "carries_sheets", "shape_of", "train_model"]
+from topographic.models import (
+    TopoLMConfig,
+    architecture,
+    fresh_model,
+    fresh_vision_model,
+    preset,
+    register,
+    register_pixel_mlp,
+    vision_config,
+)
+from topographic.objectives.config import SpatialConfig
+from topographic.runs.loading import pretrained
+from topographic.runs.recipe import ModelConfig, Recipe
+from topographic.runs.refusals import is_refusal
+from topographic.runs.sources import found_source
+from topographic.sheets import Sheet, local_neighborhoods
+from topographic.training import load_tokenizer, open_images, train, train_on_images
+from topographic.training.folder import check_free
+from topographic.training.text.corpus import open_corpus
+
+__all__ = ["build_model", "build_vision_model", "carries_sheets", "check_recipe", "shape_of", "train_model"]
 
 
-def train_model(recipe: TrainCommand) -> tuple[Path, Any]:
+def train_model(recipe: Recipe) -> tuple[Path, Any]:
     """Train what a recipe says, or go on where an interrupted run stopped.
 
     Parameters
     ----------
-    recipe : TrainCommand
+    recipe : Recipe
         What to train, on text or, with ``images.name``, on images.
 
     Returns
@@ -23,9 +45,24 @@ def train_model(recipe: TrainCommand) -> tuple[Path, Any]:
         The run folder.
     model : PreTrainedModel
         The trained model.
-    """
-    from topographic.training import load_tokenizer, open_images, train, train_on_images
 
+    Raises
+    ------
+    ValueError
+        If model, data and losses do not fit together; everything that can be told before anything is made comes in
+        one message.
+    OSError
+        If a text, a tokenizer or a model is not there, or the folder cannot be written.
+
+    Examples
+    --------
+    >>> train_model(Recipe(model=ModelConfig("tiny")))
+    Traceback (most recent call last):
+    ValueError: data.sequence_length=256; the model takes 32 tokens at most: shorten it, or set model.n_positions; \
+sheet 'transformer.h.0.attn_sheet': radius=5 needs a 9 x 9 block on a 6 x 6 sheet; choose a radius from 2 to 3
+    """
+    check_free(recipe.run, recipe, overwrite=recipe.overwrite)  # before anything is fetched or tokenised
+    check_recipe(recipe)
     folder = Path(recipe.run)
     if recipe.counted == "images":
         images = open_images(recipe.images)
@@ -37,10 +74,66 @@ def train_model(recipe: TrainCommand) -> tuple[Path, Any]:
     return Path(train(model, tokenizer, recipe, folder, overwrite=recipe.overwrite)), model
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse, together and before anything is made, what does not fit or is not there."""
+    complaints = list(_complaints(recipe))
+    if len(complaints) == 1:
+        raise complaints[0]
+    if complaints:
+        raise ValueError("; ".join(map(str, complaints)))
+
+
+def _complaints(recipe: Recipe) -> Iterator[Exception]:
+    model = recipe.model
+    if model.pretrained is not None:
+        yield from _refused(lambda: found_source(str(model.pretrained)))
+    if recipe.counted == "images":
+        return
+    yield from _refused(lambda: open_corpus(**recipe.data.where()))
+    if recipe.data.tokenizer != "train":
+        yield from _refused(lambda: found_source(recipe.data.tokenizer, needs_model=False))
+    if model.pretrained is None:
+        shapes: list[PreTrainedConfig] = []
+        yield from _refused(lambda: shapes.append(shape_of(model)))
+        for shape in shapes:
+            yield from _misfits(recipe, shape)
+
+
+def _misfits(recipe: Recipe, shape: PreTrainedConfig) -> Iterator[Exception]:
+    """What a model of this shape has no room for."""
+    longest, wanted = getattr(shape, "max_position_embeddings", None), recipe.data.sequence_length
+    if isinstance(longest, int) and 0 < longest < wanted:
+        yield ValueError(
+            f"data.sequence_length={wanted}; the model takes {longest} tokens at most: shorten it, or set "
+            "model.n_positions"
+        )
+    spatial = recipe.spatial
+    hears_sheets = spatial.weight > 0 and spatial.sites is None and spatial.neighborhoods == "local"
+    if isinstance(shape, TopoLMConfig) and shape.sheet_point != "none" and hears_sheets:
+        yield from _refused(lambda: _require_blocks(shape.sheet("transformer.h.0.attn_sheet"), spatial))
+
+
+def _require_blocks(sheet: Sheet, spatial: SpatialConfig) -> None:
+    blocks = local_neighborhoods(sheet, spatial.radius)
+    if spatial.n_neighborhoods > len(blocks):
+        raise ValueError(
+            f"spatial.n_neighborhoods={spatial.n_neighborhoods}; {len(blocks)} blocks of radius {spatial.radius} fit "
+            "on a sheet of the model: ask for as many at most, or make spatial.radius smaller"
+        )
+
+
+def _refused(attempt: Callable[[], Any]) -> Iterator[Exception]:
+    """What an attempt refuses, if it does."""
+    try:
+        attempt()
+    except (ValueError, OSError) as error:
+        if not isinstance(error, OSError) and not is_refusal(error):
+            raise
+        yield error
+
+
 def build_vision_model(config: ModelConfig, classes: Sequence[str], *, image_size: int, num_channels: int) -> Any:
     """A classifier of images with fresh weights, or a pretrained one with a fresh last layer where classes differ."""
-    from topographic.models import fresh_vision_model, register_pixel_mlp, vision_config
-
     given = sorted(set(config.changes()) - set(config.config or {}))
     if given:
         raise ValueError(f"model.{given[0]} is a word for language models; on images give fields as model.config")
@@ -50,20 +143,12 @@ def build_vision_model(config: ModelConfig, classes: Sequence[str], *, image_siz
         return fresh_vision_model(vision_config(name, config.config, classes=classes, **sizes), seed=config.seed)
     if config.config:
         raise ValueError(f"model.pretrained={config.pretrained!r} with {sorted(config.config)}; give either")
-    import torch
-    from transformers import AutoModelForImageClassification
-
     register_pixel_mlp()
     labels = dict(enumerate(classes))
+    names = {"id2label": labels, "label2id": {label: number for number, label in labels.items()}}
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return AutoModelForImageClassification.from_pretrained(
-            config.pretrained,
-            dtype=torch.float32,
-            id2label=labels,
-            label2id={label: number for number, label in labels.items()},
-            ignore_mismatched_sizes=True,
-        )
+        return pretrained(AutoModelForImageClassification, found_source(config.pretrained), fresh_head=True, **names)
 
 
 def build_model(config: ModelConfig, tokenizer: Any) -> Any:
@@ -87,20 +172,15 @@ def build_model(config: ModelConfig, tokenizer: Any) -> Any:
         If a pretrained model is given together with changes, the vocabulary is smaller than the tokenizer's, or as
         `topographic.models.architecture` and `fresh_model` say.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from topographic.models import fresh_model, register
-
     if config.pretrained is not None:
         if config.changes():
             raise ValueError(f"model.pretrained={config.pretrained!r} with {sorted(config.changes())}; give either")
         register()
-        model = AutoModelForCausalLM.from_pretrained(config.pretrained, dtype=torch.float32)
+        model = pretrained(AutoModelForCausalLM, found_source(config.pretrained))
         if model.config.vocab_size < len(tokenizer):
             raise ValueError(
                 f"{config.pretrained} knows {model.config.vocab_size} tokens and the tokenizer {len(tokenizer)}; "
-                f"use its own: data.tokenizer={config.pretrained}"
+                f"use its own: data.tokenizer={shlex.quote(config.pretrained)}"
             )
         return model
     if config.vocab_size is not None and config.vocab_size < len(tokenizer):
@@ -117,15 +197,13 @@ def shape_of(
     config: ModelConfig, *, vocab_size: int | None = None, special_tokens: Mapping[str, int | None] | None = None
 ) -> Any:
     """Configuration of a model with fresh weights."""
-    from topographic.models import architecture, preset
-
     changes = {**({} if vocab_size is None else {"vocab_size": vocab_size}), **config.changes()}
     if config.model_type is not None:
         return architecture(config.model_type, changes, special_tokens=special_tokens)
     return preset(config.preset, **{**(special_tokens or {}), **changes})
 
 
-def carries_sheets(command: TrainCommand) -> bool:
+def carries_sheets(command: Recipe) -> bool:
     """Whether the model is our decoder with sheets of its own, whose layout has a seed."""
     if command.counted == "images" or command.model.pretrained is not None:
         return False

@@ -3,59 +3,87 @@
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoTokenizer,
+)
 
-from topographic.recording import Preparation
+from topographic.models import register, register_pixel_mlp
+from topographic.recording import Preparation, own_layout, suggested_sites
 from topographic.runs.own_sheets import own_sections, trained_sites
+from topographic.runs.sources import Source, found_source, said_briefly
 from topographic.sheets import LAYOUTS, Layout, Sheet
 
-__all__ = ["is_vision_model", "load_model", "load_tokenizer", "load_vision_model", "sites_and_layout"]
+__all__ = [
+    "kind_of",
+    "load_model",
+    "load_tokenizer",
+    "load_vision_model",
+    "pretrained",
+    "sites_and_layout",
+]
+
+# what transformers, safetensors and json raise because of a file, or of a package that reads it
+_FILE_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, StrictDataclassError)
 
 
-def load_model(run: str | Path, tokenizer: str | None = None) -> tuple[Any, Any]:
+def load_model(
+    source: str | Path,
+    tokenizer: str | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> tuple[Any, Any]:
     """Model and tokenizer of a run folder, or any Hugging Face causal model.
 
     Parameters
     ----------
-    run : str or Path
+    source : str or Path
         Run folder, model folder, hub name, or a .gguf file of a kind that transformers can read.
     tokenizer : str, optional
         Name or folder of a tokenizer, for models that have none beside them.
+    device : str or torch.device, optional
+        Where the model goes; the accelerator if there is one by default.
+    dtype : str or torch.dtype, optional
+        Of the weights, such as "bfloat16"; float32 by default.
 
     Returns
     -------
     model, tokenizer
-        The model in float32 and evaluation mode, on the accelerator if there is one. Weights of a .gguf file are
-        de-quantized: they are numbers of few bits, kept in many.
+        The model in evaluation mode. Weights of a .gguf file are de-quantized: they are numbers of few bits, kept in
+        many.
 
     Raises
     ------
     ValueError
-        If the run is not finished, the folder holds no model, the model has no tokenizer, or the tokenizer knows more
-        tokens than the model.
-    FileNotFoundError, ImportError
-        If the .gguf file is not there, or the extra that reads it is missing.
+        If the run is not finished, the folder holds no model or a damaged one, the model has no tokenizer, or the
+        tokenizer knows more tokens than the model.
+    OSError, ImportError
+        If there is nothing of that name, or the extra that reads a .gguf file is missing.
+
+    Examples
+    --------
+    >>> load_model("runs/absent")
+    Traceback (most recent call last):
+    FileNotFoundError: no folder or file at runs/absent; correct the name
     """
-    import torch
-    from torch import nn
-    from transformers import AutoModelForCausalLM
-
-    from topographic.models import register
-
     register()
-    run = Path(run)
-    if run.is_dir() and not (run / "config.json").exists() and not (run / "model").is_dir():
-        raise ValueError(f"{run} holds no model; finish its training first: topo train {run / 'config.yaml'} run={run}")
-    source = str(run / "model") if (run / "model").is_dir() else str(run)
-    options: dict[str, Any] = {}
-    if run.suffix == ".gguf":
-        _require_gguf(run)
-        source, options = str(run.parent), {"gguf_file": run.name}
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options).eval()
-    found = load_tokenizer(tokenizer, model.config.vocab_size) if tokenizer else load_tokenizer(source, **options)
-    return nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu"), found
+    if Path(source).suffix == ".gguf":
+        _require_gguf(Path(source))
+    found = found_source(source)
+    model = pretrained(AutoModelForCausalLM, found, dtype=_dtype(dtype)).eval()
+    reader = _tokenizer(found) if tokenizer is None else load_tokenizer(tokenizer, model.config.vocab_size)
+    return _moved(model, device), reader
 
 
 def load_tokenizer(source: str, n_tokens: int | None = None, **options: Any) -> Any:
@@ -79,22 +107,192 @@ def load_tokenizer(source: str, n_tokens: int | None = None, **options: Any) -> 
     ------
     ValueError
         If there is none, or it knows more tokens than the model.
-    """
-    from transformers import AutoTokenizer
+    OSError
+        If there is nothing of that name.
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError) as error:  # what is raised depends on which files are missing
-        raise ValueError(
-            f"no tokenizer can be read from {source} ({' '.join(str(error).split())[:120]} ...); name the one that the "
-            "model was trained with: --tokenizer FOLDER_OR_NAME"
-        ) from error
+    Examples
+    --------
+    >>> load_tokenizer("./absent")
+    Traceback (most recent call last):
+    FileNotFoundError: no folder or file at absent; correct the name
+    """
+    found = found_source(source, needs_model=False)
+    tokenizer = _tokenizer(Source(found.name, {**found.options, **options}, found.folder))
     if n_tokens is not None and len(tokenizer) > n_tokens:
         raise ValueError(
             f"tokenizer {source} knows {len(tokenizer)} tokens and the model {n_tokens}; give the one it was trained "
             "with"
         )
     return tokenizer
+
+
+def load_vision_model(
+    source: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+) -> tuple[Any, Callable[[np.ndarray], Any]]:
+    """Model of a run folder, or any classifier of images that transformers can read, and how it takes images.
+
+    Parameters
+    ----------
+    source : str or Path
+        Run folder, model folder or hub name.
+    device, dtype : optional
+        As in `load_model`.
+
+    Returns
+    -------
+    model : PreTrainedModel
+        In evaluation mode.
+    prepare : callable
+        A `Preparation`, or the model's own image processor where that does more.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no model or a damaged one, or nothing says how it takes images.
+    OSError
+        If there is nothing of that name.
+
+    Examples
+    --------
+    >>> load_vision_model("runs/absent")
+    Traceback (most recent call last):
+    FileNotFoundError: no folder or file at runs/absent; correct the name
+    """
+    register_pixel_mlp()
+    found = found_source(source)
+    model = pretrained(AutoModelForImageClassification, found, dtype=_dtype(dtype)).eval()
+    try:
+        prepare: Callable[[np.ndarray], Any] = Preparation.from_pretrained(found.name)
+    except (FileNotFoundError, ValueError):
+        prepare = _own_processor(found)
+    return _moved(model, device), prepare
+
+
+def kind_of(source: str | Path) -> Literal["language", "vision"]:
+    """Whether a source is a language model or a vision model, without reading its weights.
+
+    Parameters
+    ----------
+    source : str or Path
+        As for `load_model` and `load_vision_model`.
+
+    Returns
+    -------
+    {"language", "vision"}
+        "vision" if it prepares images or is a classifier of images.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there is no model of that name, as in `load_model`.
+
+    Examples
+    --------
+    >>> kind_of("runs/absent")
+    Traceback (most recent call last):
+    FileNotFoundError: no folder or file at runs/absent; correct the name
+    """
+    register_pixel_mlp()
+    found = found_source(source)
+    if "gguf_file" in found.options:
+        return "language"
+    if found.folder is not None and (found.folder / "preprocessor_config.json").is_file():
+        return "vision"
+    try:
+        architectures = AutoConfig.from_pretrained(found.name, trust_remote_code=False, **found.options).architectures
+    except _FILE_ERRORS:  # what loads the model says what is wrong with its configuration
+        return "language"
+    return "vision" if any(one.endswith("ForImageClassification") for one in architectures or ()) else "language"
+
+
+def pretrained(
+    factory: Any, source: Source, *, dtype: torch.dtype = torch.float32, fresh_head: bool = False, **options: Any
+) -> Any:
+    """A model whose weights all come from its file; with ``fresh_head`` its last layer may be new.
+
+    Nothing is read that could execute what is in it.
+    """
+    options |= {**source.options, "dtype": dtype, "trust_remote_code": False}
+    if "gguf_file" not in options:
+        options["use_safetensors"] = True
+    try:
+        model, loaded = factory.from_pretrained(
+            source.name, ignore_mismatched_sizes=True, output_loading_info=True, **options
+        )
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights in {source.name} are truncated or no safetensors file ({said_briefly(error)}); copy or "
+            "download them again"
+        ) from error
+    except _FILE_ERRORS as error:
+        kind = "classifier of images" if factory is AutoModelForImageClassification else "causal language model"
+        raise ValueError(
+            f"{source.name} cannot be read as a {kind} of transformers ({said_briefly(error)}); correct its files or "
+            "give another model"
+        ) from error
+    if not fresh_head:
+        _require_weights(model, loaded, source.name)
+    return model
+
+
+def _require_weights(model: nn.Module, loaded: Mapping[str, Any], name: str) -> None:
+    """Refuse a model of which transformers has filled a part with random numbers."""
+    misfits = sorted((key, tuple(in_file), tuple(wanted)) for key, in_file, wanted in loaded["mismatched_keys"])
+    if misfits:
+        key, in_file, wanted = misfits[0]
+        more = f", as do {len(misfits) - 1} more" if len(misfits) > 1 else ""
+        raise ValueError(
+            f"{name}: {key} has shape {list(in_file)} in its file and {list(wanted)} by config.json{more}; they are of "
+            "different models: copy both from one"
+        )
+    missing = sorted(set(loaded["missing_keys"]) & {key for key, _ in model.named_parameters()})
+    if missing:
+        raise ValueError(
+            f"{name}: {len(missing)} weights of a {type(model).__name__} are not in its file and would be random, the "
+            f"first {missing[0]}; give the whole model"
+        )
+
+
+def _tokenizer(source: Source) -> Any:
+    advice = "name the one that the model was trained with: --tokenizer FOLDER_OR_NAME"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.name, trust_remote_code=False, **source.options)
+    except _FILE_ERRORS as error:  # what is raised depends on which files are missing
+        raise ValueError(f"no tokenizer can be read from {source.name} ({said_briefly(error)}); {advice}") from error
+    # without its files transformers makes one that knows no words
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ValueError(f"no tokenizer can be read from {source.name} (there are no files of one); {advice}")
+    return tokenizer
+
+
+def _own_processor(source: Source) -> Callable[[np.ndarray], Any]:
+    """The image processor that comes with a model, which crops or resizes in ways of its own."""
+    try:
+        processor = AutoImageProcessor.from_pretrained(
+            source.name, backend="pil", trust_remote_code=False, **source.options
+        )
+    except _FILE_ERRORS as error:
+        raise ValueError(
+            f"{source.name} does not say how it takes images ({said_briefly(error)}); expected a readable "
+            "preprocessor_config.json beside the model: copy it there"
+        ) from error
+
+    def prepare(pixels: np.ndarray) -> Any:
+        coloured = [image.repeat(3, axis=2) if image.shape[2] == 1 else image for image in pixels]
+        return processor(coloured, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
+
+    return prepare
+
+
+def _moved(model: Any, device: str | torch.device | None) -> Any:
+    return nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else torch.float32 if dtype is None else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype={dtype!r}; expected a type of weights, such as 'float32', 'bfloat16' or 'float16'")
+    return found
 
 
 def _require_gguf(file: Path) -> None:
@@ -137,10 +335,20 @@ def sites_and_layout(
     ------
     ValueError
         If no sites are named, the model carries no sheets, its run names none and there is no default.
+
+    Examples
+    --------
+    >>> from topographic.models import TopoLMForCausalLM, preset
+    >>> model = TopoLMForCausalLM(preset("tiny", n_layer=1))
+    >>> sites, layout = sites_and_layout(model, "no run")
+    >>> sites
+    ['transformer.h.0.attn_sheet', 'transformer.h.0.mlp_sheet']
+    >>> sites_and_layout(model, "no run", sites="transformer.h.*.mlp")[0]
+    'transformer.h.*.mlp'
     """
     named = LAYOUTS[layout or "grid"]
     if sites is not None:
-        return sites, named
+        return sites, own_layout(model, named)
     sheets = model.sheets() if hasattr(model, "sheets") else {}
     if sheets:
         return list(sheets), sheets
@@ -151,70 +359,5 @@ def sites_and_layout(
         return default(model), named
     raise ValueError(
         f"{type(model).__name__} carries no sheets; say which modules to lay out, for example "
-        "sites='transformer.h.*.attn' layout=grid"
+        f"sites='{suggested_sites(model)}' layout=grid"
     )
-
-
-def is_vision_model(run: str | Path) -> bool:
-    """Whether it is a vision model."""
-    folder = _model_folder(run)
-    return (folder / "preprocessor_config.json").is_file() if folder.exists() else _is_classifier_on_hub(str(run))
-
-
-def _is_classifier_on_hub(name: str) -> bool:
-    from transformers import AutoConfig
-
-    try:
-        architectures = AutoConfig.from_pretrained(name).architectures
-    except (OSError, ValueError):  # what loads the model says what is wrong with the name
-        return False
-    return any(one.endswith("ForImageClassification") for one in architectures or ())
-
-
-def load_vision_model(run: str | Path) -> tuple[Any, Callable[[np.ndarray], Any]]:
-    """Model of a run folder, or any classifier of images that transformers can read, and how it takes images.
-
-    Parameters
-    ----------
-    run : str or Path
-        Run folder, model folder or hub name.
-
-    Returns
-    -------
-    model : PreTrainedModel
-        In float32 and evaluation mode, on the accelerator if there is one.
-    prepare : callable
-        A `Preparation`, or the model's own image processor where that does more.
-    """
-    import torch
-    from torch import nn
-    from transformers import AutoModelForImageClassification
-
-    from topographic.models import register_pixel_mlp
-
-    register_pixel_mlp()
-    folder = _model_folder(run)
-    source = str(folder) if folder.is_dir() else str(run)
-    model = AutoModelForImageClassification.from_pretrained(source, dtype=torch.float32).eval()
-    try:
-        prepare: Callable[[np.ndarray], Any] = Preparation.from_pretrained(source)
-    except (FileNotFoundError, ValueError):
-        prepare = _own_processor(source)
-    return nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu"), prepare
-
-
-def _own_processor(source: str) -> Callable[[np.ndarray], Any]:
-    """The image processor that comes with a model, which crops or resizes in ways of its own."""
-    from transformers import AutoImageProcessor
-
-    processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-
-    def prepare(pixels: np.ndarray) -> Any:
-        coloured = [image.repeat(3, axis=2) if image.shape[2] == 1 else image for image in pixels]
-        return processor(coloured, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
-
-    return prepare
-
-
-def _model_folder(run: str | Path) -> Path:
-    return Path(run) / "model" if (Path(run) / "model").is_dir() else Path(run)

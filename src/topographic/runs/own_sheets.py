@@ -1,32 +1,32 @@
 """What a run was trained with: the sheets that its own configuration names, for models that carry none."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import yaml
 from torch import nn
 
-from topographic.runs.parsing import parse_mapping
 from topographic.losses import sheet_shape
-from topographic.recording import find_sites
-from topographic.sheets import LAYOUTS, Layout, Sheet, grid
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 from topographic.objectives.terms import configured_weight_sheets
 from topographic.objectives.weight_terms import WeightSheet
+from topographic.recording import find_sites
+from topographic.runs.recipe import read_sections
+from topographic.sheets import LAYOUTS, Layout, Sheet, grid
+from topographic.training.config import ImageConfig
 
 __all__ = ["OwnSections", "own_sections", "own_weight_sheets", "placed", "smooth_sites", "trained_sites"]
 
 
 @dataclass(frozen=True)
 class OwnSections:
-    """The sections of a run's ``config.yaml`` that say where units lie; None where it has none."""
+    """The sections of a run's ``config.yaml`` that say where units lie and what was shown; None where it has none."""
 
     spatial: SpatialConfig | None = None
     """The spatial loss."""
     smoothness: SmoothnessConfig | None = None
     """The smoothness of weights."""
+    images: ImageConfig | None = None
+    """The images, of a vision model."""
 
 
 def own_sections(run: str | Path) -> OwnSections:
@@ -34,13 +34,7 @@ def own_sections(run: str | Path) -> OwnSections:
     file = Path(run) / "config.yaml"
     if not file.is_file() or not (file.parent / "model").is_dir():
         return OwnSections()
-    written = yaml.safe_load(file.read_text(encoding="utf-8"))
-    content: dict[str, Any] = written if isinstance(written, dict) else {}
-    sections = {name: content[name] for name in ("spatial", "smoothness") if isinstance(content.get(name), Mapping)}
-    try:
-        return parse_mapping("train", OwnSections, sections)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+    return read_sections(file, OwnSections)
 
 
 def trained_sites(model: nn.Module, own: OwnSections) -> tuple[list[str], Layout] | None:

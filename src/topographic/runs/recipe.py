@@ -1,14 +1,19 @@
-"""`topo train`: from a recipe to a run folder."""
+"""`Recipe`: what a training run is told, as the command line, a file and a run folder hold it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from topographic.training.config import DataConfig, ImageConfig, TrainingConfig
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
+from topographic.runs.parsing import parse_mapping, read_yaml
+from topographic.training.config import DataConfig, ImageConfig, TrainingConfig, save_config
 
-__all__ = ["ModelConfig", "TrainCommand"]
+__all__ = ["PRESET_CONTEXTS", "ModelConfig", "Recipe", "read_recipe", "read_sections", "write_recipe"]
+
+# tokens that presets take, where they are fewer than a recipe's default; `topographic.models` builds them
+PRESET_CONTEXTS = {"tiny": 32, "demo": 128, "nanogpt_demo": 128, "gpt2_demo": 128, "gpt_neo_demo": 128}
+_TINY_RADIUS = 2  # 3 x 3 units, on sheets of 6 x 6
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,20 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class TrainCommand:
-    """Train a model on text or images, with or without topography."""
+class Recipe:
+    """Train a model on text or images, with or without topography.
+
+    Parameters
+    ----------
+    run, overwrite, model, data, images, spatial, smoothness, training
+        As `topo train --help` explains them, key by key.
+
+    Examples
+    --------
+    >>> recipe = Recipe("runs/small", model=ModelConfig("mini", n_layer=2))
+    >>> recipe.counted, recipe.model.changes()
+    ('tokens', {'n_layer': 2})
+    """
 
     run: str = "runs/topolm"
     """Folder of the run."""
@@ -95,16 +112,81 @@ class TrainCommand:
         """What the model is shown, and what is counted as seen."""
         return "tokens" if self.images.name is None else "images"
 
+    @staticmethod
+    def implied(said: Mapping[str, Any]) -> dict[str, Any]:
+        """What is meant where words are left out: windows and blocks that a small preset has room for."""
+        model = said.get("model") or {}
+        if model.get("model_type") is not None or model.get("pretrained") is not None:
+            return {}
+        preset = model.get("preset", ModelConfig.preset)
+        context = model.get("n_positions") or PRESET_CONTEXTS.get(preset)
+        implied: dict[str, Any] = {}
+        if context is not None and context < DataConfig.sequence_length:
+            implied["data"] = {"sequence_length": context}
+        if preset == "tiny" and model.get("n_embd") is None:
+            implied["spatial"] = {"radius": _TINY_RADIUS}
+        return implied
 
 
+def write_recipe(path: str | Path, recipe: Recipe) -> None:
+    """Write a recipe as YAML, every key spelt out.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write, such as ``config.yaml`` in a run folder.
+    recipe : Recipe
+        What is written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = tempfile.mkdtemp() + "/config.yaml"
+    >>> write_recipe(file, Recipe(model=ModelConfig("mini")))
+    >>> read_recipe(file) == Recipe(model=ModelConfig("mini"))
+    True
+    """
+    save_config(path, recipe)
 
 
+def read_recipe(path: str | Path) -> Recipe:
+    """Read what `write_recipe` or `topo train` wrote; keys that a file is too old to have get their defaults.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder, or its ``config.yaml``, or any recipe.
+
+    Returns
+    -------
+    Recipe
+        What the run was told.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no YAML of keys and values, or holds unknown keys or values of another type; with the file's name.
+
+    Examples
+    --------
+    >>> read_recipe("runs/absent/config.yaml")
+    Traceback (most recent call last):
+    FileNotFoundError: no file at runs/absent/config.yaml; expected a YAML file of keys and values: correct its name
+    """
+    return _read(path, Recipe)
 
 
+def read_sections(path: str | Path, sections: type) -> Any:
+    """Those sections of a ``config.yaml`` that a dataclass has, also of runs that were told more than a recipe."""
+    return _read(path, sections, only={entry.name for entry in fields(sections)})
 
 
-
-
-
-
-
+def _read(path: str | Path, kind: type, only: set[str] | None = None) -> Any:
+    file = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
+    content = read_yaml(file)
+    try:
+        return parse_mapping("train", kind, {k: v for k, v in content.items() if only is None or k in only})
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error

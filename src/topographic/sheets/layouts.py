@@ -12,7 +12,7 @@ from torch import Tensor
 
 from topographic.sheets.sheet import Sheet
 
-__all__ = ["LAYOUTS", "Layout", "from_positions", "grid", "head_tiles", "permuted_grid"]
+__all__ = ["LAYOUTS", "Layout", "from_positions", "grid", "head_tiles", "permuted_grid", "strip_warning"]
 
 Layout = Callable[..., Sheet]
 
@@ -140,6 +140,34 @@ def head_tiles(
         whole.positions_mm, "(tr r tc c) axes -> (tr tc r c) axes", tr=tile_rows, r=rows, tc=tile_columns, c=columns
     )
     return Sheet(name=name, positions_mm=positions, extent_mm=whole.extent_mm, wrap=wrap)
+
+
+def strip_warning(n_units: int, layout: Layout = grid, *, multiple_of: int = 1) -> str | None:
+    """What to say where units lie on a strip (sides beyond 1 to 4), with the nearest widths that make a sheet."""
+    shape = _shape(n_units, layout)
+    if shape is None or max(shape) <= 4 * min(shape):
+        return None
+    below = range((n_units - 1) // multiple_of * multiple_of, 0, -multiple_of)
+    above = range((n_units // multiple_of + 1) * multiple_of, 4 * n_units, multiple_of)
+    better = []
+    for widths in (below, above):
+        found = ((width, _shape(width, layout)) for width in widths)
+        nearest = next(((width, one) for width, one in found if one is not None and max(one) <= 2 * min(one)), None)
+        if nearest is not None:
+            width, (rows, columns) = nearest
+            better.append(f"{width} ({rows} x {columns})")
+    advice = f"; choose {' or '.join(better)}" if better else ""
+    return f"{n_units} units lie on a strip of {shape[0]} x {shape[1]}, where they have few neighbours{advice}"
+
+
+def _shape(n_units: int, layout: Layout) -> tuple[int, int] | None:
+    """Rows and columns of a layout; None if it has none for this width."""
+    try:
+        with torch.device("cpu"):  # models are built under the meta device
+            extent = layout(n_units, "sheet").extent_mm
+    except ValueError:
+        return None
+    return None if extent is None else (round(extent[0]), round(extent[1]))
 
 
 def from_positions(

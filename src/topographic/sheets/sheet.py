@@ -108,20 +108,7 @@ class Sheet:
         return f"Sheet({self.name!r}, {self.n_units} units, {kind}, extent_mm={self.extent_mm})"
 
     def to_arrays(self, prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and JSON metadata, for nouns that are stored together with their sheet.
-
-        Parameters
-        ----------
-        prefix : str
-            What the names of the arrays begin with.
-
-        Returns
-        -------
-        arrays : dict of str to ndarray
-            ``positions_mm`` (units, 2) and, on a mesh, ``edges`` (edges, 2).
-        metadata : dict
-            Name, extent, wrap and kind.
-        """
+        """Arrays, whose names begin with ``prefix``, and JSON metadata, for nouns that are stored with their sheet."""
         arrays = {f"{prefix}positions_mm": self.positions_mm.numpy()}
         if self.edges is not None:
             arrays[f"{prefix}edges"] = self.edges.numpy()
@@ -130,50 +117,18 @@ class Sheet:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any], prefix: str = "") -> "Sheet":
-        """Inverse of `to_arrays`.
-
-        Parameters
-        ----------
-        arrays : dict of str to ndarray
-            ``positions_mm`` (units, 2) and perhaps ``edges`` (edges, 2); others are left alone.
-        metadata : dict
-            As `to_arrays` returns it.
-        prefix : str
-            What the names of the arrays begin with.
-
-        Returns
-        -------
-        Sheet
-            Equal to the sheet that was taken apart.
-        """
+        """Inverse of `to_arrays`; other arrays are left alone."""
         edges = torch.from_numpy(arrays[f"{prefix}edges"]) if f"{prefix}edges" in arrays else None
         return cls(positions_mm=torch.from_numpy(arrays[f"{prefix}positions_mm"]), edges=edges, **metadata)
 
     def save(self, path: str | Path) -> None:
-        """Write the sheet to a safetensors file.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write.
-        """
+        """Write the sheet to a safetensors file."""
         arrays, metadata = self.to_arrays()
         save_arrays(path, arrays, {"noun": "Sheet", "sheet": metadata})
 
     @classmethod
     def load(cls, path: str | Path) -> "Sheet":
-        """Read a sheet.
-
-        Parameters
-        ----------
-        path : str or Path
-            File written by `save`.
-
-        Returns
-        -------
-        Sheet
-            The sheet.
-        """
+        """Read what `save` wrote."""
         arrays, metadata = load_noun(path, "Sheet")
         return cls.from_arrays(arrays, metadata["sheet"])
 

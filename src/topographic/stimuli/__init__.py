@@ -8,6 +8,7 @@ from topographic.stimuli.localizers import LOCALIZERS, load_localizer
 from topographic.stimuli.low_level import gray, matched_contrast, phase_scrambled, radial_power, resized
 from topographic.stimuli.minimal_pairs import load_minimal_pairs
 from topographic.stimuli.stimulus_set import StimulusSet
+from topographic.stimuli.tables import stimuli_from
 from topographic.stimuli.word_sequences import sentence_blocks, word_runs
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "radial_power",
     "resized",
     "sentence_blocks",
+    "stimuli_from",
     "word_runs",
 ]

@@ -1,6 +1,7 @@
 """A category localizer out of image sets that install as packages: faces, objects, characters, animals, vehicles."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,14 +106,12 @@ class _Category(NamedTuple):
 
 def _category(name: str, chosen: ImageStimuli, contrast: tuple[float, float]) -> ImageStimuli:
     n_images, frame = len(chosen), CATEGORIES[name].frame
-    stimuli = StimulusSet(
+    stimuli = replace(
+        chosen.stimuli,
         name=name,
-        items=chosen.stimuli.items,
         conditions=(name,) * n_images,
         runs=tuple(("odd", "even")[place % 2] for place in range(n_images)),
         labels={"category": (name,) * n_images, "class": chosen.stimuli.conditions, "version": ("intact",) * n_images},
-        source=chosen.stimuli.source,
-        licence=chosen.stimuli.licence,
     )
     return ImageStimuli(stimuli, matched_contrast(frame(gray(chosen.pixels)), *contrast))
 
@@ -138,14 +137,12 @@ def _scrambled(part: ImageStimuli, seed: int, contrast: tuple[float, float]) -> 
     # a few of the sums of many waves leave the range of gray levels, so the contrast is matched once more
     within = np.rint(pixels.clip(0, 255)).astype(np.uint8)
     return ImageStimuli(
-        StimulusSet(
+        replace(
+            stimuli,
             name=f"scrambled {stimuli.name}",
             items=tuple(f"{item}/scrambled" for item in stimuli.items),
             conditions=tuple(f"scrambled {condition}" for condition in stimuli.conditions),
-            runs=stimuli.runs,
             labels={**labels, "version": ("scrambled",) * len(stimuli)},
-            source=stimuli.source,
-            licence=stimuli.licence,
         ),
         matched_contrast(within, *contrast),
     )

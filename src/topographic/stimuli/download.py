@@ -1,13 +1,13 @@
-"""Downloads into a cache: checked, resumed, and never left half finished."""
+"""Downloads into a cache: checked, and never left half finished."""
 
+import logging
 import os
 import re
-import urllib.error
 import urllib.parse
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
+import pooch
 from tqdm.auto import tqdm
 
 from topographic.storage import load_json, sha256_of_file
@@ -15,8 +15,8 @@ from topographic.storage import load_json, sha256_of_file
 __all__ = ["fetch", "fetch_published", "user_cache"]
 
 _PUBLISHED = Path(__file__).parent / "sets" / "published.json"  # addresses and checksums
-_BLOCK = 1 << 16
 _TIMEOUT_S = 30.0
+_BLOCK = 1 << 16
 
 
 def fetch(url: str, sha256: str, *, cache_folder: str | Path | None = None, progress: bool = True) -> Path:
@@ -45,8 +45,7 @@ def fetch(url: str, sha256: str, *, cache_folder: str | Path | None = None, prog
         If an argument is not as above, the file has another checksum, or a file of its name with
         another checksum is in the way.
     OSError
-        If the download fails or stops early; what has arrived is kept beside the file and the next
-        call goes on from there.
+        If the download fails or stops early; nothing is kept of it. The message says where to put the file by hand.
     """
     name = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name
     if urllib.parse.urlsplit(url).scheme not in ("http", "https") or not name:
@@ -57,27 +56,32 @@ def fetch(url: str, sha256: str, *, cache_folder: str | Path | None = None, prog
         )
     sha256 = sha256.lower()
     folder = user_cache() / "downloads" / sha256[:16] if cache_folder is None else Path(cache_folder)
-    target, partial = folder / name, folder / f".{name}.{sha256[:8]}.partial"
+    target = folder / name
     if target.is_file():
         if sha256_of_file(target) != sha256:
             raise ValueError(f"{target} exists and is not the file with SHA-256 {sha256}; move it away, then run again")
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    resumed = partial.is_file() and partial.stat().st_size > 0
-    _download(url, partial, target, progress=progress)
-    if resumed and sha256_of_file(partial) != sha256:
-        # what was there before may have been from another version of the file
-        partial.unlink()
-        _download(url, partial, target, progress=progress)
-    found = sha256_of_file(partial)
-    if found != sha256:
-        partial.unlink()
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # the bar says what is going on
+    try:
+        with tqdm(total=1, unit="B", unit_scale=True, desc=name, disable=not progress) as bar:
+            options: dict[str, Any] = {"progressbar": bar, "chunk_size": _BLOCK, "timeout": _TIMEOUT_S}
+            downloader = pooch.HTTPDownloader(**options)
+            pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=downloader)
+        target.chmod(0o644)  # pooch leaves it to its owner alone
+    except OSError as error:  # every error of requests is one
+        reason = getattr(error.args[0] if error.args else error, "reason", error)
+        raise OSError(
+            f"could not download {url} ({' '.join(str(reason).split())}); check address, connection and disk and run "
+            f"again, or put the file at {target} yourself"
+        ) from error
+    except ValueError as error:
         raise ValueError(
-            f"{url} has SHA-256 {found}; expected {sha256}: the file has changed at its source, nothing was kept"
-        )
-    with open(partial, "rb") as written:
-        os.fsync(written.fileno())
-    os.replace(partial, target)
+            f"{url} is not the file with SHA-256 {sha256}: it has changed at its source, nothing was kept"
+        ) from error
+    finally:
+        logger.setLevel(level)
     return target
 
 
@@ -124,40 +128,3 @@ def fetch_published(name: str, *, cache_folder: str | Path | None = None) -> Pat
 def user_cache() -> Path:
     """Folder for what is fetched."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "topographic"
-
-
-def _download(url: str, partial: Path, target: Path, *, progress: bool) -> None:
-    """Bring ``partial`` to its full length, from where it stopped if the server can."""
-    start = partial.stat().st_size if partial.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-            if response.status != 206:  # the server sends the whole file again
-                start = 0
-            length = response.headers.get("Content-Length")
-            total = None if length is None else start + int(length)
-            received = start
-            with (
-                open(partial, "ab" if start else "wb") as out,
-                tqdm(
-                    total=total, initial=start, unit="B", unit_scale=True, desc=target.name, disable=not progress
-                ) as bar,
-            ):
-                while block := response.read(_BLOCK):
-                    out.write(block)
-                    received += len(block)
-                    bar.update(len(block))
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # nothing is left to send: the checksum decides
-            return
-        raise OSError(
-            f"could not download {url}: the server says {error.code} {error.reason}; check the address, or put the "
-            f"file at {target} yourself"
-        ) from error
-    except (OSError, HTTPException) as error:
-        raise OSError(
-            f"could not download {url}: {getattr(error, 'reason', error)}; check the connection and the disk and run "
-            f"again, or put the file at {target} yourself"
-        ) from error
-    if total is not None and received < total:
-        raise OSError(f"could not download {url}: it stopped after {received} of {total} bytes; run again to go on")

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from topographic.stimuli.image_folders import pillow
+
 __all__ = ["IMAGE_READERS", "read_cifar10", "read_faces", "read_idx", "read_patches"]
 
 Split = tuple[UInt8[np.ndarray, "images height width channels"], Int64[np.ndarray, " images"]]
@@ -137,21 +139,12 @@ def _idx(name: str, content: bytes, n_axes: int) -> np.ndarray:
 
 
 def _png_sheet(name: str, content: bytes) -> np.ndarray:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError(
-            f"{name}: reading PNG needs Pillow, which is not installed; run `pip install 'topographic[images]'`"
-        ) from error
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
-            if opened.width != _SIDE**2 or opened.mode != "RGB":
-                raise ValueError(
-                    f"{name} is {opened.width} pixels wide ({opened.mode}); expected {_SIDE**2} RGB, an image a row"
-                )
-            sheet = np.asarray(opened)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-        raise ValueError(f"{name} is damaged or no PNG ({error}); get it again") from error
+    with pillow(name, "PNG") as image, image.open(io.BytesIO(content), formats=["PNG"]) as opened:
+        if opened.width != _SIDE**2 or opened.mode != "RGB":
+            raise ValueError(
+                f"{name} is {opened.width} pixels wide ({opened.mode}); expected {_SIDE**2} RGB, an image a row"
+            )
+        sheet = np.asarray(opened)
     return sheet.reshape(len(sheet), _SIDE, _SIDE, 3)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import no_type_check
 
 import numpy as np
+import pandas as pd
 from jaxtyping import UInt8
 
 from topographic.stimuli.stimulus_set import StimulusSet
@@ -73,73 +74,31 @@ class ImageStimuli:
         return f"ImageStimuli({self.stimuli!r}, {height} x {width} x {channels})"
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "ImageStimuli":
-        """Images at the given indices.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Which images, in which order.
-
-        Returns
-        -------
-        ImageStimuli
-            The chosen images.
-        """
+        """Images at the given indices."""
         chosen = np.asarray(indices, dtype=np.int64)
         return ImageStimuli(self.stimuli.take(chosen), self.pixels[chosen])
 
     def select(self, **columns: str | Sequence[str]) -> "ImageStimuli":
-        """Images whose columns have the given entries.
+        """Images whose columns have the given entries."""
+        return self.take(self.stimuli.find(**columns))
 
-        Parameters
-        ----------
-        **columns : str or sequence of str
-            As in `StimulusSet.select`.
+    def to_frame(self) -> pd.DataFrame:
+        """The set as a table, without the pixels.
 
         Returns
         -------
-        ImageStimuli
-            The kept images in their order.
-
-        Raises
-        ------
-        ValueError
-            If a column does not exist or nothing is left.
+        DataFrame
+            As `StimulusSet.to_frame`, with the names of the images as ``image`` and their digests as ``pixels``.
         """
-        # the places of the kept items, found by the set's own rule
-        places = tuple(str(place) for place in range(len(self)))
-        numbered = dataclasses.replace(self.stimuli, labels={**self.stimuli.labels, "place": places})
-        return self.take([int(place) for place in numbered.select(**columns).labels["place"]])
+        return self.stimuli.to_frame().rename(columns={"text": "image"})
 
     def save(self, path: str | Path) -> None:
-        """Write images and set to one safetensors file.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write.
-        """
+        """Write images and set to one safetensors file."""
         save_arrays(path, {"pixels": self.pixels}, {"noun": "ImageStimuli", "stimuli": self.stimuli.to_json()})
 
     @classmethod
     def load(cls, path: str | Path) -> "ImageStimuli":
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to read.
-
-        Returns
-        -------
-        ImageStimuli
-            Images and set.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If the file is absent or damaged, or the pixels do not fit the set.
-        """
+        """Read what `save` wrote."""
         arrays, metadata = load_noun(path, "ImageStimuli")
         return cls(StimulusSet.from_json(metadata["stimuli"]), arrays["pixels"])
 

@@ -1,19 +1,17 @@
 """Localizers: our own stimulus sets, and loaders for published ones."""
 
-import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from topographic.stimuli.stimulus_set import StimulusSet
+from topographic.stimuli.tables import complete, read_table
+from topographic.storage import load_json
 
 __all__ = ["LOCALIZERS", "load_localizer"]
 
 _SETS = Path(__file__).parent / "sets"
-
-_SWJN = {"S": "sentences", "W": "words", "J": "jabberwocky", "N": "nonwords"}
-
-Row = dict[str, str]
 
 
 def load_localizer(name: str = "language", folder: str | Path | None = None) -> StimulusSet:
@@ -67,25 +65,44 @@ def load_localizer(name: str = "language", folder: str | Path | None = None) -> 
             f"localizer {name!r} does not ship with the library; pass folder= the one that holds "
             f"{localizer.files}, or fetch it with fetch_published where that knows its address"
         )
-    rows = [row for path in _find(name, Path(folder), localizer) for row in _read(name, path, localizer)]
+    frames = [_read(name, path, localizer) for path in _find(name, Path(folder), localizer)]
+    rows = pd.concat(frames)
     if len(rows) != localizer.n_items:
         raise ValueError(
             f"localizer {name!r}: {localizer.files} in {folder} hold {len(rows)} items; expected {localizer.n_items}: "
             "a file is truncated or missing, get it again"
         )
-    return localizer.build(name, rows, localizer)
+    unknown = [condition for condition in rows[localizer.condition] if condition not in localizer.names]
+    if unknown:
+        raise ValueError(
+            f"localizer {name!r}: unknown condition {unknown[0]!r}; expected {', '.join(map(repr, localizer.names))}: "
+            "pass the file as it was published"
+        )
+    return StimulusSet(
+        name=name,
+        items=tuple(rows[localizer.text]),
+        conditions=tuple(rows[localizer.condition].map(localizer.names)),
+        runs=() if localizer.run is None else tuple(rows[localizer.run]),
+        labels={label: tuple(rows[column]) for label, column in localizer.labels.items()},
+        source=localizer.source,
+        licence=localizer.licence,
+    )
 
 
 class _Localizer(NamedTuple):
-    """Where a set is, what its files look like, and what becomes of a row."""
+    """Where a set is, and which columns of its files say what."""
 
     files: str
     n_items: int
-    columns: tuple[str, ...]
-    build: Callable[[str, list[Row], "_Localizer"], StimulusSet]
+    text: str
+    condition: str
+    names: dict[str, str]  # of the conditions there and here
+    labels: dict[str, str]  # label here and column there
     source: str
     licence: str
+    run: str | None = None
     is_own: bool = False
+    columns: tuple[str, ...] = ()  # of a file, where they are not the ones above
 
 
 def _find(name: str, folder: Path, localizer: _Localizer) -> list[Path]:
@@ -99,138 +116,24 @@ def _find(name: str, folder: Path, localizer: _Localizer) -> list[Path]:
     return paths
 
 
-def _read(name: str, path: Path, localizer: _Localizer) -> list[Row]:
+def _read(name: str, path: Path, localizer: _Localizer) -> pd.DataFrame:
+    read = (localizer.text, localizer.condition, *([] if localizer.run is None else [localizer.run]))
+    columns = list(localizer.columns or (*read, *localizer.labels.values()))
     try:
-        with open(path, encoding="utf-8", newline="") as opened:
-            reader = csv.DictReader(opened, restval="")
-            rows = [{**row, "file": path.stem} for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"localizer {name!r}: {path} is not a text table ({error}); get it again") from error
-    missing = [column for column in localizer.columns if column not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(
-            f"localizer {name!r}: {path} has no column {missing[0]!r}; expected {', '.join(localizer.columns)}: "
-            "pass the file as it was published"
-        )
-    return rows
+        frame = read_table(path, columns, "pass the file as it was published")
+        frame = complete(frame.filter(columns), str(path))
+    except ValueError as error:
+        raise ValueError(f"localizer {name!r}: {error}") from error
+    return _twelve_words(frame, path) if "stim1" in columns else frame
 
 
-def _own(name: str, rows: list[Row], localizer: _Localizer) -> StimulusSet:
-    return StimulusSet(
-        name=name,
-        items=_column(rows, "item"),
-        conditions=_column(rows, "condition"),
-        runs=_column(rows, "run"),
-        labels={key: _column(rows, key) for key in localizer.columns[3:]},
-        source=localizer.source,
-        licence=localizer.licence,
-    )
-
-
-def _fedorenko2010(name: str, rows: list[Row], localizer: _Localizer) -> StimulusSet:
+def _twelve_words(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Twelve words a row, in files of one run and set each; lower-cased, as TopoLM was shown them."""
-    items = tuple(" ".join(row[f"stim{place}"].strip() for place in range(2, 14)).lower() for row in rows)
-    runs, sets = zip(*(row["file"].removeprefix("langloc_fmri_run").split("_stim_set") for row in rows), strict=True)
-    conditions = _renamed(name, _column(rows, "stim14"), {key: _SWJN[key] for key in "SN"})
-    return StimulusSet(
-        name, items, conditions, runs, labels={"set": sets}, source=localizer.source, licence=localizer.licence
-    )
+    words = [frame[f"stim{place}"].str.strip() for place in range(2, 14)]
+    run, part = path.stem.removeprefix("langloc_fmri_run").split("_stim_set")
+    return frame.assign(text=words[0].str.cat(words[1:], sep=" ").str.lower(), run=run, set=part)
 
-
-def _fedorenko_swjn(name: str, rows: list[Row], localizer: _Localizer) -> StimulusSet:
-    conditions = _renamed(name, _column(rows, "condition"), _SWJN)
-    return StimulusSet(name, _column(rows, "sentence"), conditions, source=localizer.source, licence=localizer.licence)
-
-
-def _hauptman(name: str, rows: list[Row], localizer: _Localizer) -> StimulusSet:
-    return StimulusSet(
-        name,
-        _column(rows, "pair"),
-        _renamed(name, _column(rows, "class"), {"noun": "noun", "verb": "verb"}),
-        _column(rows, "run"),
-        labels={key: _column(rows, key) for key in ("category", "block")},
-        source=localizer.source,
-        licence=localizer.licence,
-    )
-
-
-def _moseley(name: str, rows: list[Row], localizer: _Localizer) -> StimulusSet:
-    return StimulusSet(
-        name,
-        _column(rows, "word"),
-        _renamed(name, _column(rows, "class"), {"noun": "noun", "verb": "verb"}),
-        labels={"concreteness": _column(rows, "category")},
-        source=localizer.source,
-        licence=localizer.licence,
-    )
-
-
-def _column(rows: list[Row], key: str) -> tuple[str, ...]:
-    return tuple(row[key] for row in rows)
-
-
-def _renamed(name: str, conditions: tuple[str, ...], names: dict[str, str]) -> tuple[str, ...]:
-    unknown = [condition for condition in conditions if condition not in names]
-    if unknown:
-        raise ValueError(
-            f"localizer {name!r}: unknown condition {unknown[0]!r}; expected {', '.join(map(repr, names))}: "
-            "pass the file as it was published"
-        )
-    return tuple(names[condition] for condition in conditions)
-
-
-_TOPOLM = "as released with TopoLM (github.com/epflneuroailab/topolm)"
 
 LOCALIZERS: dict[str, _Localizer] = {
-    "language": _Localizer(
-        files="language.csv",
-        n_items=240,
-        columns=("item", "condition", "run", "match", "n_words", "n_characters"),
-        build=_own,
-        source="Written for this library after the design of Fedorenko et al. (2010) and Fedorenko, Behr and Kanwisher "
-        "(2011); see sets/SOURCE.txt",
-        licence="Apache-2.0",
-        is_own=True,
-    ),
-    "nouns_verbs": _Localizer(
-        files="nouns_verbs.csv",
-        n_items=160,
-        columns=("item", "condition", "run", "concreteness", "n_characters"),
-        build=_own,
-        source="Chosen for this library after the design of Moseley and Pulvermueller (2014); see sets/SOURCE.txt",
-        licence="Apache-2.0",
-        is_own=True,
-    ),
-    "fedorenko2010": _Localizer(
-        files="langloc_fmri_run?_stim_set?.csv",
-        n_items=480,
-        columns=tuple(f"stim{place}" for place in range(1, 15)),
-        build=_fedorenko2010,
-        source="Fedorenko et al. (2010), J Neurophysiol 104:1177, as released with github.com/brain-score/language",
-        licence="MIT",
-    ),
-    "fedorenko_swjn": _Localizer(
-        files="fedorenko_stimuli.csv",
-        n_items=640,
-        columns=("sentence", "condition"),
-        build=_fedorenko_swjn,
-        source=f"Design of Fedorenko, Behr and Kanwisher (2011), PNAS 108:16428, {_TOPOLM}",
-        licence="none stated; research use",
-    ),
-    "hauptman": _Localizer(
-        files="elli_stimuli.csv",
-        n_items=576,
-        columns=("run", "block", "class", "category", "pair"),
-        build=_hauptman,
-        source=f"Elli, Lane and Bedny (2019), Cerebral Cortex 29:4803, and Hauptman et al. (2024), {_TOPOLM}",
-        licence="none stated; research use",
-    ),
-    "moseley": _Localizer(
-        files="moseley_stimuli.csv",
-        n_items=160,
-        columns=("word", "category", "class"),
-        build=_moseley,
-        source=f"Moseley and Pulvermueller (2014), Brain and Language 132:28, {_TOPOLM}",
-        licence="none stated; research use",
-    ),
+    name: _Localizer(**about) for name, about in load_json(_SETS / "localizers.json").items()
 }

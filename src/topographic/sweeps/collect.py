@@ -1,19 +1,37 @@
 """What a sweep measured: one long table of its cells, and every number over seeds beside its reference."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from topographic.maps import MapSummary
-from topographic.runs.folder import read_metrics
-from topographic.runs.recipe import TrainCommand
-from topographic.storage import load_json
-from topographic.sweeps.cell_run import is_trained, load_pairs, load_weights
-from topographic.sweeps.measure import CellMaps, contrasts_of, load_summary
-from topographic.sweeps.plan import Cell, short_name
-from topographic.sweeps.replicates import over_replicates, paired_difference
+import numpy as np
+from scipy import stats
 
-__all__ = ["CellNumbers", "Measure", "Setting", "grouped_rows", "level_word", "long_rows", "read_cell", "settings_of"]
+from topographic.maps.summary import MapSummary
+from topographic.runs.folder import read_metrics
+from topographic.runs.recipe import Recipe
+from topographic.storage import load_json
+from topographic.sweeps.measure import Measures, is_trained, load_pairs, load_summary, load_weights
+from topographic.sweeps.plan import Cell, short_name
+
+__all__ = [
+    "CellNumbers",
+    "Measure",
+    "PairedDifference",
+    "Replicates",
+    "Setting",
+    "grouped_rows",
+    "level_word",
+    "long_rows",
+    "over_replicates",
+    "paired_difference",
+    "read_cell",
+    "settings_of",
+]
+
+_CONFIDENCE = 0.95
+_MOST_FLIPS = 2**16  # up to 16 pairs every choice of signs is tried
 
 
 class Measure(NamedTuple):
@@ -30,24 +48,15 @@ _RULER = ("kind", "factor", "blur", "sheets")
 
 @dataclass(frozen=True, eq=False)
 class CellNumbers:
-    """What was measured on one cell.
-
-    Parameters
-    ----------
-    cell : Cell
-        The cell.
-    record : mapping
-        Its ``run.json``.
-    about : mapping of str to object
-        Numbers of the cell as a whole, by column; None where there is none.
-    maps : mapping of (contrast, FWHM) to mapping
-        Numbers of its maps, by column.
-    """
+    """What was measured on one cell."""
 
     cell: Cell
     record: Mapping[str, Any]
+    """Its ``run.json``."""
     about: Mapping[str, Any]
+    """Numbers of the cell as a whole, by column; None where there is none."""
     maps: Mapping[tuple[str, float], Mapping[str, Any]]
+    """Numbers of its maps, by contrast and readout, then by column."""
 
     def number(self, measure: Measure) -> float | None:
         """One number."""
@@ -58,27 +67,19 @@ class CellNumbers:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Cells that differ in their seed only.
-
-    Parameters
-    ----------
-    name : str
-        Name of the cells without the seed.
-    levels : mapping of str to object
-        By key: what the sweep varies.
-    cells : sequence of CellNumbers
-        One per seed.
-    reference : Setting or None
-        What it is compared with.
-    """
+    """Cells that differ in their seed only."""
 
     name: str
+    """Name of the cells without the seed."""
     levels: Mapping[str, Any]
+    """By key: what the sweep varies."""
     cells: Sequence[CellNumbers]
+    """One per seed."""
     reference: "Setting | None" = None
+    """What it is compared with."""
 
     @property
-    def recipe(self) -> TrainCommand:
+    def recipe(self) -> Recipe:
         """What trains one of its cells."""
         return self.cells[0].cell.recipe
 
@@ -88,19 +89,19 @@ class Setting:
         return {seed: value for seed, value in found.items() if value is not None}
 
 
-def read_cell(cell: Cell, maps: CellMaps, pairs: str | None) -> CellNumbers | None:
-    """Read what a cell left on disk."""
+def read_cell(cell: Cell, measures: Measures) -> CellNumbers | None:
+    """Read what a cell left on disk and can be vouched for."""
     if not is_trained(cell):
         return None
     record = load_json(cell.folder / "run.json")
     found = {}
-    for contrast in contrasts_of(cell.recipe, maps):
-        for fwhm_mm in maps.fwhm_mm:
-            summary = load_summary(cell, maps, contrast, fwhm_mm)
+    for name, contrast in measures.contrasts(cell.recipe).items():
+        for fwhm_mm in measures.maps.fwhm_mm:
+            summary = load_summary(cell, measures, contrast, fwhm_mm)
             if summary is not None:
-                found[contrast.name, fwhm_mm] = _map_numbers(summary)
+                found[name, fwhm_mm] = _map_numbers(summary)
     lines = read_metrics(cell.folder / "metrics.jsonl")
-    scores = load_pairs(cell, pairs) if pairs is not None else None
+    scores = load_pairs(cell, measures)
     counted = cell.recipe.counted
     about = {
         counted: record[f"{counted}_seen"],
@@ -138,6 +139,61 @@ def _map_numbers(summary: MapSummary) -> dict[str, Any]:
     row["p (mean |t|)"] = contrast.label_null.p if contrast.label_null is not None else None
     row["dimensions"] = sum(one.effective_dimensionality for one in summary.rows) / len(summary.rows)
     return {key: value for key, value in row.items() if value is not None and value == value}
+
+
+class Replicates(NamedTuple):
+    """A number over replicates: mean, sd (ddof 1) and 95 % interval of Student's t, NaN for a single one."""
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+class PairedDifference(NamedTuple):
+    """A number of one model less that of another, replicate by replicate, with two-sided p; NaN for a single pair.
+
+    The t test supposes normal differences (no p where all are equal), the sign flips only symmetric ones (Fisher's
+    randomization of a paired design): the share of all choices of signs with a mean at least as far from zero, which
+    cannot be below 2 / 2^n. Of more than 16 pairs 65536 choices are drawn.
+    """
+
+    difference: Replicates
+    p_t: float
+    p_sign_flip: float
+
+
+def over_replicates(values: Iterable[float]) -> Replicates:
+    """Mean, standard deviation and interval of a number over replicates."""
+    found = np.array(list(values), dtype=np.float64)
+    if not found.size or not np.isfinite(found).all():
+        raise ValueError(
+            f"{found.size} values, {int(np.isfinite(found).sum())} of them finite; expected at least one, all finite: "
+            "leave out replicates that were not measured"
+        )
+    n, mean = len(found), float(found.mean())
+    if n == 1:
+        return Replicates(1, mean, math.nan, math.nan, math.nan)
+    sd = float(found.std(ddof=1))
+    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, n - 1)) * sd / math.sqrt(n)
+    return Replicates(n, mean, sd, mean - half, mean + half)
+
+
+def paired_difference(values: Mapping[Any, float], references: Mapping[Any, float]) -> PairedDifference | None:
+    """Difference between two models over the replicates that both have."""
+    shared = [key for key in values if key in references]
+    if not shared:
+        return None
+    differences = np.array([values[key] - references[key] for key in shared], dtype=np.float64)
+    summary = over_replicates(differences)
+    if summary.n == 1:
+        return PairedDifference(summary, math.nan, math.nan)
+    varied = summary.sd > 1e-12 * max(1.0, abs(summary.mean))
+    t = abs(summary.mean) / (summary.sd / math.sqrt(summary.n)) if varied else math.nan
+    options: dict[str, Any] = {"n_resamples": _MOST_FLIPS, "random_state": 0}  # called rng since scipy 1.15
+    flipped = stats.permutation_test((differences,), np.sum, permutation_type="samples", **options)
+    return PairedDifference(summary, float(2 * stats.t.sf(t, summary.n - 1)), float(flipped.pvalue))
 
 
 def long_rows(found: Sequence[CellNumbers]) -> list[dict[str, Any]]:
@@ -181,8 +237,7 @@ def grouped_rows(settings: Sequence[Setting], measures: Sequence[Measure]) -> li
             row: dict[str, Any] = {"setting": one.name, **_level_columns(one.levels), "measure": measure.name}
             if measure.contrast is not None:
                 row |= {"contrast": measure.contrast, "FWHM (mm)": measure.fwhm_mm}
-            summary = over_replicates(values.values())
-            row |= {"n": summary.n, "mean": summary.mean, "sd": summary.sd, "low": summary.low, "high": summary.high}
+            row |= over_replicates(values.values())._asdict()
             if one.reference is not None and _is_comparable(one, one.reference, measure):
                 row |= _difference(values, one.reference, measure)
             rows.append(row)
@@ -202,9 +257,9 @@ def _difference(values: Mapping[Any, float], reference: Setting, measure: Measur
     found = paired_difference(values, reference.numbers(measure))
     if found is None:
         return {}
-    one = found.difference
-    row: dict[str, Any] = {"reference": reference.name, "pairs": one.n, "difference": one.mean}
-    row |= {"sd (difference)": one.sd, "low (difference)": one.low, "high (difference)": one.high}
+    n, mean, sd, low, high = found.difference
+    row = {"reference": reference.name, "pairs": n, "difference": mean, "sd (difference)": sd}
+    row |= {"low (difference)": low, "high (difference)": high}
     return row | {"p (t)": found.p_t, "p (sign flip)": found.p_sign_flip}
 
 

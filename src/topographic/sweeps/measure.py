@@ -1,110 +1,184 @@
-"""The maps of a cell: which are made, where they are kept, and whether they are those that the sweep asks for."""
+"""One cell of a sweep: train it, map it, measure weights and grammar; what is there under its key is left as it is."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar
 
-from topographic.evaluation import image_mapping, mapping
-from topographic.evaluation.mapping import MapCommand, map_model
-from topographic.maps import MapSummary, contrast_name
-from topographic.runs.recipe import TrainCommand
-from topographic.stimuli import CATEGORY_CONTRASTS
-from topographic.storage import load_json
+import torch
+
+from topographic.behaviour.minimal_pairs import minimal_pairs
+from topographic.evaluation.mapping import (
+    KINDS,
+    Contrast,
+    ContrastChoices,
+    MapChoices,
+    Mapped,
+    ModelKind,
+    check_choices,
+    decided_by,
+    is_kept,
+    make_maps,
+    map_folder,
+)
+from topographic.maps.summary import MapSummary
+from topographic.objectives.config import expect
+from topographic.objectives.weight_terms import WeightSmoothness
+from topographic.recording import vision_layers
+from topographic.runs.building import train_model
+from topographic.runs.loading import load_model, load_vision_model, sites_and_layout
+from topographic.runs.own_sheets import own_weight_sheets
+from topographic.runs.recipe import Recipe
+from topographic.stimuli import StimulusSet, load_minimal_pairs
+from topographic.storage import code_version, digest, load_json, locked, save_json, sha256_of_file
 from topographic.sweeps.plan import Cell
+from topographic.training.config import plain
 
 __all__ = [
-    "CellContrast",
     "CellMaps",
-    "check_maps",
-    "contrasts_of",
+    "Measures",
+    "check_measures",
+    "is_finished",
+    "is_trained",
+    "load_pairs",
     "load_summary",
-    "map_cell",
+    "load_weights",
     "maps_folder",
-    "missing_maps",
+    "run_cell",
+    "save_checksums",
 ]
 
 
 @dataclass(frozen=True)
-class CellMaps:
-    """Which maps are made of every cell."""
+class CellMaps(ContrastChoices):
+    """Which maps are made of every cell; see the fields, which are also keys of ``maps`` in a sweep's file.
 
-    contrasts: list[str] | None = None
-    """Which contrasts, as for topo map; by default language and nouns_verbs, or of vision models faces,
-    animate-inanimate, and these two of scrambled images."""
+    Raises
+    ------
+    ValueError
+        If a contrast does not exist, or a number is none that maps can be made with.
+
+    Examples
+    --------
+    >>> CellMaps(n_draws=19).at(2.0).fwhm_mm
+    2.0
+    """
+
     fwhm_mm: list[float] = field(default_factory=lambda: [0.0, 2.0])
     """Gaussian readouts before the contrasts, full widths at half maximum; 0 for none, 2 in the TopoLM paper."""
-    n_draws: int = 200
-    """Draws of each of the three nulls."""
-    exchangeable: list[str] = field(default_factory=lambda: ["run"])
-    """Labels are permuted only among items that agree in these: run, length, or a label column."""
-    pooling: Literal["mean", "last", "sum", "max", "class"] = "mean"
-    """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
-    batch_size: int = 32
-    """Items per forward pass."""
-    seed: int = 0
-    """Seed of the nulls, equal in all cells."""
     nulls: bool = False
     """Keep the null maps too: 3 x n_draws maps per site, contrast and readout."""
-    n_images: int = 80
-    """Images of each category, for vision models."""
-    image_folders: dict[str, str] | None = None
-    """For mnist, fashion_mnist, cifar10 and orl_faces, folders of their files in place of the packages."""
+    section: ClassVar[str] = "maps."
 
     def __post_init__(self) -> None:
         """Refuse what says nothing."""
-        if not self.fwhm_mm or len(set(self.fwhm_mm)) < len(self.fwhm_mm) or not all(w >= 0 for w in self.fwhm_mm):
-            raise ValueError(
-                f"maps.fwhm_mm={self.fwhm_mm}; expected different widths in mm from 0 (no readout) on, such as [0, 2]"
-            )
-        if self.n_draws < 2:
-            raise ValueError(
-                f"maps.n_draws={self.n_draws}; expected at least 2 draws of each null (200 give p to .005)"
-            )
-        if self.n_images < 2:
-            raise ValueError(f"maps.n_images={self.n_images}; expected at least 2 images of each category")
-        self.command("", 0.0)
+        expect(self.n_draws >= 2, "maps.n_draws", self.n_draws, "at least 2 draws of each null (200 give p to .005)")
+        super().__post_init__()
+        different = 0 < len(self.fwhm_mm) == len(set(self.fwhm_mm)) and all(0 <= w < float("inf") for w in self.fwhm_mm)
+        expect(different, "maps.fwhm_mm", self.fwhm_mm, "different widths in mm from 0 (no readout) on, such as [0, 2]")
 
-    def command(self, run: str | Path, fwhm_mm: float) -> MapCommand:
-        """The same as words of `topo map`."""
-        return MapCommand(
-            run=str(run),
-            contrasts=self.contrasts,
-            fwhm_mm=fwhm_mm,
-            n_draws=self.n_draws,
-            exchangeable=self.exchangeable,
-            pooling=self.pooling,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            nulls=self.nulls,
-            n_images=self.n_images,
-            image_folders=self.image_folders,
-            out=str(maps_folder(run, fwhm_mm)),
+    def at(self, fwhm_mm: float) -> MapChoices:
+        """The same at one readout."""
+        shared = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(ContrastChoices)}
+        return MapChoices(**shared, fwhm_mm=fwhm_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """What is measured on every cell, and what is shown for it, loaded when it is first needed.
+
+    Parameters
+    ----------
+    maps : CellMaps
+        Which maps.
+    pairs : str, optional
+        Minimal pairs, as `load_minimal_pairs` takes them.
+
+    Examples
+    --------
+    >>> list(Measures(CellMaps(contrasts=["syntax"])).contrasts(Recipe()))
+    ['sentences-words']
+    """
+
+    maps: CellMaps = field(default_factory=CellMaps)
+    pairs: str | None = None
+    _checksums: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+
+    @functools.cached_property
+    def shown_pairs(self) -> StimulusSet | None:
+        """The minimal pairs."""
+        return None if self.pairs is None else load_minimal_pairs(self.pairs)
+
+    def contrasts(self, recipe: Recipe) -> dict[str, Contrast]:
+        """Contrasts of which maps are made, those of `topo map` by default, by their names in tables."""
+        kind = _kind(recipe)
+        found = {word: KINDS[kind].contrasts[word] for word in self.maps.contrasts or KINDS[kind].defaults}
+        return {word if kind == "vision" else one.name: one for word, one in found.items()}
+
+    def checksum(self, kind: ModelKind, stimuli: str) -> str:
+        """Checksum of a stimulus set as it is today."""
+        if (kind, stimuli) not in self._checksums:
+            shown = KINDS[kind].show(stimuli, self.maps)
+            self._checksums[kind, stimuli] = getattr(shown, "stimuli", shown).checksum
+        return self._checksums[kind, stimuli]
+
+
+def check_measures(cell: Cell, measures: Measures) -> None:
+    """Refuse what the models of a sweep cannot be measured with, before any is trained."""
+    kind, pairs = _kind(cell.recipe), measures.shown_pairs
+    if pairs is not None and kind == "vision":
+        raise ValueError(
+            f"pairs={measures.pairs!r} and images.name={cell.recipe.images.name!r}; vision models read no pairs: leave "
+            "pairs out"
         )
+    check_choices(measures.maps, kind, cell.folder)
 
 
-class CellContrast(NamedTuple):
-    """A contrast of a sweep: its word on the command line, its name in tables, and what is compared."""
+def run_cell(cell: Cell, measures: Measures) -> None:
+    """Train, map and measure one cell in this process; what is there under its key stays as it is.
 
-    word: str
-    name: str
-    condition: str | tuple[str, ...]
-    baseline: str | tuple[str, ...]
+    Parameters
+    ----------
+    cell : Cell
+        One of the cells that `plan_sweep` returns.
+    measures : Measures
+        What is measured on all of them.
+
+    Raises
+    ------
+    ValueError, OSError, FloatingPointError
+        As `train_model`, `make_maps` and `minimal_pairs` say; nothing of a failure is kept.
+    """
+    if "RANK" in os.environ and not is_trained(cell):
+        train_model(cell.recipe)  # torchrun trains with several processes, and training itself locks the run
+    if os.environ.get("RANK", "0") != "0":
+        return
+    # a second sweep in the same folder waits here, and then finds nothing left to do; training locks the run folder
+    # as well, another file and always after this one, so that nobody waits for somebody who waits
+    with locked(cell.folder.with_name(f"{cell.name}.cell"), wait=True):
+        if not is_trained(cell):
+            train_model(cell.recipe)
+        if not is_finished(cell, measures):
+            _measure(cell, measures)
 
 
-def contrasts_of(recipe: TrainCommand, maps: CellMaps) -> list[CellContrast]:
-    """Contrasts of which maps are made, those of `topo map` by default."""
-    if recipe.counted == "images":
-        words = maps.contrasts or image_mapping.DEFAULT_CONTRASTS
-        return [CellContrast(word, word, *CATEGORY_CONTRASTS[word]) for word in words]
-    sides = [(word, mapping.CONTRASTS[word][1:]) for word in maps.contrasts or mapping.DEFAULT_CONTRASTS]
-    return [CellContrast(word, contrast_name(*both), *both) for word, both in sides]
+def is_trained(cell: Cell) -> bool:
+    """Whether a cell's training is finished."""
+    record = cell.folder / "run.json"
+    return record.is_file() and load_json(record).get("status") == "finished"
 
 
-def check_maps(cell: Cell, maps: CellMaps) -> None:
-    """Refuse maps that the models of a sweep cannot be asked for, before any is trained."""
-    mapping.check_words(maps.command(cell.folder, 0.0), "vision" if cell.recipe.counted == "images" else "language")
+def is_finished(cell: Cell, measures: Measures) -> bool:
+    """Whether nothing is left to do for a cell."""
+    if not is_trained(cell) or _checksums(cell) is None:
+        return False
+    contrasts = measures.contrasts(cell.recipe).values()
+    mapped = all(_is_mapped(cell, measures, one, width) for one in contrasts for width in measures.maps.fwhm_mm)
+    weighed = not cell.recipe.smoothness.names_layers or load_weights(cell) is not None
+    return mapped and weighed and (measures.pairs is None or load_pairs(cell, measures) is not None)
 
 
 def maps_folder(run: str | Path, fwhm_mm: float) -> Path:
@@ -113,33 +187,96 @@ def maps_folder(run: str | Path, fwhm_mm: float) -> Path:
     return folder / f"fwhm_{fwhm_mm:g}" if fwhm_mm else folder
 
 
-def load_summary(cell: Cell, maps: CellMaps, contrast: CellContrast, fwhm_mm: float) -> MapSummary | None:
-    """Numbers of one contrast, if they were measured as the sweep asks."""
-    folder = maps_folder(cell.folder, fwhm_mm)
-    path = folder / contrast_name(contrast.condition, contrast.baseline) / "summary.json"
-    if not path.is_file():
+def load_summary(cell: Cell, measures: Measures, contrast: Contrast, fwhm_mm: float) -> MapSummary | None:
+    """Numbers of one contrast, if they were measured as the sweep asks, on this model and what is shown today."""
+    if not _is_mapped(cell, measures, contrast, fwhm_mm):
         return None
-    summary = MapSummary.from_json(load_json(path))
-    made = summary.provenance
-    as_asked = {
-        "fwhm_mm": fwhm_mm,
-        "n_draws": maps.n_draws,
-        "seed": maps.seed,
-        "exchangeable": list(maps.exchangeable),
-    }
-    if cell.recipe.counted == "images":
-        as_asked["n_condition"] = maps.n_images * len(contrast.condition)
-    same = all(made.get(key) == value for key, value in as_asked.items())
-    return summary if same and made["recording"].get("pooling") == maps.pooling else None
+    return MapSummary.from_json(load_json(map_folder(maps_folder(cell.folder, fwhm_mm), contrast) / "summary.json"))
 
 
-def missing_maps(cell: Cell, maps: CellMaps, fwhm_mm: float) -> list[str]:
-    """Contrasts that have still to be mapped."""
-    contrasts = contrasts_of(cell.recipe, maps)
-    return [one.word for one in contrasts if load_summary(cell, maps, one, fwhm_mm) is None]
+def load_weights(cell: Cell) -> float | None:
+    """How rough the trained weights are, if that was measured."""
+    content = _load(cell.folder / "weights.json", _weights_key(cell))
+    return None if content is None else content["mean"]
 
 
-def map_cell(cell: Cell, maps: CellMaps, fwhm_mm: float, contrasts: Sequence[str]) -> None:
-    """Make maps of a trained cell."""
-    command = maps.command(cell.folder, fwhm_mm)
-    map_model(dataclasses.replace(command, contrasts=list(contrasts)))
+def load_pairs(cell: Cell, measures: Measures) -> dict[str, Any] | None:
+    """Accuracy on minimal pairs, if it was measured on these very pairs."""
+    return _load(cell.folder / "minimal_pairs.json", _pairs_key(cell, measures))
+
+
+def save_checksums(cell: Cell, model: Mapping[str, str]) -> None:
+    """Note the checksums of weights, reader and sheets that `make_maps` took of a cell's model."""
+    save_json(cell.folder / "identity.json", {"key": _identity_key(cell), "model": dict(model)})
+
+
+def _measure(cell: Cell, measures: Measures) -> None:
+    """Whatever has another key than it should have; all of it is written when it is there, so no failure is kept."""
+    recipe, kind = cell.recipe, _kind(cell.recipe)
+    made: list[Mapped] = []
+    model, reader = load_vision_model(cell.folder) if kind == "vision" else load_model(cell.folder)
+    sites = sites_and_layout(model, cell.folder, default=vision_layers if kind == "vision" else None)
+    for fwhm_mm in measures.maps.fwhm_mm:
+        folder = maps_folder(cell.folder, fwhm_mm)
+        make_maps(model, reader, kind, *sites, measures.maps.at(fwhm_mm), folder, tell=made.append)
+    save_checksums(cell, made[0].decided_by["model"])
+    if recipe.smoothness.names_layers and load_weights(cell) is None:
+        # the sheets that the recipe names, of a control too, which is not trained for them
+        with torch.no_grad():
+            losses = WeightSmoothness(own_weight_sheets(model, recipe.smoothness)).losses(model)
+        sheets = {site: loss.item() for site, loss in losses.items()}
+        mean = sum(sheets.values()) / len(sheets)
+        save_json(cell.folder / "weights.json", {"key": _weights_key(cell), "mean": mean, "sheets": sheets})
+    if measures.shown_pairs is not None and load_pairs(cell, measures) is None:
+        scores = minimal_pairs(model, reader, measures.shown_pairs, batch_size=measures.maps.batch_size)
+        found = {"overall": scores.overall(), "phenomena": scores.by_phenomenon()}
+        about = {"pairs": measures.pairs, "checksum": measures.shown_pairs.checksum}
+        save_json(cell.folder / "minimal_pairs.json", {"key": _pairs_key(cell, measures), **about, **found})
+
+
+def _kind(recipe: Recipe) -> ModelKind:
+    return "vision" if recipe.counted == "images" else "language"
+
+
+def _load(file: Path, key: str | None) -> dict[str, Any] | None:
+    """What was kept under just this key."""
+    content = load_json(file) if key is not None and file.is_file() else {}
+    return content if content.get("key") == key and content else None
+
+
+def _checksums(cell: Cell) -> dict[str, str] | None:
+    """What `save_checksums` noted, if it was of these very files."""
+    content = _load(cell.folder / "identity.json", _identity_key(cell))
+    return None if content is None else content["model"]
+
+
+def _identity_key(cell: Cell) -> str:
+    """What decides these checksums: files stand for the model, so that a sweep need not load it to know its cells."""
+    files = sorted(path for path in (cell.folder / "model").glob("*") if path.is_file())
+    sums = {path.name: _sha256(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+    sheets = [plain(cell.recipe.spatial), plain(cell.recipe.smoothness)]
+    return digest([code_version("topographic.runs.loading"), sums, sheets])
+
+
+@functools.cache
+def _sha256(path: Path, _size: int, _changed_ns: int) -> str:
+    return sha256_of_file(path)
+
+
+def _is_mapped(cell: Cell, measures: Measures, contrast: Contrast, fwhm_mm: float) -> bool:
+    model, folder = _checksums(cell), map_folder(maps_folder(cell.folder, fwhm_mm), contrast)
+    if model is None or not folder.is_dir():
+        return False
+    shown = measures.checksum(_kind(cell.recipe), contrast.stimuli)
+    return is_kept(folder, decided_by(model, shown, contrast, measures.maps.at(fwhm_mm)))
+
+
+def _weights_key(cell: Cell) -> str | None:
+    model, code = _checksums(cell), code_version("topographic.runs.own_sheets")
+    return None if model is None else digest([code, model, plain(cell.recipe.smoothness)])
+
+
+def _pairs_key(cell: Cell, measures: Measures) -> str | None:
+    model, shown, code = _checksums(cell), measures.shown_pairs, code_version("topographic.behaviour.minimal_pairs")
+    decided = None if model is None or shown is None else [code, model, shown.checksum, measures.maps.batch_size]
+    return None if decided is None else digest(decided)

@@ -1,4 +1,4 @@
-"""Cells of a sweep: which models it trains, what they are called, and where each is kept."""
+"""Cells of a sweep: which models it trains, what they are called, where each is kept, and whether each can be built."""
 
 import dataclasses
 import hashlib
@@ -10,11 +10,19 @@ from typing import Any
 from urllib.parse import quote
 
 import yaml
+from torch import Tensor
 
-from topographic.runs.building import carries_sheets, shape_of
+from topographic.models import fresh_model
+from topographic.objectives.terms import configured_objective
+from topographic.objectives.weight_terms import WeightSmoothness
+from topographic.recording import find_sites, vision_layers
+from topographic.runs.building import build_vision_model, carries_sheets, shape_of
+from topographic.runs.own_sheets import OwnSections, own_weight_sheets, trained_sites
 from topographic.runs.parsing import parse_mapping
-from topographic.runs.recipe import ModelConfig, TrainCommand
+from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.training.config import plain
+from topographic.training.images import blank_images
+from topographic.training.run import EXAMPLE_TOKENS, rehearse
 
 __all__ = [
     "Cell",
@@ -23,6 +31,7 @@ __all__ = [
     "level_of",
     "plan_cells",
     "planned_exposure",
+    "rehearse_cells",
     "short_name",
 ]
 
@@ -50,28 +59,22 @@ _IDLE = {
     "global": ("radius", "k", "n_neighborhoods"),
 }
 _LONGEST_NAME = 120
+# there is no tokenizer in a rehearsal; the tokens of published models lie beyond a small vocabulary
+_NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model of a sweep.
-
-    Parameters
-    ----------
-    name : str
-        What differs from the base, then the seed; also the name of its run folder.
-    levels : mapping of str to object
-        By key (``spatial.weight``): the cell's value of everything the sweep varies but the seed.
-    seed : int or None
-        The replicate; None where no seed is varied.
-    recipe : TrainCommand
-        What trains it, the run folder included.
-    """
+    """One model of a sweep."""
 
     name: str
+    """What differs from the base, then the seed; also the name of its run folder."""
     levels: Mapping[str, Any]
+    """By key (``spatial.weight``): the cell's value of everything the sweep varies but the seed."""
     seed: int | None
-    recipe: TrainCommand
+    """The replicate; None where no seed is varied."""
+    recipe: Recipe
+    """What trains it, the run folder included."""
 
     @property
     def folder(self) -> Path:
@@ -84,7 +87,7 @@ class Cell:
         return self.name if self.seed is None else self.name.removesuffix(f"-seed_{self.seed}")
 
 
-def plan_cells(base: TrainCommand, blocks: Sequence[Mapping[str, Any]]) -> list[Cell]:
+def plan_cells(base: Recipe, blocks: Sequence[Mapping[str, Any]]) -> list[Cell]:
     """All cells of a sweep, each validated as a recipe of `topo train`; nothing is trained or written."""
     if not blocks:
         raise ValueError(
@@ -112,7 +115,7 @@ def check_folder(cell: Cell) -> None:
     if not path.is_file():
         return
     try:
-        earlier = _leaves(_explicit(parse_mapping("train", TrainCommand, yaml.safe_load(path.read_text("utf-8")))))
+        earlier = _leaves(_explicit(parse_mapping("train", Recipe, yaml.safe_load(path.read_text("utf-8")))))
     except (ValueError, yaml.YAMLError) as error:
         raise FileExistsError(
             f"{path} cannot be read ({' '.join(str(error).split())}); remove the folder or choose another run="
@@ -126,12 +129,34 @@ def check_folder(cell: Cell) -> None:
         )
 
 
+def rehearse_cells(cells: Sequence[Cell]) -> None:
+    """Refuse cells whose models cannot be built or lack what they are trained for or mapped at; no text is opened."""
+    # neither seeds nor vocabulary decide whether a neighbourhood fits
+    different = {
+        str((
+            cell.recipe.spatial,
+            cell.recipe.smoothness,
+            dataclasses.replace(cell.recipe.model, seed=0, layout_seed=0),
+        )): cell
+        for cell in cells
+    }
+    for cell in different.values():
+        if cell.recipe.model.pretrained is not None:
+            continue
+        try:
+            model, example = _MODELS[cell.recipe.counted](cell.recipe)
+            rehearse(model, configured_objective(model, cell.recipe), example)
+            _check_measured(model, cell.recipe)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"cell {cell.name}: {error}") from None
+
+
 def short_name(key: str) -> str:
     """What a key is called in names of cells, tables and figures."""
     return _NAMES.get(key, key)
 
 
-def find_reference(cell: Cell, base: TrainCommand, reference: Mapping[str, Any], cells: Sequence[Cell]) -> str | None:
+def find_reference(cell: Cell, base: Recipe, reference: Mapping[str, Any], cells: Sequence[Cell]) -> str | None:
     """The cell that another is compared with, of the same seed."""
     _check_block("reference", {key: [value] for key, value in reference.items()}, _leaves(base))
     names = {one.name for one in cells}
@@ -143,12 +168,12 @@ def find_reference(cell: Cell, base: TrainCommand, reference: Mapping[str, Any],
     return None
 
 
-def level_of(recipe: TrainCommand, key: str) -> Any:
+def level_of(recipe: Recipe, key: str) -> Any:
     """Value of a key, that of its preset where the recipe leaves it out."""
     return _leaves(_explicit(recipe))[key]
 
 
-def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:
+def _cell(where: str, base: Recipe, chosen: Mapping[str, Any]) -> Cell:
     content = plain(base)
     given = {key: value for key, value in chosen.items() if key != "seed"}
     seed = chosen.get("seed")
@@ -161,14 +186,14 @@ def _cell(where: str, base: TrainCommand, chosen: Mapping[str, Any]) -> Cell:
         for key, value in given.items():
             section, name = key.split(".")
             content[section][name] = value
-        recipe = _without_idle(_explicit(parse_mapping("train", TrainCommand, content)), base)
+        recipe = _without_idle(_explicit(parse_mapping("train", Recipe, content)), base)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}, cell {words}: {' '.join(str(error).split())}") from None
     name = _name(recipe, _explicit(base), seed)
     return Cell(name, {}, seed, dataclasses.replace(recipe, run=str(Path(base.run) / name), overwrite=False))
 
 
-def _seeds_of(recipe: TrainCommand) -> tuple[str, ...]:
+def _seeds_of(recipe: Recipe) -> tuple[str, ...]:
     """Seeds that matter: a pretrained language model has its weights already, and only sheets of ours are permuted."""
     if recipe.model.pretrained is not None and recipe.counted == "tokens":
         return _SEEDS[-1:]  # of a vision model the last layer may be fresh
@@ -217,14 +242,14 @@ def _check_equal_exposure(cells: Sequence[Cell]) -> None:
         )
 
 
-def planned_exposure(recipe: TrainCommand) -> int:
+def planned_exposure(recipe: Recipe) -> int:
     """Tokens or images that a process sees until its training ends."""
     training = recipe.training
     items = training.max_steps * training.batch_size * training.gradient_accumulation_steps
     return items * recipe.data.sequence_length if recipe.counted == "tokens" else items
 
 
-def _explicit(recipe: TrainCommand) -> TrainCommand:
+def _explicit(recipe: Recipe) -> Recipe:
     """The recipe with what its preset says spelt out, so that saying it and leaving it out are the same cell."""
     if recipe.model.pretrained is not None:
         if recipe.model.changes():
@@ -243,14 +268,14 @@ def _explicit(recipe: TrainCommand) -> TrainCommand:
     return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **said))
 
 
-def _without_idle(recipe: TrainCommand, base: TrainCommand) -> TrainCommand:
+def _without_idle(recipe: Recipe, base: Recipe) -> Recipe:
     spatial = recipe.spatial
     idle = _IDLE["control" if spatial.weight == 0 else spatial.neighborhoods]
     as_base = {name: getattr(base.spatial, name) for name in idle}
     return dataclasses.replace(recipe, spatial=dataclasses.replace(spatial, **as_base))
 
 
-def _leaves(recipe: TrainCommand) -> dict[str, Any]:
+def _leaves(recipe: Recipe) -> dict[str, Any]:
     """Every setting by its dotted key, but folder and overwrite."""
     content = plain(recipe)
     return {
@@ -261,7 +286,7 @@ def _leaves(recipe: TrainCommand) -> dict[str, Any]:
     }
 
 
-def _name(recipe: TrainCommand, base: TrainCommand, seed: int | None) -> str:
+def _name(recipe: Recipe, base: Recipe, seed: int | None) -> str:
     ours, theirs = _leaves(recipe), _leaves(base)
     skipped = _SEEDS if seed is not None else ()
     differing = [key for key in ours if ours[key] != theirs[key] and key not in skipped]
@@ -279,3 +304,35 @@ def _word(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return quote(str(value).lower() if value is None or isinstance(value, bool) else str(value), safe="")
+
+
+def _language_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
+    """The model with a small vocabulary, and the smallest text."""
+    wanted = recipe.model
+    if carries_sheets(recipe) and recipe.spatial.sites is None and not recipe.smoothness.names_layers:
+        wanted = dataclasses.replace(wanted, n_layer=1)  # all blocks are alike, and one is sooner built
+    return fresh_model(shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0), EXAMPLE_TOKENS
+
+
+def _vision_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
+    """The model, and blank images of the set's size."""
+    classes, blank = blank_images(recipe.images)
+    channels, side, _ = blank.shape[1:]
+    model = build_vision_model(recipe.model, classes, image_size=side, num_channels=channels)
+    return model, {"pixel_values": blank}
+
+
+def _check_measured(model: Any, recipe: Recipe) -> None:
+    """What is mapped and whose weights are measured must be there in a control too, which is trained for neither."""
+    if not (hasattr(model, "sheets") and model.sheets()):
+        named = trained_sites(model, OwnSections(recipe.spatial, recipe.smoothness))
+        if named is not None:
+            find_sites(model, named[0])
+        elif recipe.counted == "images":
+            find_sites(model, vision_layers(model))
+    sheets = own_weight_sheets(model, recipe.smoothness)
+    if sheets:
+        WeightSmoothness(sheets).taps(model)
+
+
+_MODELS = {"tokens": _language_model, "images": _vision_model}

@@ -15,14 +15,24 @@ __all__ = ["anchor_levels", "factor_levels", "write_sweep"]
 _LOSS, _RECOGNISED, _Z = Measure("validation loss"), Measure("test accuracy"), "z (unit)"
 _WEIGHTS = Measure("loss of weights")
 _COSTS = (_LOSS, _RECOGNISED, Measure("spatial loss"), _WEIGHTS, Measure("accuracy"))
-_ON_MAPS = {
-    "I": "Moran's I",
-    "z (unit)": "Moran's I against the unit null (z)",
-    "z (label)": "Moran's I against the label null (z)",
-    "mean |t|": "Mean |t|",
-    "dimensions": "Effective dimensionality",
-}
 _SMALL_N = 3
+
+
+class _OnMaps(NamedTuple):
+    """What a page calls a number of maps: as a file, in a heading, and beside an axis if it is drawn."""
+
+    file: str
+    title: str
+    axis: str = ""
+
+
+_ON_MAPS = {
+    "I": _OnMaps("morans_i", "Moran's I"),
+    "z (unit)": _OnMaps("z_unit", "Moran's I against the unit null (z)", "I against unit null (z)"),
+    "z (label)": _OnMaps("z_label", "Moran's I against the label null (z)", "I against label null (z)"),
+    "mean |t|": _OnMaps("mean_abs_t", "Mean |t|", "mean |t|"),
+    "dimensions": _OnMaps("dimensions", "Effective dimensionality", "effective dimensionality"),
+}
 
 
 def write_sweep(
@@ -117,10 +127,10 @@ def _trade_off(
 
 def _map_part(settings: Sequence[Setting], contrast: str, widths: Sequence[float]) -> Findings:
     tables = []
-    for name, title in _ON_MAPS.items():
+    for name, words in _ON_MAPS.items():
         # the dimensionality is that of the responses before any readout, equal at all widths
         measures = [Measure(name, contrast, width) for width in (widths[:1] if name == "dimensions" else widths)]
-        tables.append(_over_seeds(_FILE_NAMES[name], title, settings, measures))
+        tables.append(_over_seeds(words.file, words.title, settings, measures))
     return Findings(
         f"Maps: {contrast}",
         "Means over sheets, then over seeds with sd and the 95 % interval of Student's t. difference: to the reference "
@@ -135,15 +145,15 @@ def _factors(settings: Sequence[Setting], maps: Sequence[tuple[str, float]], anc
         chosen = factor_levels(settings, key, anchor)
         if len(chosen) < 2:
             continue
-        levels, name = [level_word(one.levels[key]) for one in chosen], short_name(key)
+        levels, factor = [level_word(one.levels[key]) for one in chosen], short_name(key)
         for contrast, fwhm_mm in maps:
             measures = {"validation loss (nats)": _LOSS, "test accuracy": _RECOGNISED}
-            measures |= {_PANELS[one]: Measure(one, contrast, fwhm_mm) for one in _PANELS}
+            measures |= {one.axis: Measure(name, contrast, fwhm_mm) for name, one in _ON_MAPS.items() if one.axis}
             panels = {label: [one.numbers(measure) for one in chosen] for label, measure in measures.items()}
             panels = {label: values for label, values in panels.items() if any(values)}
-            title = f"{name}: {contrast}, {_readout(fwhm_mm)}"
-            figure = draw_factor(levels, panels, name=name)
-            pictures.append(Picture(f"{name}_{_file_word(contrast)}_fwhm_{fwhm_mm:g}", title, figure))
+            title = f"{factor}: {contrast}, {_readout(fwhm_mm)}"
+            figure = draw_factor(levels, panels, name=factor)
+            pictures.append(Picture(f"{factor}_{_file_word(contrast)}_fwhm_{fwhm_mm:g}", title, figure))
     others = ", ".join(f"{short_name(key)} {level_word(value)}" for key, value in anchor.items())
     return Findings(
         "One factor at a time",
@@ -288,17 +298,4 @@ _WORDS = {
             ("cost", "The same, less the reference of the same seed", "test accuracy less the reference's", True),
         ),
     ),
-}
-_PANELS = {
-    "z (unit)": "I against unit null (z)",
-    "z (label)": "I against label null (z)",
-    "mean |t|": "mean |t|",
-    "dimensions": "effective dimensionality",
-}
-_FILE_NAMES = {
-    "I": "morans_i",
-    "z (unit)": "z_unit",
-    "z (label)": "z_label",
-    "mean |t|": "mean_abs_t",
-    "dimensions": "dimensions",
 }

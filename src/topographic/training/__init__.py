@@ -1,40 +1,42 @@
 """Making a model topographic with transformers' Trainer.
 
-Names are fetched when they are first used, so that importing the room does not import Trainer. The names of
-`topographic.objectives` are here too, because a recipe and an objective are usually wanted together.
+Names are fetched when they are first used, so that reading a configuration loads neither torch nor Trainer. The names
+of `topographic.objectives` are here too, because a recipe and an objective are usually wanted together.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from topographic.objectives import (
-    SCHEDULES,
-    Draw,
-    Objective,
-    SmoothnessConfig,
-    SpatialConfig,
-    SpatialCorrelation,
-    Term,
-    WeightSheet,
-    WeightSheetConfig,
-    WeightSmoothness,
-    check_finite,
-    configured_objective,
-    configured_weight_sheets,
-    cosine_schedule,
-    linear_schedule,
-    smoothness_term,
-    spatial_term,
-)
+from topographic import objectives
 
 if TYPE_CHECKING:
+    from topographic.objectives import (
+        SCHEDULES,
+        Draw,
+        Objective,
+        SmoothnessConfig,
+        SpatialConfig,
+        SpatialCorrelation,
+        Term,
+        WeightSheet,
+        WeightSheetConfig,
+        WeightSmoothness,
+        check_finite,
+        configured_objective,
+        configured_weight_sheets,
+        cosine_schedule,
+        linear_schedule,
+        smoothness_term,
+        spatial_term,
+    )
     from topographic.training.config import DataConfig, ImageConfig, RunConfig, TrainingConfig
     from topographic.training.finetuning.classifiers import load_classifier
     from topographic.training.finetuning.fine_tune import LabelledSplits, fine_tune, open_task, whole_epochs
     from topographic.training.finetuning.glue import TASKS, Task
     from topographic.training.finetuning.labelled import LabelledDataConfig, LabelledItems, read_labelled
     from topographic.training.finetuning.scores import METRICS, Score, score
-    from topographic.training.images import LabelledImages, open_images, train_on_images
+    from topographic.training.folder import RunState, run_state
+    from topographic.training.images import LabelledImages, load_image_split, open_images, train_on_images
     from topographic.training.material import Material
     from topographic.training.run import train, train_on
     from topographic.training.text.data import PackedTokens, Tokens, prepare_tokens
@@ -56,6 +58,7 @@ __all__ = [
     "Objective",
     "PackedTokens",
     "RunConfig",
+    "RunState",
     "Score",
     "SmoothnessConfig",
     "SpatialConfig",
@@ -75,11 +78,13 @@ __all__ = [
     "fine_tune",
     "linear_schedule",
     "load_classifier",
+    "load_image_split",
     "load_tokenizer",
     "open_images",
     "open_task",
     "prepare_tokens",
     "read_labelled",
+    "run_state",
     "score",
     "smoothness_term",
     "spatial_term",
@@ -94,7 +99,8 @@ _FILES = {
     "text.data": ("PackedTokens", "Tokens", "prepare_tokens"),
     "text.tokenizer": ("load_tokenizer", "train_tokenizer"),
     "config": ("DataConfig", "ImageConfig", "RunConfig", "TrainingConfig"),
-    "images": ("LabelledImages", "open_images", "train_on_images"),
+    "folder": ("RunState", "run_state"),
+    "images": ("LabelledImages", "load_image_split", "open_images", "train_on_images"),
     "finetuning.classifiers": ("load_classifier",),
     "finetuning.fine_tune": ("LabelledSplits", "fine_tune", "open_task", "whole_epochs"),
     "finetuning.glue": ("TASKS", "Task"),
@@ -111,4 +117,6 @@ def __getattr__(name: str) -> Any:
     for file, names in _FILES.items():
         if name in names:
             return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+    if name in __all__:
+        return getattr(objectives, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

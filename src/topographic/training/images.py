@@ -1,9 +1,11 @@
 """Training on images: batches that are prepared, shifted and mirrored, and how many are recognised."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +16,8 @@ from transformers import EvalPrediction, TrainerCallback, TrainerControl, Traine
 
 from topographic.recording.preparation import Preparation
 from topographic.stimuli.download import user_cache
-from topographic.stimuli.image_sets import IMAGE_SETS, load_images
+from topographic.stimuli.image_folders import ClassFolders, by_turns, labelled_pictures, picture_pixels
+from topographic.stimuli.image_sets import IMAGE_SETS, ImageSet, default_split, describe_images, load_images
 from topographic.stimuli.image_stimuli import ImageStimuli
 from topographic.storage import locked
 from topographic.training.config import HasImageConfigs, ImageConfig
@@ -27,9 +30,13 @@ __all__ = [
     "LabelledImages",
     "accuracy",
     "blank_images",
+    "load_image_split",
     "open_images",
     "train_on_images",
 ]
+
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,32 +86,164 @@ def open_images(config: ImageConfig, *, progress: bool = True) -> LabelledImages
     Raises
     ------
     ValueError
-        If no set is named, it has no test images, or as `load_images` and `Preparation` say.
+        If no set is named, it has no images to validate on, or as `load_image_split` and `Preparation` say.
+    FileNotFoundError, OSError
+        As `load_image_split`.
+    """
+    name, known, validation = _divided(config)
+    cache = user_cache() if config.cache_folder is None else Path(config.cache_folder).expanduser()
+    where = {"folder": config.folder, "cache_folder": cache, "progress": progress}
+    if name not in IMAGE_SETS:
+        where["size"] = config.size  # their pictures may be of several sizes
+    with locked(cache / "images", wait=True):
+        train = load_image_split(name, "train", n_images=config.train_images, **where)
+        held_out = load_image_split(name, validation, n_images=config.validation_images, **where)
+    return LabelledImages(name, train, held_out, known.classes, _preparation(config, train.pixels.shape))
+
+
+def load_image_split(
+    name: str,
+    split: str | None = None,
+    *,
+    n_images: int | None = None,
+    size: int | None = None,
+    folder: str | Path | None = None,
+    cache_folder: str | Path | None = None,
+    progress: bool = True,
+) -> ImageStimuli:
+    """Images of a data set on a hub, or whatever `load_images` loads.
+
+    Parameters
+    ----------
+    name : str
+        "owner/name" of a data set with a column of images and one of class labels; or as in `load_images`.
+    split, n_images, size, folder, progress
+        As in `load_images`, for a hub as for a folder; with a folder the name is not looked up.
+    cache_folder
+        As in `load_images`; data sets of a hub are kept by `datasets`.
+
+    Returns
+    -------
+    ImageStimuli
+        Items of a hub are called ``<name>/<split>/<number>``.
+
+    Raises
+    ------
+    ValueError
+        If the data set cannot be reached or has no such columns or split; as `load_images`.
     FileNotFoundError, OSError
         As `load_images`.
     """
-    name = _divided(config.name)
-    cache = user_cache() if config.cache_folder is None else Path(config.cache_folder).expanduser()
-    where = {"folder": config.folder, "cache_folder": cache, "progress": progress}
-    with locked(cache / "images", wait=True):
-        train = load_images(name, "train", n_images=config.train_images, **where)
-        validation = load_images(name, "test", n_images=config.validation_images, **where)
-    return LabelledImages(name, train, validation, IMAGE_SETS[name].classes, _preparation(config, train.pixels.shape))
+    known = _described(name, folder)
+    if not isinstance(known, _HubImages):
+        where = {"folder": folder, "cache_folder": cache_folder, "progress": progress}
+        return load_images(name, split, n_images=n_images, size=size, **where)
+    split = default_split(known.splits) if split is None else split
+    if split not in known.splits:
+        raise ValueError(f"dataset {name!r} has no split {split!r}; expected one of {', '.join(known.splits)}")
+    return known.read(split, n_images=n_images, size=size)
 
 
 def blank_images(config: ImageConfig) -> tuple[tuple[str, ...], Float[Tensor, "2 channels height width"]]:
     """What is known of the images of a configuration before they are fetched."""
-    one = IMAGE_SETS[_divided(config.name)]
-    black = np.zeros((2, *one.shape), np.uint8)
-    return one.classes, _preparation(config, black.shape)(black)
+    _, known, _ = _divided(config)
+    shape = known.shape if isinstance(known, ImageSet) else known.first("train").shape
+    black = np.zeros((2, *shape), np.uint8)
+    return known.classes, _preparation(config, black.shape)(black)
 
 
-def _divided(name: str | None) -> str:
-    """Name of a set that has test images."""
-    divided = [one for one, found in IMAGE_SETS.items() if "test" in found.splits]
-    if name not in divided:
-        raise ValueError(f"images.name={name!r}; expected one of {', '.join(divided)}: choose a set to train on")
-    return name
+class _HubImages(NamedTuple):
+    """Where a data set of a hub has its images and classes."""
+
+    name: str
+    splits: tuple[str, ...]
+    classes: tuple[str, ...]
+    image_column: str
+    class_column: str
+    licence: str
+
+    def first(self, split: str) -> UInt8[np.ndarray, "height width channels"]:
+        """The first picture of a split, fetched alone."""
+        with _hub(self.name) as datasets:
+            row = next(iter(datasets.load_dataset(self.name, split=split, streaming=True)))
+        return picture_pixels(f"{self.name}/{split}/0", row[self.image_column])
+
+    def read(self, split: str, *, n_images: int | None = None, size: int | None = None) -> ImageStimuli:
+        """Images of a split, or so many of them by turns from each class."""
+        name = f"{self.name}/{split}"
+        with _hub(self.name) as datasets:
+            rows = datasets.load_dataset(self.name, split=split)
+            numbers = [-1 if number is None else number for number in rows[self.class_column]]
+        if min(numbers) < 0:
+            raise ValueError(
+                f"dataset {name}: image {numbers.index(-1)} has no class; choose a data set whose images all have one"
+            )
+
+        def pictures() -> Iterator[tuple[str, np.ndarray, int]]:
+            for index in by_turns(name, numbers, n_images).tolist():
+                with _hub(self.name):
+                    picture = rows[index][self.image_column]
+                yield f"{name}/{index}", picture_pixels(f"{name}/{index}", picture), numbers[index]
+
+        about = {"source": f"hub dataset {name}, column {self.class_column}", "licence": self.licence}
+        return labelled_pictures(name, pictures(), self.classes, size=size, **about)
+
+
+def _described(name: str, folder: str | Path | None) -> "ImageSet | ClassFolders | _HubImages":
+    """Classes and splits of a set, before its images are read."""
+    is_hub = folder is None and _HUB_NAME.fullmatch(name) and not Path(name).is_dir()
+    return _hub_images(name) if is_hub else describe_images(name, folder)
+
+
+def _hub_images(name: str) -> _HubImages:
+    with _hub(name) as datasets:
+        builder = datasets.load_dataset_builder(name)
+        splits = tuple(datasets.get_dataset_split_names(name))
+        features = builder.info.features or datasets.load_dataset(name, split=splits[0], streaming=True).features
+    images = [key for key, feature in features.items() if isinstance(feature, datasets.Image)]
+    classes = [key for key, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    if len(images) != 1 or not classes:
+        raise ValueError(
+            f"dataset {name!r} holds {', '.join(features)}; expected one column of images and one of class labels: "
+            "choose another, or save it as a folder with a folder for each class"
+        )
+    licence = builder.info.license or "see the dataset's page"
+    return _HubImages(name, splits, tuple(features[classes[0]].names), images[0], classes[0], licence)
+
+
+@contextmanager
+def _hub(name: str) -> Iterator[Any]:
+    """The library `datasets`, whose complaints become one line."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError("hub datasets need datasets; run `pip install 'topographic[train]'`") from error
+    try:
+        yield datasets
+    except Exception as error:
+        raise ValueError(
+            f"could not read dataset {name!r}: {' '.join(str(error).split())[:200]}; check the name and the network, "
+            "or give a folder (images.folder)"
+        ) from error
+
+
+def _divided(config: ImageConfig) -> "tuple[str, ImageSet | ClassFolders | _HubImages, str]":
+    """The set that a configuration names, what is known of it, and its split to validate on."""
+    own = f"{', '.join(name for name, one in IMAGE_SETS.items() if 'test' in one.splits)}, a folder, or 'owner/name'"
+    name = config.name
+    if name is None or (name in IMAGE_SETS and "test" not in IMAGE_SETS[name].splits):
+        raise ValueError(f"images.name={name!r}; expected one of {own}: choose a set to train on")
+    try:
+        known = _described(name, config.folder)
+    except ValueError as error:
+        raise ValueError(f"images.name={name!r}; expected one of {own} ({error})") from error
+    validation = next((split for split in ("validation", "test") if split in known.splits), None)
+    if "train" not in known.splits or validation is None:
+        raise ValueError(
+            f"images.name={name!r} has the splits {', '.join(known.splits)}; expected train, and validation or test: "
+            "divide the pictures into two folders of these names"
+        )
+    return name, known, validation
 
 
 def _preparation(config: ImageConfig, shape: tuple[int, ...]) -> Preparation:
@@ -182,15 +321,7 @@ def train_on_images(
 
 
 class ImageItems(Dataset):
-    """Images with their class numbers, for a collator to prepare together.
-
-    Parameters
-    ----------
-    images : ImageStimuli
-        With the label ``class``, as `load_images` gives it.
-    augmented : bool
-        Whether they may be shifted and mirrored.
-    """
+    """Images with their class numbers, for a collator to prepare together, shift and mirror."""
 
     def __init__(self, images: ImageStimuli, *, augmented: bool = False) -> None:
         self.pixels = images.pixels
@@ -210,19 +341,7 @@ class ImageItems(Dataset):
 
 
 class Augmentation:
-    """Shifts and mirror images, which depend on seed, epoch and image alone: a resumed run draws them again.
-
-    Parameters
-    ----------
-    n_images : int
-        Images in the set.
-    flip : bool
-        Mirror every second image, on average.
-    shift : int
-        Move images by up to so many pixels each way, black coming in.
-    seed : int
-        Seed.
-    """
+    """Shifts, black coming in, and mirror images; seed, epoch and image decide them, so a resumed run has the same."""
 
     def __init__(self, n_images: int, *, flip: bool = False, shift: int = 0, seed: int = 0) -> None:
         self.n_images, self.flip, self.shift, self.seed = n_images, flip, shift, seed

@@ -6,9 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["RunningMeans"]
+__all__ = ["NotFiniteError", "RunningMeans"]
 
 _NEVER = float(2**24)  # the largest range of whole numbers that float32 counts without gaps
+
+
+class NotFiniteError(FloatingPointError):
+    """What became NaN or infinite, and after which step."""
+
+    def __init__(self, what: str, when: str, step: int) -> None:
+        super().__init__(
+            f"{what} were NaN or infinite {when} step {step}; expected finite numbers: lower training.learning_rate or "
+            "look at the data and the model, then train anew (overwrite=true)"
+        )
+        self.step = step
 
 
 class RunningMeans:
@@ -47,10 +58,7 @@ class RunningMeans:
             worst = min(range(len(means)), key=lambda at: (first_bad[at], "/" not in self.names[at]))
             _, _, site = self.names[worst].rpartition("/")
             what = f"activations at site {site!r}" if "/" in self.names[worst] else self.names[worst]
-            raise FloatingPointError(
-                f"{what} were NaN or infinite at step {int(first_bad[worst]) + 1}; expected finite numbers: lower "
-                "training.learning_rate or look at the data and the model, then resume from the last checkpoint"
-            )
+            raise NotFiniteError(what, "at", int(first_bad[worst]) + 1)
         return dict(zip(self.names, means, strict=True))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -19,19 +19,10 @@ __all__ = ["RunRecord", "device_name", "git_commit", "versions"]
 
 
 class RunRecord(TrainerCallback):
-    """Keep ``run.json`` up to date; "finished" is written last, when everything else is there.
-
-    Parameters
-    ----------
-    path : Path
-        The ``run.json``; if an interrupted run left one, its time counts on.
-    about : mapping
-        What is known from the start.
-    seen_per_step : mapping of str to int
-        What one optimiser step sees on all processes together, for example 1,024 tokens.
-    """
+    """Keep ``run.json`` up to date; "finished" is written last, when everything else is there."""
 
     def __init__(self, path: Path, about: Mapping[str, Any], seen_per_step: Mapping[str, int]) -> None:
+        """Take up the record of an interrupted run, whose time counts on; say what a step sees on all processes."""
         self.path = path
         self._seen_per_step = seen_per_step
         self._began = time.monotonic()
@@ -42,6 +33,8 @@ class RunRecord(TrainerCallback):
     def write(self, status: str, **known: Any) -> None:
         """Write the file anew."""
         self.content |= {"status": status, "wall_time_s": self._earlier_s + time.monotonic() - self._began, **known}
+        if status != "failed":
+            self.content.pop("failure", None)
         save_json(self.path, self.content)
 
     def on_train_begin(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -55,6 +48,14 @@ class RunRecord(TrainerCallback):
         """Note how far the checkpoints are."""
         if state.is_world_process_zero:
             self._update(state)
+
+    def end_badly(self, error: BaseException, step: int) -> None:
+        """Note why a training ended before its time: it was asked to, or something failed in a step."""
+        if isinstance(error, Exception):
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            self.write("failed", failure={"step": getattr(error, "step", step), "reason": reason})
+        else:
+            self.write("interrupted")
 
     def finish(self, state: TrainerState, *, stopped_early: bool) -> None:
         """Write the last word."""
@@ -77,8 +78,9 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the library, if it runs from a checkout."""
-    root = Path(topographic.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
+    above = Path(topographic.__file__).resolve().parents[1:3]  # the package may lie in src/
+    root = next((folder for folder in above if (folder / ".git").exists()), None)
+    if root is None:
         return None
     try:
         git = ["git", "-C", str(root)]

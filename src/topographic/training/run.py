@@ -1,16 +1,13 @@
 """A training run, from a model to a run folder."""
 
+import contextlib
 import importlib.util
-import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
@@ -20,16 +17,24 @@ from topographic.objectives.terms import configured_objective
 from topographic.storage import load_json
 from topographic.training.callbacks import EarlyStopping, MetricsLog, ProgressBar, rises_in_a_row
 from topographic.training.checkpoints import check_checkpoint, last_checkpoint
-from topographic.training.config import HasTextConfigs, HasTrainingConfigs, TrainingConfig, plain, save_config
+from topographic.training.config import HasTextConfigs, HasTrainingConfigs, TrainingConfig, save_config
+from topographic.training.folder import (
+    check_free,
+    forget_replaced,
+    is_first_process,
+    put_back_if_refused,
+    replaced_runs,
+    writing_to,
+)
+from topographic.training.interruption import Interruption
 from topographic.training.material import Material, whole_steps
 from topographic.training.record import RunRecord, device_name, git_commit, versions
 from topographic.training.text.data import prepare_tokens
+from topographic.training.trainer import TopographicTrainer
 
-__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_on", "training_arguments"]
+__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_in", "train_on", "training_arguments"]
 
 EXAMPLE_TOKENS = {"input_ids": torch.zeros(2, 2, dtype=torch.int64)}  # the smallest inputs of any language model
-# what a run folder holds, besides evaluations of its model; nothing else is ever deleted
-_OURS = ("config.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "maps", "report.html")
 
 
 def train(
@@ -115,7 +120,8 @@ def train_on(
     resume : {"auto", "never"}
         Whether an interrupted run is gone on with, from its last complete checkpoint.
     overwrite : bool
-        Delete an earlier run in this folder first.
+        Begin again where the folder holds a finished run, a failed one, or one with another configuration. It is set
+        aside, beside the folder under a hidden name, until the new run is finished.
 
     Returns
     -------
@@ -125,11 +131,16 @@ def train_on(
     Raises
     ------
     FileExistsError
-        If the folder holds a finished run, or one with another configuration.
+        If the folder holds a finished run, one with another configuration, or files and no run.
+    HeldElsewhereError
+        If another process trains in this folder.
     ValueError
         If data, model and configuration do not fit together, or a checkpoint is damaged.
     FloatingPointError
         If activations or losses become NaN, naming the site.
+    KeyboardInterrupt, SystemExit
+        After SIGINT (Ctrl-C) or SIGTERM: the step is finished, with the validation if one is due, and a checkpoint
+        written first.
     ImportError
         If accelerate is not installed.
 
@@ -137,51 +148,103 @@ def train_on(
     -----
     The model is trained on the accelerator if there is one; start with ``torchrun`` for several, on machines that
     share a disk if they are several. The weights in ``model/`` are those of the last step. Global random generators
-    are seeded with ``training.seed``, since dropout draws from them.
+    are seeded with ``training.seed``, since dropout draws from them. What is refused before the first step leaves the
+    folder as it was; a run that fails later says so in ``run.json``.
     """
-    settings = config.training
+    with writing_to(run_folder) as folder:
+        return train_in(
+            folder,
+            model,
+            config,
+            prepare=prepare,
+            example=example,
+            processor=processor,
+            resume=resume,
+            overwrite=overwrite,
+        )
+
+
+def train_in(
+    folder: Path,
+    model: nn.Module,
+    config: HasTrainingConfigs,
+    *,
+    prepare: Callable[[], Material],
+    example: Mapping[str, torch.Tensor],
+    processor: Any,
+    resume: Literal["auto", "never"] = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """As `train_on`, for whoever writes to the folder already."""
+    settings, first = config.training, is_first_process()
     _require_extras(settings)
     _require_machine(settings)
+    fate = check_free(folder, config, resume=resume, overwrite=overwrite)
     objective = configured_objective(model, config)
     rehearse(model, objective, example)
-    folder = Path(run_folder)
-    if os.environ.get("RANK", "0") == "0":
-        _open_run_folder(folder, config, resume=resume, overwrite=overwrite)
     material = prepare()
     if settings.early_stopping_patience is not None and material.validation is None:
         raise ValueError("training.early_stopping_patience is set and nothing is held out; hold some items out")
     arguments = training_arguments(settings, folder, evaluates=material.validation is not None)
     train_set, validation_set, seen_per_step = whole_steps(material, settings, arguments.world_size)
-
-    from topographic.training.trainer import TopographicTrainer
-
-    callbacks = [MetricsLog(folder, tensorboard=settings.report_to == "tensorboard"), ProgressBar()]
-    if settings.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(settings.early_stopping_patience))
-    record = RunRecord(folder / "run.json", _about(model, config, material, arguments), seen_per_step)
-    trainer = TopographicTrainer(
-        model,
-        arguments,
-        objective=objective,
-        train_dataset=train_set,
-        eval_dataset=validation_set,
-        processor=processor,
-        callbacks=[*callbacks, record, *material.callbacks],
-        material=material,
-    )
-    if settings.fsdp and not trainer.is_fsdp_enabled:
-        raise ValueError(
-            f"training.fsdp=True on {arguments.device}; parameters are sharded over accelerators only: switch it off"
+    metrics = MetricsLog(folder, tensorboard=settings.report_to == "tensorboard")
+    bar, interruption = ProgressBar(), Interruption()
+    with put_back_if_refused(folder, fate):
+        record = RunRecord(folder / "run.json", _about(model, config, material, arguments), seen_per_step)
+        if first:
+            save_config(folder / "config.yaml", config)
+            if fate != "resumed":
+                replaces = {"replaces": [path.name for path in replaced_runs(folder)]} if fate == "replaced" else {}
+                record.write("running", steps=0, **replaces)
+        stopping = settings.early_stopping_patience
+        trainer = TopographicTrainer(
+            model,
+            arguments,
+            objective=objective,
+            train_dataset=train_set,
+            eval_dataset=validation_set,
+            processor=processor,
+            callbacks=[
+                metrics,
+                bar,
+                *([] if stopping is None else [EarlyStopping(stopping)]),
+                record,
+                *material.callbacks,
+                interruption,
+            ],
+            material=material,
         )
-    trainer.accelerator.wait_for_everyone()
-    checkpoint = last_checkpoint(folder / "checkpoints")
-    if checkpoint is not None:
-        check_checkpoint(checkpoint, arguments.world_size)
-    trainer.train_from(checkpoint, already_done=checkpoint is not None and _is_done(checkpoint, settings))
-    trainer.save_for_use(folder / "model")
-    if arguments.process_index == 0:
+        if settings.fsdp and not trainer.is_fsdp_enabled:
+            raise ValueError(
+                f"training.fsdp=True on {arguments.device}; parameters are sharded over accelerators only: switch it "
+                "off"
+            )
+        trainer.accelerator.wait_for_everyone()
+        checkpoint = last_checkpoint(folder / "checkpoints")
+        if checkpoint is not None:
+            check_checkpoint(checkpoint, arguments.world_size)
+    try:
+        with interruption.heard(arguments.device):
+            trainer.train_from(checkpoint, already_done=checkpoint is not None and _is_done(checkpoint, settings))
+        trainer.save_for_use(folder / "model")
+    except BaseException as error:
+        if first:
+            with contextlib.suppress(OSError):  # the error itself says more
+                record.end_badly(error, trainer.state.global_step)
+            _say_what_is_kept(error, folder)
+        raise
+    finally:
+        bar.close()
+    if first:
         record.finish(trainer.state, stopped_early=trainer.state.global_step < settings.max_steps)
+        forget_replaced(folder, record.content.get("replaces", ()))
     return folder
+
+
+def _say_what_is_kept(error: BaseException, folder: Path) -> None:
+    """Add to an error's words where the run lies that was to be replaced."""
+    if (kept := replaced_runs(folder)) and isinstance(error, Exception):
+        error.args = (f"{error}; the run that this one was to replace is kept in {kept[-1]}", *error.args[1:])
 
 
 def training_arguments(config: TrainingConfig, run_folder: Path, *, evaluates: bool) -> TrainingArguments:
@@ -256,61 +319,6 @@ def _require_machine(config: TrainingConfig) -> None:
             "training.bf16=True and no accelerator here that computes in bfloat16; say training.bf16=false, or "
             "training.cpu=true for a CPU's own"
         )
-
-
-def _open_run_folder(folder: Path, config: HasTrainingConfigs, *, resume: str, overwrite: bool) -> None:
-    """Refuse a folder that is taken, or write the configuration into it."""
-    if overwrite:
-        for name in (*_OURS, *(file.parent.name for file in folder.glob("evaluation*/evaluation.json"))):
-            if (folder / name).is_dir():
-                shutil.rmtree(folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-    if (folder / "run.json").is_file():
-        status = load_json(folder / "run.json").get("status")
-        if status == "finished" or resume == "never":
-            raise FileExistsError(
-                f"{folder} holds a run that is {status}; expected a new folder: choose another name, or say "
-                "overwrite=true"
-            )
-        earlier, now = _earlier_sections(folder / "config.yaml", config), _sections(plain(config))
-        if earlier != now:
-            raise FileExistsError(
-                f"{folder} holds an interrupted run with another configuration ({_difference(earlier, now)}); "
-                "go on with the same one, choose another name, or say overwrite=true"
-            )
-    save_config(folder / "config.yaml", config)
-
-
-def _sections(config: dict[str, Any]) -> dict[str, Any]:
-    """What decides the numbers: not the words beside the sections, such as the folder's name or "overwrite"."""
-    return {key: entry for key, entry in config.items() if isinstance(entry, dict)}
-
-
-def _earlier_sections(file: Path, config: Any) -> dict[str, Any]:
-    """Sections of a run's file; fields that the file is too old to have had their defaults then."""
-    written = _sections(yaml.safe_load(file.read_text(encoding="utf-8")))
-    for section in fields(config):
-        value = getattr(config, section.name)
-        if is_dataclass(value):
-            known = {
-                entry.name: entry.default if entry.default_factory is MISSING else entry.default_factory()
-                for entry in fields(value)
-                if (entry.default, entry.default_factory) != (MISSING, MISSING)
-            }
-            written[section.name] = {**json.loads(json.dumps(known, default=asdict)), **written.get(section.name, {})}
-    return written
-
-
-def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
-    """First key that differs."""
-    for key in [*earlier, *now]:
-        old, new = earlier.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict) and old != new:
-            return _difference(old, new, f"{prefix}{key}.")
-        if old != new:
-            return f"{prefix}{key} was {old} and is {new}"
-    return "nothing"
 
 
 def _check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: HasTextConfigs) -> None:

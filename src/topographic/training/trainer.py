@@ -29,7 +29,7 @@ from topographic.training.checkpoints import (
     whole_state,
 )
 from topographic.training.material import Material
-from topographic.training.means import RunningMeans
+from topographic.training.means import NotFiniteError, RunningMeans
 
 __all__ = ["TopographicTrainer"]
 
@@ -101,15 +101,7 @@ class TopographicTrainer(Trainer):
         self._pass = 0
 
     def train_from(self, checkpoint: Path | None, *, already_done: bool = False) -> None:
-        """Train from the start, or go on from a checkpoint.
-
-        Parameters
-        ----------
-        checkpoint : Path, optional
-            Folder that this class wrote.
-        already_done : bool
-            Whether the checkpoint is that of the last step, so that it is only taken up.
-        """
+        """Train from the start, or go on from a checkpoint; that of the last step is only taken up."""
         if checkpoint is not None and already_done:
             self._load_from_checkpoint(str(checkpoint))
             self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
@@ -117,13 +109,7 @@ class TopographicTrainer(Trainer):
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     def save_for_use(self, folder: Path) -> None:
-        """Write model and tokenizer to a folder for `from_pretrained`, whole or not at all.
-
-        Parameters
-        ----------
-        folder : Path
-            Folder to write; every process must call this.
-        """
+        """Write model and tokenizer for `from_pretrained`, whole or not at all; every process must call this."""
         with contextlib.ExitStack() as stack:
             first = self.is_world_process_zero()
             staging = stack.enter_context(write_folder_atomically(folder)) if first else folder
@@ -222,13 +208,7 @@ class TopographicTrainer(Trainer):
         save_tensors(folder / f"process-{self.args.process_index}.safetensors", named, metadata)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write model and tokenizer; the Trainer's own would add its arguments as a pickle.
-
-        Parameters
-        ----------
-        output_dir : str, optional
-            Folder to write; every process must call this.
-        """
+        """Write model and tokenizer; the Trainer's own would add its arguments as a pickle."""
         bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         whole = whole_state(bare) if self._is_sharded() else None
         if not self.args.should_save:
@@ -298,10 +278,7 @@ class TopographicTrainer(Trainer):
         local = [entry.to_local() if isinstance(entry, DTensor) else entry for entry in model.parameters()]
         finite = torch.stack([torch.isfinite(entry).all() for entry in local]).all()
         if not self.accelerator.gather(finite[None]).all():
-            raise FloatingPointError(
-                f"parameters were NaN or infinite after step {self.state.global_step}; expected finite numbers: lower "
-                "training.learning_rate or look at the data and the model, then resume from the last checkpoint"
-            )
+            raise NotFiniteError("parameters", "after", self.state.global_step)
 
 
 @contextlib.contextmanager

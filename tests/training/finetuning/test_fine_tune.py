@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from topographic.models import TopoLMForCausalLM, preset, register
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 from topographic.objectives.terms import configured_objective
-from topographic.storage import load_json
+from topographic.storage import HeldElsewhereError, load_json, locked
 from topographic.training.config import TrainingConfig, plain
 from topographic.training.finetuning import classification
 from topographic.training.finetuning.classification import EncodedItems, PadBatch
@@ -292,6 +292,31 @@ def test_a_finished_run_is_taken_as_it_is_and_another_one_refused(start, config)
     assert again != results
     start(overwrite=True)
     assert (folder / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_breaks_keeps_its_predecessor(start, config, tmp_path):
+    results, folder = start()
+    rates = {"learning_rate": 1e30, "min_learning_rate": 1e30, "max_grad_norm": 0.0}
+    broken = replace(config, training=replace(config.training, **rates, logging_steps=1))
+    with pytest.raises(
+        FloatingPointError, match=r"the run that this one was to replace is kept in .*\.run\.replaced-1$"
+    ):
+        start(config=broken, overwrite=True)
+    assert load_json(tmp_path / ".run.replaced-1" / "finetune.json") == results
+    assert not (folder / "finetune.json").exists()
+    assert start(overwrite=True)[0]["scores"] == results["scores"]
+    assert not (tmp_path / ".run.replaced-1").exists()
+
+
+def test_one_writer_in_a_folder_that_is_free(start, tmp_path):
+    with locked(tmp_path / "run"), pytest.raises(HeldElsewhereError, match="run is being written by process"):
+        start()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model").write_text("of the user")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match="run holds model and no run"):
+            start(overwrite=overwrite)
+    assert (tmp_path / "run" / "model").read_text() == "of the user"
 
 
 def test_a_killed_run_goes_on_where_it_stopped(start):

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from topographic.training.text import data
 from topographic.training.text.corpus import open_corpus
 from topographic.training.text.data import PackedTokens, prepare_tokens
+from topographic.training.text.tokenizer import tokenizer_checksum
 
 
 def stream(tokens):
@@ -158,23 +159,73 @@ def test_no_validation(data_config, tokenizer):
     prepared = prepare_tokens(dataclasses.replace(data_config, validation_fraction=0.0), tokenizer)
     assert prepared.validation is None
     assert prepared.manifest["documents"]["validation"] == 0
+    assert prepared.manifest["held_out"] == "nothing"
 
 
 def test_too_little_text_is_said(data_config, tokenizer, corpus_path):
-    with pytest.raises(ValueError, match=r"less than one window of 100000; give more text, shorten"):
-        prepare_tokens(dataclasses.replace(data_config, sequence_length=100_000), tokenizer)
-    with pytest.raises(ValueError, match=r"0 validation tokens in 0 documents, less than one window of 16") as caught:
-        prepare_tokens(dataclasses.replace(data_config, validation_fraction=1e-9), tokenizer)
-    assert "one document" not in str(caught.value)
-    text = corpus_path.with_suffix(".txt")
-    text.write_text("a line\n" * 200)
-    with pytest.raises(
-        ValueError, match=r"all of it is one document: separate documents by blank lines in .txt files$"
-    ):
-        prepare_tokens(dataclasses.replace(data_config, text=str(text)), tokenizer)
+    for fraction in (0.0, 0.1):
+        long = dataclasses.replace(data_config, sequence_length=100_000, validation_fraction=fraction)
+        with pytest.raises(ValueError, match=r"train tokens, less than one window of 100000; give more text, shorten"):
+            prepare_tokens(long, tokenizer)
     corpus_path.write_text("")
     with pytest.raises(ValueError, match=r"is empty"):
         prepare_tokens(data_config, tokenizer)
+
+
+def whole_text(config, tokenizer):
+    train, validation = expected(config, tokenizer)
+    return train + validation
+
+
+def read_all(windows):
+    return torch.cat([windows[index]["input_ids"] for index in range(len(windows))]).tolist()
+
+
+@pytest.mark.parametrize("shard", [300, 10**9])
+@pytest.mark.parametrize(
+    ("text", "fraction"),
+    [
+        ("a line of the only document\n" * 200, 0.1),
+        ("a line of the only document\n" * 200, 0.5),
+        # so small a share that a single window is held out
+        ("a line of the only document\n" * 200, 1e-9),
+        ("\n\n".join(f"chapter {number} " + "the cat saw a dog " * 90 for number in range(3)), 0.2),
+        # a title alone falls on the validation side
+        ("\n\n".join(["the cat saw a dog " * 90, "chapter 13", "the end " * 90]), 0.1),
+    ],
+)
+def test_too_few_documents_are_held_out_by_the_last_part(data_config, tokenizer, monkeypatch, text, fraction, shard):
+    monkeypatch.setattr(data, "SHARD_CHARACTERS", shard)
+    path = data_config.cache().with_name("book.txt")
+    path.write_text(text)
+    config = dataclasses.replace(data_config, text=str(path), validation_fraction=fraction)
+    with pytest.warns(UserWarning, match=r"book.txt are too few to hold some of them out; the last \d+ tokens of \d+"):
+        prepared = prepare_tokens(config, tokenizer)
+    every = whole_text(config, tokenizer)
+    n_held_out = max(16, round(fraction * len(every)))
+    border = len(every) - n_held_out
+    assert read_all(prepared.train) == every[: border // 16 * 16]
+    assert read_all(prepared.validation) == every[border : border + n_held_out // 16 * 16]
+    manifest = prepared.manifest
+    assert manifest["tokens"] == {"train": border, "validation": n_held_out}
+    assert manifest["held_out"] == f"the last {n_held_out} tokens"
+    with pytest.raises(IndexError):
+        prepared.train[len(prepared.train)]
+
+
+def test_the_split_of_many_documents_is_what_it_was(data_config, tokenizer):
+    """Checksums of what the version before wrote for this text; its caches are left alone and not taken for ours."""
+    corpus = open_corpus(**data_config.where())
+    settings = [data_config.validation_fraction, data_config.seed, data_config.max_tokens, data.SHARD_CHARACTERS]
+    key = hashlib.sha256(json.dumps([corpus.identity, tokenizer_checksum(tokenizer), settings]).encode()).hexdigest()
+    old = data_config.cache() / "tokens" / key[:16] / "tokens.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    prepared = prepare_tokens(data_config, tokenizer)
+    assert prepared.manifest["held_out"] == "documents"
+    found = [hashlib.sha256(stream(one).tobytes()).hexdigest()[:16] for one in (prepared.train, prepared.validation)]
+    assert found == ["47fd4cec4e00b647", "3f5fa48f75157705"]
+    assert old.read_text() == "{}"
 
 
 def test_damaged_shards_are_said(data_config, tokenizer, tmp_path):

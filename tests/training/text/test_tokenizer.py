@@ -62,6 +62,25 @@ def test_train_is_cached_and_uses_training_documents_only(data_config, monkeypat
     assert 500 <= sum(map(len, seen[1])) < 800
 
 
+@pytest.mark.parametrize(("seed", "fraction"), [(1, 0.1), (1, 0.6), (3, 0.6)])
+def test_of_one_long_document_only_the_part_before_the_held_out_one_is_used(data_config, monkeypatch, seed, fraction):
+    """Whichever side of the split the document falls to."""
+    seen = []
+
+    def spy(texts, vocab_size):
+        seen.append("".join(texts))
+        return train_tokenizer([seen[-1]], vocab_size)
+
+    monkeypatch.setattr("topographic.training.text.tokenizer.train_tokenizer", spy)
+    text = "".join(f"line {number}\n" for number in range(300)).strip()
+    path = data_config.cache().with_name("book.txt")
+    path.write_text(text)
+    config = DataConfig(**{**vars(data_config), "text": str(path), "seed": seed, "validation_fraction": fraction})
+    load_tokenizer(config)
+    load_tokenizer(DataConfig(**{**vars(config), "tokenizer_characters": 100}))
+    assert seen == [text[: int(len(text) * (1 - fraction))], text[:100]]
+
+
 def test_any_tokenizer_from_a_folder(tmp_path, tokenizer):
     tokenizer.save_pretrained(tmp_path / "own")
     loaded = load_tokenizer(DataConfig(tokenizer=str(tmp_path / "own")))

@@ -1,17 +1,19 @@
-"""The weights part of a suite: how smooth they are, on the sheets and by the blur that the run was trained with."""
+"""How smooth weights are, on the sheets and by the blur that the run was trained with."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from topographic.evaluation.image_subject import AnyBench
-from topographic.evaluation.results import Findings, Picture, Table
-from topographic.evaluation.subject import Choices
+from topographic.evaluation.choices import Choices
+from topographic.evaluation.results import Findings, Picture, Table, without_sd
+from topographic.evaluation.subject import Subject
 from topographic.losses import random_weights_loss, weight_sheets
+from topographic.losses.blurs import shrunk
 from topographic.maps import Referenced, mean_over_sheets, weight_smoothness
 from topographic.objectives.weight_terms import WeightSheet
 from topographic.plots.layer_figures import draw_by_depth
@@ -21,6 +23,8 @@ from topographic.runs.own_sheets import placed
 from topographic.sheets import Sheet, grid_cells
 
 __all__ = ["LayerWeights", "layer_weights", "smooth_weights"]
+
+_WAYS = ("of", "factor", "blur", "layers")  # in which layers are looked at, and how many
 
 
 class LayerWeights(NamedTuple):
@@ -35,26 +39,25 @@ class LayerWeights(NamedTuple):
     sheet: Sheet
 
 
-def smooth_weights(bench: AnyBench, choices: Choices) -> Findings:
+def smooth_weights(subject: Subject, choices: Choices) -> Findings:
     """How alike the weights of neighbouring units are: the loss that TopoNets lowers."""
     found, rows, notes = [], [], []
-    layers = layer_weights(bench, choices.weight_sheets)
+    layers = layer_weights(subject)
     labels = site_labels(list(dict.fromkeys(layer.chosen.sites for layer in layers)))
     for layer in layers:
-        site, sheet, blur = layer.chosen.sites, layer.sheet, {"factor": layer.chosen.factor, "blur": layer.chosen.blur}
-        label = layer.name.replace(site, labels[site], 1)
+        label = layer.name.replace(layer.chosen.sites, labels[layer.chosen.sites], 1)
         shape, order = _cells(layer)
-        where = {"shape": shape, "order": order, **blur}
-        try:
-            one = weight_smoothness(layer.weights, sheet, n_draws=choices.n_draws, seed=choices.seed, **where)
-        except ValueError as error:  # a sheet too small for the blur; the page has to say so
-            notes.append(f"{label}: not measured. {error}")
+        if no_room := _no_room(layer, shape):
+            notes.append(f"{label}: not measured. {no_room}")
             continue
+        where = {"shape": shape, "order": order, "factor": layer.chosen.factor, "blur": layer.chosen.blur}
+        one = weight_smoothness(layer.weights, layer.sheet, n_draws=choices.n_draws, seed=choices.seed, **where)
         is_bias = layer.weights.ndim == 1  # one vector, of which there is no closed form
         expected = None if is_bias else random_weights_loss(len(layer.weights), **where)
         found.append(one)
         row = {"sheet": label, "units": _size(shape), "weights per unit": 1 if is_bias else layer.weights.shape[1]}
         rows.append(row | _losses(one) | {"random weights": expected, **_said(layer)})
+    means = _mean_losses(rows, found)
     columns = {"this model": "loss", "units permuted": "unit null", "random weights": "random weights"}
     lines = {name: [_or_nan(row[column]) for row in rows] for name, column in columns.items()}
     pictures = []
@@ -74,10 +77,10 @@ def smooth_weights(bench: AnyBench, choices: Choices) -> Findings:
             Table(
                 "means",
                 "Mean over layers",
-                _mean_losses(rows, found),
+                means,
                 "TopoNets reports no values of its loss.",
-                keys=("of", "factor", "blur", "layers"),
-                headline=("loss", "unit null", "p (unit)", "random weights"),
+                keys=_WAYS,
+                headline=without_sd(means, *_WAYS),
             ),
             Table("layers", "By layer", rows),
         ],
@@ -86,23 +89,23 @@ def smooth_weights(bench: AnyBench, choices: Choices) -> Findings:
     )
 
 
-def layer_weights(bench: AnyBench, own: Sequence[WeightSheet] = ()) -> list[LayerWeights]:
-    """Weights of the units of every sheet."""
-    modules, found = modules_by_site(bench.model), []
-    named = {one.sites for one in own}
-    for chosen in [*own, *(WeightSheet(site) for site in bench.sheets if site not in named)]:
+def layer_weights(subject: Subject) -> list[LayerWeights]:
+    """Weights of the units of every sheet: those it was trained with, and those of the other recorded layers."""
+    modules, found = modules_by_site(subject.model), []
+    named = {one.sites for one in subject.weight_sheets}
+    for chosen in [*subject.weight_sheets, *(WeightSheet(site) for site in subject.sheets if site not in named)]:
         site, is_own = chosen.sites, chosen.sites in named
         try:
             sheets = weight_sheets(modules[site], chosen.kind, parameters=chosen.parameters)
         except TypeError as error:
-            raise TypeError(
+            raise ValueError(
                 f"site {site!r} is no layer with weights on a sheet; name the first linear layers of the MLPs, for "
                 f"example sites='transformer.h.*.mlp.c_fc' ({error})"
             ) from error
         for parameter, weights in sheets.items():
             name = site if parameter == "weight" else f"{site}.{parameter}"
             name = f"{name}.inputs" if chosen.kind == "input" else name
-            recorded = bench.sheets.get(site) if chosen.kind != "input" else None
+            recorded = subject.sheets.get(site) if chosen.kind != "input" else chosen.sheet
             sheet = placed(chosen, len(weights), name) if recorded is None else recorded
             found.append(LayerWeights(name, chosen, is_own, weights.detach(), sheet))
     return found
@@ -115,6 +118,15 @@ def _cells(layer: LayerWeights) -> tuple[tuple[int, int], Sequence[int] | None]:
         return chosen.shape, chosen.order
     shape, cells = grid_cells(sheet)
     return shape, cells.tolist()
+
+
+def _no_room(layer: LayerWeights, shape: tuple[int, int]) -> str:
+    """What to say of a sheet of which the blur would leave nothing."""
+    factor = layer.chosen.factor
+    factors = (factor, factor) if isinstance(factor, int | float) else factor
+    small = [one for one in zip(("rows", "columns"), shape, factors, strict=True) if shrunk(*one[1:]) < 1]
+    said = (f"factor {along:g} is too large for the {length} {axis}" for axis, length, along in small[:1])
+    return "".join(f"{one} of a {_size(shape)} sheet and leaves none of them." for one in said)
 
 
 def _or_nan(number: float | None) -> float:
@@ -164,8 +176,5 @@ def _size(shape: tuple[int, int]) -> str:
 
 def _losses(one: Referenced) -> dict[str, Any]:
     """The loss is 1 less the smoothness that was tested."""
-    null = one.unit_null
-    row: dict[str, Any] = {"loss": 1 - one.value}
-    if null is not None:
-        row |= {"unit null": 1 - null.mean, "sd (unit)": null.sd, "p (unit)": null.p}
-    return row
+    nulls = {name: replace(null, mean=1 - null.mean) for name, null in one.nulls.items()}
+    return Referenced(1 - one.value, nulls).to_columns("loss")

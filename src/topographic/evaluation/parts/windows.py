@@ -1,4 +1,4 @@
-"""The windows part of a suite: over how many words units integrate, and where on the sheet."""
+"""Over how many words units integrate, and where on the sheet."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from topographic.evaluation.parts.language import under
-from topographic.evaluation.results import Findings, Picture, Table
-from topographic.evaluation.subject import Bench, Choices
+from topographic.evaluation.choices import FEWEST_WINDOW_WORDS, Choices
+from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, under, without_sd
+from topographic.evaluation.subject import LanguageSubject
+from topographic.evaluation.wording import counted
 from topographic.maps import (
     MoransI,
     Referenced,
@@ -35,13 +36,12 @@ from topographic.recording.reading import TooManyTokensError
 from topographic.recording.replacements import word_prefix_of
 from topographic.stimuli.word_sequences import bare_sentences, sentence_blocks, word_runs
 
-__all__ = ["FEWEST_WINDOW_WORDS", "windows"]
+__all__ = ["windows"]
 
 _MOST_LAGS = 20
 _FEWEST_SENTENCES = 5  # of one length, as many as a published block holds
 _SHORTEST_SENTENCE, _LONGEST_SENTENCE = 5, 12  # words; the longest as published
 _FEWEST_WORDS = 20  # to draw replacements from
-FEWEST_WINDOW_WORDS = 8  # that a window may have
 _PARAMETERS = {
     "a": "exponent of the power law",
     "b": "rate of the exponential per word",
@@ -58,16 +58,16 @@ class Swapped(NamedTuple):
     sentence_words: int = 0
 
 
-def windows(bench: Bench, choices: Choices) -> Findings:
+def windows(subject: LanguageSubject, choices: Choices) -> Findings:
     """Integration windows of every unit, fitted, and whether they end with the sentence, as maps."""
     said, notes, pictures = [], [], []
     maps: dict[str, dict[str, UnitMap]] = {}
     options = {"n_draws": choices.n_draws, "seed": choices.seed}
     for title, swap in (("Integration windows", _window_swaps), ("Structure yoking", _yoking_swaps)):
         try:
-            swapped = swap(bench, choices)
-        except ValueError as error:  # such as a text or a context that is too short; the page has to say so
-            notes.append(f"{title}: not measured. {error}")
+            swapped = swap(subject, choices)
+        except NotMeasurable as reason:  # the text or the context is too short
+            notes.append(f"{title}: not measured. {reason}")
             continue
         said.append(swapped.said)
         if swapped.sentence_words:
@@ -79,19 +79,19 @@ def windows(bench: Bench, choices: Choices) -> Findings:
             fitted = {site: integration_maps(one, **options) for site, one in swapped.differences.items()}
             maps |= {name: {site: one[name] for site, one in fitted.items()} for name in ("a", "b", "c")}
             pictures += _window_pictures(swapped.differences)
-    labels = site_labels(list(bench.sheets))
+    labels = site_labels(list(subject.sheets))
     rows, means = [], []
     for name, of_site in maps.items():
         indices = {site: _index(one) for site, one in of_site.items()}
         rows += [
-            {"parameter": name, "sheet": labels[site], **_quantiles(one), **_references(indices[site])}
+            {"parameter": name, "sheet": labels[site], **_quantiles(one), **_columns(indices[site])}
             for site, one in of_site.items()
         ]
         known = [index for index in indices.values() if index is not None]
         medians = [float(np.nanmedian(one.values)) for one in of_site.values() if not np.isnan(one.values).all()]
         mean = {"parameter": name, "meaning": _PARAMETERS[name], "layers": len(known)}
         mean |= {"mean of medians": float(np.mean(medians)) if medians else None}
-        means.append(mean | _references(mean_over_sheets([_referenced(one) for one in known]) if known else None))
+        means.append(mean | _columns(mean_over_sheets(known) if known else None))
         pictures.append(_map_picture(name, of_site))
     return Findings(
         "Integration windows",
@@ -108,7 +108,7 @@ def windows(bench: Bench, choices: Choices) -> Findings:
                 means,
                 "TopoNets shows such maps of GPT-Neo-125M and prints no numbers.",
                 keys=("parameter", "meaning"),
-                headline=("mean of medians", "I", "floor", "unit null", "p (unit)"),
+                headline=without_sd(means, "parameter", "meaning", "layers"),
             ),
             Table("layers", "By layer", rows),
         ],
@@ -118,32 +118,33 @@ def windows(bench: Bench, choices: Choices) -> Findings:
     )
 
 
-def _window_swaps(bench: Bench, choices: Choices) -> Swapped:
+def _window_swaps(subject: LanguageSubject, choices: Choices) -> Swapped:
     """Swaps of random words in runs of words, sentence after sentence."""
-    runs = word_runs(" ".join(bench.sentences()).split(), choices.window_words)[: choices.window_sequences]
+    runs = word_runs(" ".join(subject.sentences()).split(), choices.window_words)[: choices.window_sequences]
     if not runs:
-        raise ValueError(
+        raise NotMeasurable(
             f"the text holds no run of {choices.window_words} words; expected at least one: give a longer text"
         )
     vocabulary = sorted({word for run in runs for word in run})
-    prefix = word_prefix_of(bench.tokenizer, vocabulary)
-    swapped = swap_words(runs, random_word(_to_draw_from(bench, vocabulary, prefix)), seed=choices.seed)
+    prefix = word_prefix_of(subject.tokenizer, vocabulary)
+    swapped = swap_words(runs, random_word(_to_draw_from(subject, vocabulary, prefix)), seed=choices.seed)
     lags = range(min(_MOST_LAGS, choices.window_words // 2) + 1)
-    said = f"Windows: {len(runs)} sequences of {choices.window_words} words, each word swapped for a random one."
-    return Swapped(_recorded(bench, choices, swapped, lags, prefix), said)
+    sequences = f"{counted(len(runs), 'sequence')} of {choices.window_words} words"
+    said = f"Windows: {sequences}, each word swapped for a random one."
+    return Swapped(_recorded(subject, choices, swapped, lags, prefix), said)
 
 
-def _yoking_swaps(bench: Bench, choices: Choices) -> Swapped:
+def _yoking_swaps(subject: LanguageSubject, choices: Choices) -> Swapped:
     """Swaps of equal size in blocks of unrelated sentences of one length."""
-    sentences = bench.sentences()
+    sentences = subject.sentences()
     vocabulary = sorted({word for words in bare_sentences(sentences) for word in words})
-    prefix = word_prefix_of(bench.tokenizer, vocabulary)
-    allowed = set(single_token_words(bench.tokenizer, vocabulary, word_prefix=prefix))
+    prefix = word_prefix_of(subject.tokenizer, vocabulary)
+    allowed = set(single_token_words(subject.tokenizer, vocabulary, word_prefix=prefix))
     n_words = _commonest_length(bare_sentences(sentences, allowed=allowed))
     if not n_words:
         allowed, n_words = None, _commonest_length(bare_sentences(sentences))
     if not n_words:
-        raise ValueError(
+        raise NotMeasurable(
             f"no {_FEWEST_SENTENCES} sentences have one number of words from {_SHORTEST_SENTENCE} to "
             f"{_LONGEST_SENTENCE}; expected that many: give a text with more sentences"
         )
@@ -157,20 +158,20 @@ def _yoking_swaps(bench: Bench, choices: Choices) -> Swapped:
         allowed=allowed,
         seed=choices.seed,
     )
-    words = _to_draw_from(bench, vocabulary, prefix)
-    replacement = embedding_matched_word(bench.model, bench.tokenizer, words, word_prefix=prefix)
+    words = _to_draw_from(subject, vocabulary, prefix)
+    replacement = embedding_matched_word(subject.model, subject.tokenizer, words, word_prefix=prefix)
     swapped = swap_words(blocks, replacement, seed=choices.seed)
     kind = "single tokens" if allowed is not None else "one token or more"
     said = (
-        f"Yoking: {len(blocks)} blocks of {n_sentences} sentences of {n_words} words of {kind}, swapped for words of "
-        "another embedding at one distance."
+        f"Yoking: {counted(len(blocks), 'block')} of {n_sentences} sentences of {n_words} words of {kind}, swapped for "
+        "words of another embedding at one distance."
     )
-    return Swapped(_recorded(bench, choices, swapped, range(n_words - 1), prefix), said, n_words)
+    return Swapped(_recorded(subject, choices, swapped, range(n_words - 1), prefix), said, n_words)
 
 
-def _to_draw_from(bench: Bench, vocabulary: Sequence[str], prefix: str) -> list[str]:
+def _to_draw_from(subject: LanguageSubject, vocabulary: Sequence[str], prefix: str) -> list[str]:
     """Words of one token where there are enough, so that a swap moves no later word."""
-    known = single_token_words(bench.tokenizer, vocabulary, word_prefix=prefix)
+    known = single_token_words(subject.tokenizer, vocabulary, word_prefix=prefix)
     return known if len(known) >= _FEWEST_WORDS else list(vocabulary)
 
 
@@ -186,21 +187,22 @@ def _commonest_length(sentences: Sequence[Sequence[str]]) -> int:
 
 
 def _recorded(
-    bench: Bench, choices: Choices, swapped: Sequence[SwappedWords], lags: Sequence[int], prefix: str
+    subject: LanguageSubject, choices: Choices, swapped: Sequence[SwappedWords], lags: Sequence[int], prefix: str
 ) -> dict[str, SwapDifferences]:
     try:
         return record_swaps(
-            bench.model,
-            bench.tokenizer,
+            subject.model,
+            subject.tokenizer,
             swapped,
-            list(bench.sheets),
-            bench.sheets,
+            list(subject.sheets),
+            subject.sheets,
             lags=lags,
-            batch_size=choices.batch_size,
+            batch_size=subject.shown.batch_size,
+            progress=subject.progress,
             word_prefix=prefix,
         )
     except TooManyTokensError as error:
-        raise ValueError(_shorter(len(swapped[0].words), error.n_tokens, error.context)) from error
+        raise NotMeasurable(_shorter(len(swapped[0].words), error.n_tokens, error.context)) from error
 
 
 def _shorter(n_words: int, n_tokens: int, context: int) -> str:
@@ -214,12 +216,8 @@ def _shorter(n_words: int, n_tokens: int, context: int) -> str:
 def _index(unit_map: UnitMap) -> MoransI | None:
     try:
         return morans_i(unit_map)
-    except ValueError:  # constant, or hardly a unit has a value
+    except NotMeasurable:  # constant, or hardly a unit has a value
         return None
-
-
-def _referenced(index: MoransI) -> Referenced:
-    return Referenced(index.value, index.floor, index.unit_null)
 
 
 def _quantiles(unit_map: UnitMap) -> dict[str, Any]:
@@ -229,14 +227,8 @@ def _quantiles(unit_map: UnitMap) -> dict[str, Any]:
     return row | dict(zip(("10 %", "median", "90 %"), quantiles, strict=True))
 
 
-def _references(index: MoransI | Referenced | None) -> dict[str, Any]:
-    if index is None:
-        return dict.fromkeys(("I", "floor", "unit null", "p (unit)"))
-    row: dict[str, Any] = {"I": index.value}
-    for name, null in (("floor", index.floor), ("unit", index.unit_null)):
-        if null is not None:
-            row |= {name if name == "floor" else "unit null": null.mean, f"sd ({name})": null.sd, f"p ({name})": null.p}
-    return row
+def _columns(index: MoransI | Referenced | None) -> dict[str, Any]:
+    return {"I": None} if index is None else index.to_columns("I")
 
 
 def _window_pictures(differences: Mapping[str, SwapDifferences]) -> list[Picture]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import EvalPrediction, PreTrainedTokenizerBase
@@ -23,15 +24,7 @@ __all__ = ["EncodedItems", "PadBatch", "encode", "labelled_material", "predict"]
 
 @dataclass(frozen=True, eq=False)
 class EncodedItems(Dataset):
-    """Tokens and labels of items.
-
-    Parameters
-    ----------
-    tokens : sequence of ndarray of int64, shape (tokens,)
-        Tokens of every item, the last of them end-of-text.
-    labels : ndarray, shape (items,)
-        Numbers of labels, or scores.
-    """
+    """Tokens of every item, the last of them end-of-text, and their labels: numbers of labels, or scores."""
 
     tokens: Sequence[np.ndarray]
     labels: np.ndarray
@@ -49,23 +42,17 @@ class EncodedItems(Dataset):
 class PadBatch:
     """Join items to a batch, with pads after each but the longest and a mask that tells them apart.
 
-    Parameters
-    ----------
-    pad_token_id : int
-        What stands where there is no token.
+    transformers' own collator pads on the tokenizer's side; before a text, pads would shift the positions of a model
+    that counts them.
     """
 
     pad_token_id: int
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """``input_ids`` and ``attention_mask``, shape (batch, tokens), and ``labels``, shape (batch,)."""
-        width = max(len(item["input_ids"]) for item in items)
-        ids = torch.full((len(items), width), self.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, item in enumerate(items):
-            length = len(item["input_ids"])
-            ids[row, :length] = torch.as_tensor(item["input_ids"])
-            mask[row, :length] = 1
+        tokens = [torch.as_tensor(item["input_ids"]) for item in items]
+        ids = pad_sequence(tokens, batch_first=True, padding_value=self.pad_token_id)
+        mask = pad_sequence([torch.ones_like(one) for one in tokens], batch_first=True)
         # whole numbers stay int64 and make a cross-entropy; scores become float32 and make a squared error
         return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([item["labels"] for item in items])}
 

@@ -79,8 +79,6 @@ def load_classifier(
 def ensure_pad(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     """Give tokenizer and model a pad token that is not the end of a text, where they have none.
 
-    Notes
-    -----
     transformers' classifiers read the last token that is not the pad token. Where end-of-text serves as pad, as is the
     custom with causal models, they would pass over the end of the text and read the word before it.
     """

@@ -14,17 +14,16 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from topographic.storage import load_json, save_arrays, save_json
-from topographic.training.config import HasTrainingConfigs, TrainingConfig, plain
+from topographic.training.config import HasTrainingConfigs, TrainingConfig
 from topographic.training.finetuning.classification import EncodedItems, encode, labelled_material, predict
 from topographic.training.finetuning.classifiers import longest_input
 from topographic.training.finetuning.glue import Task, task_named
 from topographic.training.finetuning.labelled import TRAIN, LabelledDataConfig, LabelledItems, load_labelled
 from topographic.training.finetuning.scores import check_defined, decide, majority, measure, score
-from topographic.training.run import EXAMPLE_TOKENS, _difference, _earlier_sections, _sections, train_on
+from topographic.training.folder import FINETUNED, PREDICTIONS, difference, is_first_process, run_state, writing_to
+from topographic.training.run import EXAMPLE_TOKENS, train_in
 
 __all__ = ["HasLabelledConfigs", "LabelledSplits", "fine_tune", "open_task", "whole_epochs"]
-
-RESULTS, OUTPUTS = "finetune.json", "predictions.safetensors"
 
 
 @runtime_checkable
@@ -182,48 +181,45 @@ def fine_tune(
     The spatial loss hears the same sheets as in pretraining, at every token of a text and none of its pads. Where
     ``training.early_stopping_patience`` ends the training, the model scored is that of the last step.
     """
-    folder, data = Path(run_folder), config.data
-    encoding = {"separator": data.separator, "longest": longest_input(model), "max_tokens": data.max_tokens}
-    validation = {name: encode(tokenizer, items, **encoding) for name, items in splits.validation.items()}
-    pad: Any = tokenizer.pad_token_id
-    first = os.environ.get("RANK", "0") == "0"
-    if overwrite and first:
-        for name in (RESULTS, OUTPUTS):
-            (folder / name).unlink(missing_ok=True)
-    if overwrite or not _is_trained(folder, config):
-        material = labelled_material(
-            splits.task,
-            encode(tokenizer, splits.train, **encoding),
-            encode(tokenizer, splits.watched, **encoding),
-            pad_token_id=pad,
-            about=splits.about,
-            seed=data.seed,
-        )
-        train_on(
-            model,
-            config,
-            folder,
-            prepare=lambda: material,
-            example=EXAMPLE_TOKENS,
-            processor=tokenizer,
-            overwrite=overwrite,
-        )
-    if not first:
-        return None
-    if not (folder / RESULTS).is_file():
-        _write_results(folder, splits, validation, config)
-    return load_json(folder / RESULTS)
+    data = config.data
+    with writing_to(run_folder) as folder:
+        encoding = {"separator": data.separator, "longest": longest_input(model), "max_tokens": data.max_tokens}
+        validation = {name: encode(tokenizer, items, **encoding) for name, items in splits.validation.items()}
+        pad: Any = tokenizer.pad_token_id
+        if overwrite or not _is_trained(folder, config):
+            material = labelled_material(
+                splits.task,
+                encode(tokenizer, splits.train, **encoding),
+                encode(tokenizer, splits.watched, **encoding),
+                pad_token_id=pad,
+                about=splits.about,
+                seed=data.seed,
+            )
+            train_in(
+                folder,
+                model,
+                config,
+                prepare=lambda: material,
+                example=EXAMPLE_TOKENS,
+                processor=tokenizer,
+                overwrite=overwrite,
+            )
+        if not is_first_process():
+            return None
+        if not (folder / FINETUNED).is_file():
+            _write_results(folder, splits, validation, config)
+        return load_json(folder / FINETUNED)
 
 
 def _is_trained(folder: Path, config: HasLabelledConfigs) -> bool:
     """Whether the folder holds this very run, finished; another one is refused."""
-    if not (folder / "run.json").is_file() or load_json(folder / "run.json").get("status") != "finished":
+    state = run_state(folder)
+    if state is None or state.status != "finished":
         return False
-    earlier, now = _earlier_sections(folder / "config.yaml", config), _sections(plain(config))
-    if earlier != now:
+    if differs := difference(folder, config):
         raise FileExistsError(
-            f"{folder} holds a finished run with another configuration ({_difference(earlier, now)}); choose another "
-            "folder, or overwrite it"
+            f"{folder} holds a finished run with another configuration ({differs}); choose another folder, or "
+            "overwrite it"
         )
     return True
 
@@ -247,9 +243,9 @@ def _write_results(
             guess = measure(metric, items.labels, guessed)
             found["majority"].append({"name": name, "metric": metric, "value": guess if math.isfinite(guess) else None})
     record = load_json(folder / "run.json")
-    save_arrays(folder / OUTPUTS, kept, {"task": splits.name, "items": splits.about})
+    save_arrays(folder / PREDICTIONS, kept, {"task": splits.name, "items": splits.about})
     save_json(folder / "run.json", record | {"scores": found["scores"]})
     about = {key: record[key] for key in ("steps", "stopped_early", "items_seen", "git_commit", "versions")}
     weights = {"spatial_weight": config.spatial.weight, "smoothness_weight": config.smoothness.weight}
     trained = {**weights, "epochs": record["items_seen"] / len(splits.train), **about}
-    save_json(folder / RESULTS, {"task": splits.name, **found, **trained})
+    save_json(folder / FINETUNED, {"task": splits.name, **found, **trained})

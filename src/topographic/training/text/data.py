@@ -1,7 +1,7 @@
 """Packed tokens: the corpus tokenised once into memory-mapped shards, and windows over them."""
 
 import hashlib
-import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from topographic.storage import load_json, locked, save_json, sha256_of_file, write_atomically
+from topographic.storage import digest, load_json, locked, save_json, sha256_of_file, write_atomically
 from topographic.training.config import DataConfig
 from topographic.training.text.corpus import Corpus, open_corpus
 from topographic.training.text.tokenizer import tokenizer_checksum
@@ -36,6 +36,8 @@ class PackedTokens(Dataset):
         ``.npy`` files of one-dimensional unsigned integers; they are mapped, not read.
     sequence_length : int
         Tokens per window. The tokens left at the end are dropped.
+    start, stop : int, optional
+        Tokens of the shards to keep to, as in a slice; all of them by default.
 
     Raises
     ------
@@ -43,11 +45,14 @@ class PackedTokens(Dataset):
         If a shard is truncated or no array of tokens.
     """
 
-    def __init__(self, shards: Sequence[Path], sequence_length: int) -> None:
+    def __init__(
+        self, shards: Sequence[Path], sequence_length: int, *, start: int = 0, stop: int | None = None
+    ) -> None:
         self._shards = [_open_shard(path) for path in shards]
         self._ends = np.cumsum([len(shard) for shard in self._shards], dtype=np.int64)
         self.sequence_length = sequence_length
-        self.n_tokens = int(self._ends[-1]) if len(self._ends) else 0
+        held = range(int(self._ends[-1]) if len(self._ends) else 0)[start:stop]
+        self._start, self.n_tokens = held.start, len(held)
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -57,7 +62,7 @@ class PackedTokens(Dataset):
         """Window ``index`` as ``input_ids`` and ``labels``; models shift the labels themselves."""
         if not 0 <= index < len(self):
             raise IndexError(f"window {index}; there are {len(self)}")
-        start = index * self.sequence_length
+        start = self._start + index * self.sequence_length
         stop, pieces = start + self.sequence_length, []
         while start < stop:
             shard = int(np.searchsorted(self._ends, start, side="right"))
@@ -77,10 +82,10 @@ class Tokens:
     train : PackedTokens
         Training windows.
     validation : PackedTokens, optional
-        Windows of the documents that were held out; None if none were asked for.
+        Windows of what was held out; None if nothing was to be.
     manifest : dict
         Name, source, licence and checksum of the text, checksum of the tokenizer, documents and tokens per
-        split, files and their type.
+        split, what is held out (documents, or the last part of a text of too few), files and their type.
     """
 
     train: PackedTokens
@@ -115,25 +120,43 @@ def prepare_tokens(config: DataConfig, tokenizer: PreTrainedTokenizerBase) -> To
     """
     corpus = open_corpus(**config.where())
     settings = [config.validation_fraction, config.seed, config.max_tokens, SHARD_CHARACTERS]
-    checksum = tokenizer_checksum(tokenizer)
-    key = hashlib.sha256(json.dumps([corpus.identity, checksum, settings]).encode()).hexdigest()[:16]
-    folder = config.cache() / "tokens" / key
+    folder = config.cache() / "tokens" / digest([corpus.identity, tokenizer_checksum(tokenizer), settings])[:16]
     if not (folder / "tokens.json").is_file():
         with locked(folder, wait=True):
             if not (folder / "tokens.json").is_file():
                 _write_tokens(folder, corpus, config, tokenizer)
-    manifest = load_json(folder / "tokens.json")
-    opened, total = {}, sum(manifest["documents"].values())
-    for split in SPLITS:
-        opened[split] = PackedTokens([folder / name for name in manifest["files"][split]], config.sequence_length)
-        if not len(opened[split]) and (split == "train" or config.validation_fraction > 0):
-            alone = "; all of it is one document: separate documents by blank lines in .txt files"
+    manifest, length = load_json(folder / "tokens.json"), config.sequence_length
+    shards = {split: [folder / name for name in manifest["files"][split]] for split in SPLITS}
+    opened = {split: PackedTokens(shards[split], length) for split in SPLITS}
+    if config.validation_fraction > 0 and not all(map(len, opened.values())):
+        opened = _last_part(shards, config)
+        manifest |= {"tokens": {split: one.n_tokens for split, one in opened.items()}}
+        manifest |= {"held_out": f"the last {opened['validation'].n_tokens} tokens"}
+    for split, one in opened.items():
+        if not len(one) and (split == "train" or config.validation_fraction > 0):
             raise ValueError(
-                f"{corpus.name} gives {opened[split].n_tokens} {split} tokens in {manifest['documents'][split]} "
-                f"documents, less than one window of {config.sequence_length}; give more text, shorten "
-                f"data.sequence_length, or change data.validation_fraction{alone if total == 1 else ''}"
+                f"{corpus.name} gives {one.n_tokens} {split} tokens, less than one window of {length}; give more text, "
+                "shorten data.sequence_length, or lower data.validation_fraction"
             )
-    return Tokens(opened["train"], opened["validation"] if config.validation_fraction > 0 else None, manifest)
+    if "held_out" in manifest:
+        warnings.warn(
+            f"the documents of {corpus.name} are too few to hold some of them out; {manifest['held_out']} of "
+            f"{sum(manifest['tokens'].values())} are held out in their place (data.validation_fraction)",
+            stacklevel=2,
+        )
+    about = {"held_out": "documents" if config.validation_fraction > 0 else "nothing", **manifest}
+    return Tokens(opened["train"], opened["validation"] if config.validation_fraction > 0 else None, about)
+
+
+def _last_part(shards: dict[str, list[Path]], config: DataConfig) -> dict[str, PackedTokens]:
+    """The whole text parted near its end, a window at least behind the border; no window reaches across it."""
+    every = [path for split in SPLITS for path in shards[split]]
+    total = PackedTokens(every, config.sequence_length).n_tokens
+    border = max(0, total - max(round(config.validation_fraction * total), config.sequence_length))
+    return {
+        "train": PackedTokens(every, config.sequence_length, stop=border),
+        "validation": PackedTokens(every, config.sequence_length, start=border),
+    }
 
 
 def _write_tokens(folder: Path, corpus: Corpus, config: DataConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -142,7 +165,7 @@ def _write_tokens(folder: Path, corpus: Corpus, config: DataConfig, tokenizer: P
     for leftover in folder.glob(".*.partial"):
         leftover.unlink()
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
-    digest = hashlib.sha256()
+    text_sha256 = hashlib.sha256()
     totals = {"documents": dict.fromkeys(SPLITS, 0), "tokens": dict.fromkeys(SPLITS, 0)}
     files: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     with tqdm(desc="tokenising", unit=" tokens", unit_scale=True, total=config.max_tokens, leave=False) as bar:
@@ -154,7 +177,7 @@ def _write_tokens(folder: Path, corpus: Corpus, config: DataConfig, tokenizer: P
                 save_json(written, _write_shards(folder, number, tokens, dtype))
             part = load_json(written)
             for document in stretch[: sum(part["documents"].values())]:
-                digest.update(len(document).to_bytes(8, "big") + document.encode())
+                text_sha256.update(len(document).to_bytes(8, "big") + document.encode())
             for split in SPLITS:
                 files[split].update(part["files"][split])
                 for kind, total in totals.items():
@@ -162,7 +185,7 @@ def _write_tokens(folder: Path, corpus: Corpus, config: DataConfig, tokenizer: P
             if config.max_tokens is not None and sum(totals["tokens"].values()) >= config.max_tokens:
                 break
     about = {"text": corpus.name, "source": corpus.source, "licence": corpus.licence}
-    about |= {"text_sha256": digest.hexdigest(), "tokenizer_sha256": tokenizer_checksum(tokenizer)}
+    about |= {"text_sha256": text_sha256.hexdigest(), "tokenizer_sha256": tokenizer_checksum(tokenizer)}
     about |= {"max_tokens": config.max_tokens, "validation_fraction": config.validation_fraction, "seed": config.seed}
     save_json(folder / "tokens.json", about | totals | {"dtype": np.dtype(dtype).name, "files": files})
 

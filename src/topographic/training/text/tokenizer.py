@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from topographic.storage import locked, write_folder_atomically
+from topographic.storage import digest, locked, write_folder_atomically
 from topographic.training.config import DataConfig
 from topographic.training.text.corpus import Corpus, open_corpus
 
@@ -64,8 +64,7 @@ def _trained_folder(config: DataConfig) -> Path:
         config.seed,
         config.validation_fraction,
     ]
-    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-    folder = config.cache() / "tokenizers" / key
+    folder = config.cache() / "tokenizers" / digest(settings)[:16]
     if not folder.is_dir():
         with locked(folder, wait=True):
             if not folder.is_dir():
@@ -76,17 +75,35 @@ def _trained_folder(config: DataConfig) -> Path:
 
 
 def _training_texts(config: DataConfig, corpus: Corpus) -> Iterator[str]:
-    """Documents of the training split, until there are enough characters."""
+    """Documents of the training split, or the text before the part that is held out, until they are enough."""
+    limit, held_out = config.tokenizer_characters, config.is_validation
+    if (border := _border(config, corpus)) is not None:
+        limit, held_out = min(limit, border), lambda _: False
     read = 0
     with tqdm(desc="reading text for the tokenizer", unit=" characters", unit_scale=True, leave=False) as bar:
         for document in corpus.documents():
-            if config.is_validation(document):
+            if held_out(document):
                 continue
-            yield document
-            read += len(document)
-            bar.update(len(document))
-            if read >= config.tokenizer_characters:
+            kept = document if border is None else document[: limit - read]
+            yield kept
+            read += len(kept)
+            bar.update(len(kept))
+            if read >= limit:
                 return
+
+
+def _border(config: DataConfig, corpus: Corpus) -> int | None:
+    """Characters before the last part, where all documents fall to one side of the split; None where both get some."""
+    sides, read, used, share = set(), 0, None, 1 - config.validation_fraction
+    for document in corpus.documents() if share < 1 else ():
+        sides.add(config.is_validation(document))
+        read += len(document)
+        if used is None and read >= config.tokenizer_characters:
+            used = read  # where training texts end that are whole documents
+        before = sides == {False} and used is not None and used <= read * share  # wherever the last part begins
+        if before or len(sides) == 2:
+            return None
+    return int(read * share) if sides else None
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:

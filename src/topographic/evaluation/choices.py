@@ -1,0 +1,148 @@
+"""What decides an evaluation: the numbers it is made with, and what a model is shown."""
+
+import math
+import numbers
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+__all__ = ["FEWEST_WINDOW_WORDS", "Choices", "Shown"]
+
+FEWEST_WINDOW_WORDS = 8  # a window has four lags or more
+LesionMode = Literal["zero", "mean", "resample"]
+Pooling = Literal["mean", "last", "sum", "max", "class"]
+# a look at everything in about a minute on a small model; p values go down to 1 / 21 only
+_QUICK = {"n_draws": 20, "lesion_draws": 3, "permuted_draws": 3, "window_sequences": 3}
+_SHARES = ("fwhm_mm", "lesion_fractions", "removed")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The numbers that decide what is measured.
+
+    Raises
+    ------
+    ValueError
+        If nothing can be measured with one of them.
+
+    Examples
+    --------
+    >>> Choices(quick=True).as_measured().n_draws
+    20
+    """
+
+    quick: bool = False
+    """Few draws, one lesion, few sequences: a look, not a result."""
+    fwhm_mm: tuple[float, ...] = (0.0, 2.0)
+    """Gaussian readouts before the contrasts, full widths at half maximum; 0 for none, 2 in the paper."""
+    n_draws: int = 200
+    """Draws of each null."""
+    cluster_threshold: float = 3.0
+    """t above which units form the clusters that are tested; chosen before looking."""
+    lesion_fractions: tuple[float, ...] = (0.01, 0.05)
+    """Shares of all units that lesions silence, the most language-selective ones."""
+    lesion_draws: int = 20
+    """Control lesions of each kind."""
+    lesion_mode: LesionMode = "zero"
+    """What takes the place of silenced activity."""
+    lesion_pairs: int = 20
+    """Minimal pairs per paradigm that are measured under lesions and after compression."""
+    removed: tuple[float, ...] = (0.2, 0.5, 0.8)
+    """Shares of the weights that pruning and downsampling take away."""
+    permuted_draws: int = 20
+    """Permutations of the units before downsampling: what it costs where units lie anywhere."""
+    window_words: int = 40
+    """Words in the sequences in which words are swapped."""
+    window_sequences: int = 20
+    """Sequences in which words are swapped, if there is as much text."""
+    seed: int = 0
+    """Seed of nulls, samples and controls."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers nothing can be measured with."""
+        for name in _SHARES:
+            object.__setattr__(self, name, tuple(float(number) for number in getattr(self, name)))
+        if not self.fwhm_mm or not all(math.isfinite(width) and width >= 0 for width in self.fwhm_mm):
+            raise ValueError(
+                f"fwhm_mm={list(self.fwhm_mm)}; expected widths in mm of 0 (no readout) or above, such as [0, 2]"
+            )
+        if len(set(self.fwhm_mm)) < len(self.fwhm_mm):
+            raise ValueError(f"fwhm_mm={list(self.fwhm_mm)} names a width twice; give each once")
+        _require_whole(self, "n_draws", 19, "with fewer draws of a null no p reaches .05")
+        for name, least in {"lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_sequences": 1}.items():
+            _require_whole(self, name, least)
+        _require_whole(self, "window_words", FEWEST_WINDOW_WORDS, "a window has four lags or more")
+        _require_whole(self, "seed", 0)
+        if not all(0 < fraction <= 0.5 for fraction in self.lesion_fractions):
+            raise ValueError(
+                f"lesion_fractions={list(self.lesion_fractions)}; expected shares above 0 and at most 0.5, such as "
+                "[0.01], because as many other units serve as controls"
+            )
+        if not self.removed or not all(0 < share < 1 for share in self.removed):
+            raise ValueError(
+                f"removed={list(self.removed)}; expected shares above 0 and below 1, such as [0.2, 0.5, 0.8]"
+            )
+        if not 0 < self.cluster_threshold < math.inf:
+            raise ValueError(f"cluster_threshold={self.cluster_threshold}; expected a t above 0, such as 3")
+        _require_one_of(self, "lesion_mode", LesionMode)
+
+    def as_measured(self) -> "Choices":
+        """With as few draws, lesions and sequences as a quick look has; shares in their order."""
+        sizes = {name: min(getattr(self, name), most) for name, most in _QUICK.items()} if self.quick else {}
+        fractions = self.lesion_fractions[:1] if self.quick else self.lesion_fractions
+        return replace(self, removed=tuple(sorted(self.removed)), lesion_fractions=fractions, **sizes)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a model is shown, and how it is read.
+
+    Raises
+    ------
+    ValueError
+        If there would be nothing to show.
+    """
+
+    stimuli: str | None = None
+    """Folder of the published stimulus sets; our own sets by default."""
+    pairs: str = "own"
+    """Minimal pairs: "own", or a .jsonl file or a folder of them in BLiMP's layout."""
+    pairs_per_paradigm: int | None = None
+    """Only the first minimal pairs of each paradigm; all by default."""
+    syntaxgym: str | None = None
+    """SyntaxGym suites to measure as well: a .json file or a folder of them; none by default."""
+    text: str | None = None
+    """File with one passage a line for perplexity and word swaps; the good sentences of the pairs, and the sentences
+    of the localizer, by default."""
+    pooling: Pooling = "mean"
+    """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
+    n_images: int = 80
+    """Images of each category that a vision model is shown."""
+    test_set: str | None = None
+    """Images that a vision model should recognise after compression: mnist, fashion_mnist or cifar10, or "none"; those
+    it was trained on by default, if its run says so."""
+    n_test_images: int = 2000
+    """As many test images at most."""
+    image_folders: dict[str, str] | None = None
+    """For mnist, fashion_mnist, cifar10 and orl_faces, folders of their files in place of the packages."""
+    batch_size: int = 32
+    """Items per forward pass."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers nothing can be shown with."""
+        if self.pairs_per_paradigm is not None:
+            _require_whole(self, "pairs_per_paradigm", 1, "or none for all pairs")
+        for name, least in {"n_images": 2, "n_test_images": 1, "batch_size": 1}.items():
+            _require_whole(self, name, least)
+        _require_one_of(self, "pooling", Pooling)
+
+
+def _require_whole(choices: Any, name: str, least: int, why: str = "") -> None:
+    value = getattr(choices, name)
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name}={value}; expected a whole number of at least {least}" + (f": {why}" if why else ""))
+
+
+def _require_one_of(choices: Any, name: str, allowed: Any) -> None:
+    value = getattr(choices, name)
+    if value not in get_args(allowed):
+        raise ValueError(f"{name}={value!r}; expected one of {', '.join(get_args(allowed))}")

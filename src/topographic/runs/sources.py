@@ -1,0 +1,113 @@
+"""Where a model or tokenizer is read from: a folder, a file or the hub; what is nowhere is refused at once."""
+
+import difflib
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import RepositoryNotFoundError
+
+__all__ = ["Source", "found_source", "is_path", "said_briefly"]
+
+_PATIENCE_S = 5.0  # for the hub's first answer
+_SUFFIXES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".yaml", ".yml", ".txt")
+_RUN_FILES = ("model", "config.yaml", "config.json")
+_CACHED = ("config.json", "tokenizer_config.json", "tokenizer.json")
+# formats that hold pickles or another framework's arrays
+_FOREIGN = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What ``from_pretrained`` is told."""
+
+    name: str
+    """A folder, or a name on the hub."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments."""
+    folder: Path | None = None
+    """The folder; None for a name on the hub."""
+
+
+def is_path(source: str | Path) -> bool:
+    """Whether a word means a place on this disk, be it there or not, and not a name on the hub."""
+    word = str(source)
+    if isinstance(source, Path) or Path(word).exists() or word.startswith("~") or word.endswith(_SUFFIXES):
+        return True
+    is_name = re.fullmatch(r"[A-Za-z0-9_][\w.-]*(/[\w-][\w.-]*)?", word) is not None
+    return not is_name or ("/" in word and _holds_runs(Path(word).parent))
+
+
+def found_source(source: str | Path, *, needs_model: bool = True) -> Source:
+    """The folder, file or hub name; refused if it is not there, cannot be reached, or holds no model."""
+    if not is_path(source):
+        return Source(str(source), _reached(str(source)))
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"no folder or file at {path}; correct the name{_nearest(path)}")
+    if path.is_file() and path.suffix == ".gguf":
+        return Source(str(path.parent), {"gguf_file": path.name}, path.parent)
+    if path.is_file():
+        raise ValueError(f"{path} is a file; expected a run, the folder of a model, a .gguf file or a name on the hub")
+    folder = path / "model" if (path / "model").is_dir() else path
+    if needs_model:
+        _require_model(folder)
+    return Source(str(folder), {}, folder)
+
+
+def said_briefly(error: BaseException) -> str:
+    """The start of what another library says, on one line."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if len(text) <= 160 else f"{text[:160]} ..."
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether the names in a folder are those of runs or models, so that a wrong one is no name on the hub."""
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    return folder.name == "runs" or any((one / name).exists() for one in inside for name in _RUN_FILES)
+
+
+def _nearest(path: Path) -> str:
+    beside = [one.name for one in path.parent.iterdir() if one.name[0] != "."] if path.parent.is_dir() else []
+    names = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, beside, n=3)]
+    return f": the nearest are {', '.join(names)}" if names else ""
+
+
+def _require_model(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        if (folder / "config.yaml").is_file():
+            words = f"topo train {shlex.quote(str(folder / 'config.yaml'))} run={shlex.quote(str(folder))}"
+            raise ValueError(f"{folder} holds no model; finish its training first: {words}")
+        raise ValueError(f"{folder} holds no model (no config.json); give a run, the folder of a model or a hub name")
+    if any(folder.glob("*.safetensors")) or (folder / "model.safetensors.index.json").is_file():
+        return
+    foreign = sorted(file.name for pattern in _FOREIGN for file in folder.glob(pattern))
+    if foreign:
+        raise ValueError(
+            f"{folder} holds {foreign[0]} and no model.safetensors; what could be executed is not read: if you trust "
+            "it, load it with transformers and save_pretrained() it, which writes safetensors"
+        )
+    raise ValueError(f"{folder} holds no weights; expected model.safetensors beside config.json: copy it there")
+
+
+def _reached(name: str) -> dict[str, Any]:
+    """How a name on the hub is read: from the cache alone where the hub does not answer."""
+    # the download itself would try five times for every file, which takes most of a minute
+    try:
+        HfApi().model_info(name, timeout=_PATIENCE_S)
+    except RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"no folder {name} here, and no model of that name on the hub that may be read; correct the name"
+        ) from error
+    except Exception as error:  # the network has many
+        if not any(isinstance(try_to_load_from_cache(name, file), str) for file in _CACHED):
+            raise OSError(
+                f"no folder {name} here, and the hub cannot be reached for a model of that name "
+                f"({said_briefly(error)}); give a folder, or try again with a network"
+            ) from error
+        return {"local_files_only": True}
+    return {}

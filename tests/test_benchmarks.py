@@ -1,0 +1,98 @@
+"""Every benchmark runs for a moment, so that none is broken on the day it is needed."""
+
+import logging
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from topographic.cli import main
+from topographic.models import fresh_vision_model, vision_config
+from topographic.recording import Preparation
+from topographic.storage import save_json
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def run_benchmark(monkeypatch, capsys):
+    """Function that runs a benchmark as from the command line and returns what it printed."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with torch.random.fork_rng():
+            runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    yield run
+    logging.disable(logging.NOTSET)  # which minimal_pairs.py sets for its own process
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "printed"),
+    [
+        ("spatial_loss.py", ["--quick"], "| median time |"),
+        ("spatial_loss.py", ["--quick", "--training-step"], "| plain loop |"),
+        ("pyramid_loss.py", ["speed", "--quick"], "Speed-up: median"),
+        ("pyramid_loss.py", ["step", "--quick"], "overhead, paired steps"),
+        ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
+    ],
+)
+def test_speed_is_measured(run_benchmark, name, arguments, printed):
+    assert printed in run_benchmark(name, *arguments)
+
+
+@pytest.fixture
+def mnist_run(tmp_path):
+    """A run folder of a small network, as training leaves it."""
+    run = tmp_path / "sweep" / "smoothness.weight_1-seed_0"
+    classes = [str(number) for number in range(10)]
+    config = vision_config("mnist_mlp", {"hidden_size": 36}, classes=classes, image_size=28, num_channels=1)
+    fresh_vision_model(config, seed=0).save_pretrained(run / "model")
+    Preparation(channels=1, size=(28, 28)).save_pretrained(run / "model")
+    section = {"weight": 1.0, "factor": 3.0, "sites": ["fc1"]}
+    (run / "config.yaml").write_text(yaml.safe_dump({"smoothness": section}), encoding="utf-8")
+    save_json(run / "run.json", {"status": "finished", "eval_loss": 2.3})
+    return run
+
+
+def test_mnist_is_measured(run_benchmark, mnist_run, image_folders):
+    head, row = run_benchmark(
+        "mnist_measures.py", "--quick", "--images", image_folders["mnist"], mnist_run
+    ).splitlines()
+    assert head.count("|") == row.count("|") == 10
+    assert row.startswith("| smoothness.weight_1-seed_0 | 1 |")
+
+
+def test_the_evaluations_of_vision_models_become_tables(run_benchmark, mnist_run, image_folders):
+    """Every column of it is one that `topo evaluate suite=toponets` writes."""
+    folders = ", ".join(f"{name}: {folder}" for name, folder in image_folders.items())
+    words = ["suite=toponets", "quick=true", "n_images=6", "fwhm_mm=[0]", "test_set=mnist"]
+    assert main(["evaluate", str(mnist_run), *words, f"image_folders={{{folders}}}"]) == 0
+    printed = run_benchmark("toponets_measures.py", mnist_run.parent)
+    assert printed.count("| tau |") == 6
+    assert "Mean ± sd over seeds (tau 1: 1)." in printed
+
+
+def test_the_evaluations_of_language_models_become_tables(run_benchmark, tiny_model, tmp_path):
+    run = tmp_path / "sweep" / "smoothness.weight_1-seed_0"
+    run.mkdir(parents=True)
+    (run / "model").symlink_to(tiny_model)
+    words = ["suite=toponets", "quick=true", "fwhm_mm=[0]", "lesion_pairs=1", "window_words=12"]
+    assert main(["evaluate", str(run), *words]) == 0
+    (run / "config.yaml").write_text(yaml.safe_dump({"smoothness": {"weight": 1.0}}), encoding="utf-8")
+    save_json(run / "run.json", {"eval_loss": 5.5})
+    save_json(run / "minimal_pairs.json", {"overall": {"accuracy": 0.5}})
+    printed = run_benchmark("toponets_measures.py", run.parent)
+    assert printed.count("| tau |") == 6
+    assert "| 1 | 5.500 | 0.500 |" in printed
+
+
+def test_every_benchmark_is_tried():
+    text = Path(__file__).read_text(encoding="utf-8")
+    imported = "plain_spatial_loss.py"  # by spatial_loss.py
+    assert all(f'"{path.name}"' in text for path in BENCHMARKS.glob("*.py") if path.name != imported)
