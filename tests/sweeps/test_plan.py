@@ -151,7 +151,7 @@ def test_models_without_sheets_have_no_layout_to_permute():
         ([{"seed": [0], "training.seed": [1]}], "varies seed and training.seed, which seed sets as well"),
         ([{"seed": ["a"]}], "seed 'a'; expected whole numbers"),
         ([{"seed": [True]}], "seed True; expected whole numbers"),
-        ([{"spatial.weight": [[0, 1]]}], r"block 1, cell spatial.weight=\[0, 1\]: .*spatial.weight.*float"),
+        ([{"spatial.weight": [[0, 1]]}], r"block 1, cell spatial.weight=\[0, 1\]: .*spatial.weight"),
         ([{"spatial.radius": [0]}], "cell spatial.radius=0: spatial.radius=0; expected at least 1"),
         ([{"model.layout": ["spiral"]}], "model.layout"),
         ([{"model.preset": ["huge"]}], "no preset 'huge'"),
