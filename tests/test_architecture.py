@@ -224,7 +224,13 @@ def test_public_functions_are_annotated(path):
 
 def test_every_dependency_is_used_and_every_import_declared():
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    names = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "lm_eval": "lm-eval"}
+    names = {
+        "PIL": "pillow",
+        "yaml": "pyyaml",
+        "sklearn": "scikit-learn",
+        "lm_eval": "lm-eval",
+        "huggingface_hub": "huggingface-hub",
+    }
     imported = set()
     for tree in TREES.values():
         for node in ast.walk(tree):
@@ -237,7 +243,7 @@ def test_every_dependency_is_used_and_every_import_declared():
         assert f'"{names.get(name, name)}' in declared, f"{name} is imported but not declared"
     core = declared.split("dependencies = [")[1].split("\n]")[0]
     for package in re.findall(r'"([a-z_]+)', core):
-        module = {"pyyaml": "yaml"}.get(package, package)
+        module = {"pyyaml": "yaml", "huggingface": "huggingface_hub"}.get(package, package)
         assert module in third_party, f"{package} is declared but imported nowhere"
 
 

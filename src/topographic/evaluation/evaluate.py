@@ -187,9 +187,7 @@ def _sites_and_layout(
     run: str | Path | None,
 ) -> tuple[str | Sequence[str], Layout | Mapping[str, Sheet]]:
     """What is named, or what a suite looks at: layers the run makes smooth or watches, or those of the paper."""
-    named = layout
-    if layout is None or isinstance(layout, str):
-        named = own_layout(model, LAYOUTS[layout or "grid"])
+    named = own_layout(model, LAYOUTS[layout or "grid"]) if layout is None or isinstance(layout, str) else layout
     if sites is not None:
         return sites, named
     if suite.sites is not None:

@@ -21,6 +21,7 @@ from topographic.maps.smoothness import (
 )
 from topographic.maps.stability import split_half_stability
 from topographic.maps.summary import MapSummary, SiteSummary, summarize
+from topographic.maps.surrogates import SURROGATES, map_correlation, region_overlap, shifted_maps, spectral_surrogates
 from topographic.maps.thresholds import control_fdr, select, select_top
 from topographic.maps.unit_map import UnitMap
 from topographic.maps.verdicts import Verdict, verdicts
@@ -31,6 +32,7 @@ from topographic.maps.windows import integration_maps, integration_windows, yoki
 __all__ = [
     "CLUSTER_METHODS",
     "SMOOTHNESS",
+    "SURROGATES",
     "ClusterTest",
     "DistanceCurve",
     "MapSummary",
@@ -65,16 +67,20 @@ __all__ = [
     "load_or_localize",
     "localize",
     "localizer_maps",
+    "map_correlation",
     "match_length",
     "mean_over_sheets",
     "morans_i",
     "noise_floor",
     "ordering_counts",
     "permuted_null",
+    "region_overlap",
     "response_profile",
     "response_smoothness",
     "select",
     "select_top",
+    "shifted_maps",
+    "spectral_surrogates",
     "split_half_stability",
     "summarize",
     "t_map",

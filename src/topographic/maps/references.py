@@ -127,11 +127,12 @@ def null_title(name: str) -> str:
     return name if name == "floor" else f"{name} null"
 
 
-def compare(value: float, draws: Float[np.ndarray, " draws"]) -> NullReference:
+def compare(value: float, draws: Float[np.ndarray, " draws"], *, two_sided: bool = False) -> NullReference:
     """Compare a value with its draws under a null.
 
     ``p = (1 + #{draw >= value}) / (n + 1)``, one-sided (greater), which is never 0 and is valid for
-    any number of draws (Phipson & Smyth 2010).
+    any number of draws (Phipson & Smyth 2010); ``two_sided`` compares absolute values, for what may lie on either
+    side of 0.
 
     Notes
     -----
@@ -142,7 +143,8 @@ def compare(value: float, draws: Float[np.ndarray, " draws"]) -> NullReference:
     if len(draws) < 2 or not np.isfinite(draws).all():
         raise ValueError(f"a null needs at least 2 finite draws and has {np.isfinite(draws).sum()} of {len(draws)}")
     mean, sd = float(draws.mean()), float(draws.std(ddof=1))
-    reached = int((draws >= value - 1e-6 * abs(value)).sum())
+    sizes, size = (np.abs(draws), abs(value)) if two_sided else (draws, value)
+    reached = int((sizes >= size - 1e-6 * abs(value)).sum())
     z = (value - mean) / sd if sd > 0 else float("nan")
     return NullReference(mean, sd, z, (1 + reached) / (len(draws) + 1), len(draws), draws)
 

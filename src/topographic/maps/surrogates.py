@@ -1,4 +1,4 @@
-"""Maps that are as smooth as a given one and otherwise random, and what they are for: do two maps agree?
+"""Maps as smooth as a given one and otherwise random; what they are for is to ask whether two maps agree.
 
 Neighbouring units of a topographic sheet are no independent samples, so that a permutation of units calls nearly
 any two smooth maps correlated. Three nulls keep the smoothness, each with a hypothesis of its own:
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
-from topographic.maps.nulls import stream
+from topographic.maps.nulls import check_draws, stream
 from topographic.maps.references import Referenced, compare
 from topographic.maps.unit_map import UnitMap
 from topographic.sheets import Sheet, adjacency, grid_cells
@@ -70,7 +70,7 @@ def spectral_surrogates(unit_map: UnitMap, n_draws: int, *, seed: int = 0) -> Fl
     >>> spectral_surrogates(smooth, 100).shape
     (100, 36)
     """
-    _check(n_draws, seed)
+    check_draws(n_draws, seed, least=2)
     present = np.isfinite(unit_map.values)
     vectors = _modes(_Hashable(unit_map.sheet), present.tobytes())
     values = unit_map.values[present].astype(np.float64)
@@ -103,7 +103,7 @@ def shifted_maps(unit_map: UnitMap, n_draws: int, *, seed: int = 0) -> Float[np.
     ValueError
         If the sheet is no wrapped grid, or has empty cells.
     """
-    _check(n_draws, seed)
+    check_draws(n_draws, seed, least=2)
     sheet = unit_map.sheet
     if not sheet.wrap:
         raise ValueError(
@@ -211,7 +211,9 @@ def region_overlap(
     _one_sheet(first, second)
     present = np.isfinite(first.values) & np.isfinite(second.values)
     if not 1 <= n_units < present.sum():
-        raise ValueError(f"n_units={n_units}; expected 1 to {int(present.sum()) - 1}, fewer than the units with a value")
+        raise ValueError(
+            f"n_units={n_units}; expected 1 to {int(present.sum()) - 1}, fewer than the units with a value"
+        )
     name, drawn = _surrogates(second, null, n_draws, seed)
     region = _top(first.values[None, present], n_units)[0]
     value = float((_top(second.values[None, present], n_units)[0] & region).sum() / n_units)
@@ -249,11 +251,6 @@ def _top(maps: np.ndarray, n_units: int) -> np.ndarray:
     chosen = np.zeros(maps.shape, bool)
     np.put_along_axis(chosen, np.argsort(-maps, axis=1, kind="stable")[:, :n_units], True, axis=1)
     return chosen
-
-
-def _check(n_draws: int, seed: int) -> None:
-    if n_draws < 2 or seed < 0:
-        raise ValueError(f"n_draws={n_draws}, seed={seed}; expected at least 2 draws (999 for p to .001), seed from 0 on")
 
 
 class _Hashable:
