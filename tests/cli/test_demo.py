@@ -35,7 +35,7 @@ def test_every_map_carries_three_references(demo_folder):
 
 def test_nothing_in_a_run_folder_is_a_pickle(demo_folder):
     kinds = {path.suffix for path in demo_folder.rglob("*") if path.is_file()}
-    assert kinds <= {".yaml", ".json", ".jsonl", ".safetensors", ".html", ".lock"} | {
+    assert kinds <= {".yaml", ".json", ".jsonl", ".safetensors", ".html", ".lock", ".py"} | {
         path.suffix for path in demo_folder.rglob("events.out.tfevents*")
     }
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from topographic.sweeps.rehearsal import rehearse_cells
 from transformers import AutoModelForCausalLM
 
 from topographic.cli import main
@@ -19,6 +18,7 @@ from topographic.recording import find_sites, first_mlp_layers, vision_layers
 from topographic.runs.building import build_vision_model, shape_of
 from topographic.runs.recipe import Recipe
 from topographic.storage import load_json
+from topographic.sweeps.plan import rehearse_cells
 from topographic.training.config import plain
 from topographic.training.finetuning.glue import TASKS
 
@@ -41,7 +41,7 @@ def test_every_shipped_recipe_fits_its_dataclass(recipe):
 
 @pytest.mark.parametrize("recipe", SWEEPS, ids=label)
 def test_every_shipped_sweep_can_be_trained_and_has_three_seeds_of_each_model(recipe):
-    cells = parse_command("sweep", SweepCommand, "", [str(recipe)]).cells()
+    cells = parse_command("sweep", SweepCommand, "", [str(recipe)]).plan().cells
     rehearse_cells(cells)
     seeds = {}
     for cell in cells:
@@ -55,7 +55,7 @@ def test_every_shipped_sweep_can_be_trained_and_has_three_seeds_of_each_model(re
 def test_the_sweeps_of_toponets_vary_what_the_recipe_beside_them_trains(folder, name):
     (sweep,) = [path for path in SWEEPS if path.parent.name == folder]
     recipe = parse_command("train", Recipe, "", [str(sweep.with_name(f"{name}.yaml"))])
-    base = parse_command("sweep", SweepCommand, "", [str(sweep)]).base()
+    base = parse_command("sweep", SweepCommand, "", [str(sweep)]).plan().base
     for section in ("model", "data", "images", "spatial", "smoothness"):
         assert getattr(base, section) == getattr(recipe, section), section
     kept = {"keep_checkpoints": recipe.training.keep_checkpoints, "seed": recipe.training.seed}

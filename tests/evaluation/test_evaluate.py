@@ -117,7 +117,9 @@ def test_other_weights_sheets_sites_pooling_or_numbers_to_stand_beside(
         measured.clear()
         return set(evaluate(subject, folder=tmp_path / "kept").replaced.values()), len(measured)
 
-    fewer = dataclasses.replace(tiny_subject, sites=tiny_subject.sites[:2])
+    fewer = dataclasses.replace(
+        tiny_subject, sites=["transformer.h.*.mlp"], layout=permuted_grid
+    )  # no sheet is carried there
     assert reasons(fewer) == ({"sites, sheets changed"}, 6)
     assert reasons(dataclasses.replace(fewer, layout=grid)) == ({"sheets changed"}, 6)
     assert reasons(show(dataclasses.replace(fewer, layout=grid), pooling="last")) == ({"pooling changed"}, 6)

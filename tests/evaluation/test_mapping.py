@@ -19,7 +19,7 @@ from topographic.recording import Preparation
 from topographic.runs.building import build_vision_model
 from topographic.runs.loading import kind_of, load_model, load_vision_model
 from topographic.runs.recipe import ModelConfig
-from topographic.sheets import grid
+from topographic.sheets import grid, permuted_grid
 from topographic.stimuli import CATEGORY_CONTRASTS, StimulusSet, category_images, load_localizer
 from topographic.storage import HeldElsewhereError, locked
 
@@ -233,7 +233,8 @@ def live(tiny_model):
 
     def make(choices=NOUNS, folder=None, layout=None):
         told: list[Mapped] = []
-        where = list(model.sheets()), layout or model.sheets()
+        # a layout is asked for where the model carries no sheet
+        where = (["transformer.h.*.mlp"], layout) if layout else (list(model.sheets()), model.sheets())
         made = make_maps(model, tokenizer, "language", *where, choices, folder, tell=told.append)
         assert [one.summary for one in told] == made
         return told
@@ -314,7 +315,7 @@ def test_other_weights_replace_maps(live, tmp_path):
 
 
 def test_other_sheets_and_stimuli_and_code_replace_maps(live, tmp_path, monkeypatch):
-    live(folder=tmp_path)
+    live(folder=tmp_path, layout=permuted_grid)
     (other,) = live(folder=tmp_path, layout=grid)
     assert other.changed == "other sheets"
     shown = load_localizer("nouns_verbs")

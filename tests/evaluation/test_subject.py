@@ -33,11 +33,11 @@ def test_a_recording_is_of_a_model_its_sites_their_sheets_and_a_pooling(tiny_sub
     whole = tiny_subject.recorded("localizer")
     one = dataclasses.replace(tiny_subject, sites=tiny_subject.sites[:1])
     assert list(one.recorded("localizer")) == tiny_subject.sites[:1]
-    elsewhere = dataclasses.replace(one, layout=grid)
-    assert elsewhere.recorded("localizer")[one.sites[0]].sheet != whole[one.sites[0]].sheet
-    other = {site: permuted_grid(sheet.n_units, site, seed=5) for site, sheet in tiny_subject.sheets.items()}
-    moved = dataclasses.replace(tiny_subject, layout=other).recorded("localizer")
-    assert moved[one.sites[0]].sheet == other[one.sites[0]]
+    site = "transformer.h.0.mlp"  # where the model carries no sheet
+    first = dataclasses.replace(tiny_subject, sites=[site], layout=grid)
+    moved = dataclasses.replace(first, layout={site: permuted_grid(36, site, seed=5)})
+    assert first.recorded("localizer")[site].sheet == grid(36, site)
+    assert moved.recorded("localizer")[site].sheet == permuted_grid(36, site, seed=5)
     last = show(tiny_subject, pooling="last").recorded("localizer")
     assert last[one.sites[0]].provenance["pooling"] == "last"
     with torch.no_grad():

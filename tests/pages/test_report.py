@@ -385,7 +385,9 @@ def test_nulls_of_any_name_stand_in_tables_and_text(runs):
         replaced(
             run,
             morans_i=with_spin(run.summaries[CONTRAST].morans_i),
-            rows=[dataclasses.replace(row, morans_i=with_spin(row.morans_i)) for row in run.summaries[CONTRAST].rows],
+            rows=tuple(
+                dataclasses.replace(row, morans_i=with_spin(row.morans_i)) for row in run.summaries[CONTRAST].rows
+            ),
         )
         for run in runs
     ]

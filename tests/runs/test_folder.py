@@ -46,7 +46,7 @@ def test_a_run_that_failed_says_where_and_why(tmp_path):
     assert run_state(run).status == "failed"
 
 
-def test_what_was_no_number_is_left_out(tmp_path):
+def test_what_was_no_number_is_none(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.5, "grad_norm": null}\n')
-    assert read_metrics(path) == [{"step": 1, "loss": 2.5}]
+    assert read_metrics(path) == [{"step": 1, "loss": 2.5, "grad_norm": None}]

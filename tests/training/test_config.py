@@ -89,7 +89,7 @@ def test_every_field_has_its_help(config):
         (lambda: DataConfig(sequence_length=1), "data.sequence_length=1; expected at least 2"),
         (lambda: SpatialConfig(weight=-1.0), "spatial.weight=-1.0; expected"),
         (lambda: SpatialConfig(weight=float("nan")), "spatial.weight=nan; expected"),
-        (lambda: SpatialConfig(sites=[]), "spatial.sites=.*; expected a list of patterns"),
+        (lambda: SpatialConfig(sites=[]), "spatial.sites=.*; expected patterns of names"),
         (lambda: SpatialConfig(radius=0), "spatial.radius=0; expected"),
         (lambda: SpatialConfig(k=2), "spatial.k=2; expected at least 3"),
         (lambda: SpatialConfig(n_neighborhoods=0), "spatial.n_neighborhoods=0"),

@@ -35,10 +35,10 @@ def _require_folder(run: str) -> None:
 
 def _sites_to_map(command: Recipe, model: Any) -> str:
     """Words that `topo map` needs for a model that carries no sheets, where its configuration names none."""
-    from topographic.recording import suggested_sites
+    from topographic.recording import FIRST_MLP_LAYERS, suggested_sites
     from topographic.runs.own_sheets import OwnSections, trained_sites
 
     carried = hasattr(model, "sheets") and model.sheets()
     if carried or trained_sites(model, OwnSections(command.spatial, command.smoothness)) is not None:
         return ""
-    return f" sites={shlex.quote(suggested_sites(model))}"
+    return f" sites={shlex.quote(FIRST_MLP_LAYERS.get(model.config.model_type) or suggested_sites(model))}"

@@ -27,14 +27,13 @@ def require_finished(run: Path) -> None:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Read a ``metrics.jsonl``; what was no finite number is null there and left out here."""
+    """Read a ``metrics.jsonl``; what was no finite number is None."""
     lines = Path(path).read_text(encoding="utf-8").split("\n")
     records = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
             record = json.loads(line)
-            measured = {key: entry for key, entry in record.items() if entry is not None}
-            records.append({**measured, "step": int(record["step"])})
+            records.append({**record, "step": int(record["step"])})
         except (json.JSONDecodeError, AttributeError, TypeError, KeyError, ValueError) as error:
             raise ValueError(
                 f"{path}, line {number}: {line[:60]!r} is no JSON object with a step ({type(error).__name__}); "
