@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from topographic import storage
 from topographic.storage import (
     HeldElsewhereError,
     code_version,
@@ -18,6 +19,7 @@ from topographic.storage import (
     load_json,
     locked,
     publish_folder,
+    read_text,
     save_arrays,
     save_json,
     sha256_of_file,
@@ -284,7 +286,7 @@ def test_the_version_of_a_module_changes_with_what_it_imports(tmp_path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
 
     def version() -> str:
-        code_version.cache_clear()
+        storage._source.cache_clear()
         return code_version("library_of_a_test.top")
 
     first = version()
@@ -292,3 +294,13 @@ def test_the_version_of_a_module_changes_with_what_it_imports(tmp_path, monkeypa
     assert version() == first
     (package / "low.py").write_text("x = 2\n")
     assert version() != first
+
+
+def test_a_text_of_a_user_is_read_or_refused_by_its_name(tmp_path):
+    (tmp_path / "a.txt").write_text("häuser", encoding="utf-8")
+    assert read_text(tmp_path / "a.txt") == "häuser"
+    (tmp_path / "latin.txt").write_bytes("häuser".encode("latin-1"))
+    (tmp_path / "binary.txt").write_bytes(b"a\0b")
+    for name, message in (("latin", "no UTF-8 text"), ("binary", "is no text"), ("gone", "no file at")):
+        with pytest.raises((ValueError, FileNotFoundError), match=f"{name}.txt.*|{message}"):
+            read_text(tmp_path / f"{name}.txt")

@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "load_noun",
     "locked",
     "publish_folder",
+    "read_text",
     "save_arrays",
     "save_json",
     "sha256_of_file",
@@ -101,6 +102,20 @@ def load_noun(path: str | Path, noun: str) -> tuple[dict[str, np.ndarray], dict[
         expected = noun if noun.endswith("s") else f"a {noun}"
         raise ValueError(f"{path} holds a {metadata.get('noun')}; expected {expected}: load it with that class")
     return arrays, metadata
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file that a user wrote; one that is no UTF-8 is refused by its name."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; correct its name")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text ({error.reason}); save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError(f"{path} is no text; give a text file")
+    return text
 
 
 def save_json(path: str | Path, content: Any) -> None:
@@ -238,32 +253,34 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-@functools.cache
 def code_version(module: str) -> str:
     """Checksum of the source of a module and of every module of this library that it imports, directly or not.
 
     A kept result names it, so that a corrected statistic is measured again and everything else is not.
     """
-    package, found, wanted = module.split(".")[0], {}, [module]
+    found: dict[str, str] = {}
+    wanted = [module]
     while wanted:
         name = wanted.pop()
-        spec = None if name in found else importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        source = Path(spec.origin).read_text(encoding="utf-8")
-        found[name] = hashlib.sha256(source.encode()).hexdigest()
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
-                wanted += [node.module or "", *_submodules(node.module or "", [alias.name for alias in node.names])]
+        if name not in found and (read := _source(name)) is not None:
+            found[name], imports = read
+            wanted += imports
     return digest(found)
 
 
-def _submodules(module: str, names: Sequence[str]) -> list[str]:
-    return [f"{module}.{name}" for name in names if importlib.util.find_spec(module) and _is_module(f"{module}.{name}")]
-
-
-def _is_module(name: str) -> bool:
+@functools.cache
+def _source(module: str) -> tuple[str, tuple[str, ...]] | None:
+    """Checksum of a module's file, and what of its own library it imports; None for what is no module."""
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # the parent is a file, not a package
-        return False
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    source = Path(spec.origin).read_text(encoding="utf-8")
+    package, imports = module.split(".")[0], []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+            # a name may be a module of the room it comes from
+            imports += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return hashlib.sha256(source.encode()).hexdigest(), tuple(imports)

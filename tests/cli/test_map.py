@@ -69,7 +69,7 @@ def test_a_model_without_sheets_needs_sites(tmp_path, demo_folder, capsys):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["no_such_folder"], 1, "is no run folder"),
+        (["no_such_folder"], 1, "no folder no_such_folder here"),
         (["x", "contrasts=[poetry]"], 2, r"contrasts=['poetry']; expected one or more of"),
         (["x", "pooling=most"], 2, "pooling"),
     ],

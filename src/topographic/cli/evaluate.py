@@ -12,6 +12,7 @@ from topographic.evaluation.suites import suite_for
 from topographic.pages.findings import write_findings
 from topographic.runs.folder import require_finished
 from topographic.runs.loading import kind_of, load_model, load_vision_model
+from topographic.runs.sources import found_source
 
 __all__ = ["EvaluateCommand", "evaluate", "evaluation_folder"]
 
@@ -58,6 +59,7 @@ def evaluate(command: EvaluateCommand) -> Path:
     """Measure every part that is not there yet, then write the page."""
     run = Path(command.run)
     require_finished(run)
+    found_source(command.run)  # said first, before anything about folders
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)

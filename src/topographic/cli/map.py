@@ -9,6 +9,7 @@ from topographic.maps import MapSummary
 from topographic.recording import vision_layers
 from topographic.runs.folder import require_finished
 from topographic.runs.loading import kind_of, load_model, load_vision_model, sites_and_layout
+from topographic.runs.sources import found_source
 
 __all__ = ["MapCommand", "map_model"]
 
@@ -42,6 +43,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
     """Make the maps that are not there yet, and say where they lie."""
     run = Path(command.run)
     require_finished(run)
+    found_source(command.run)  # said first, before anything about folders
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the maps go: --out FOLDER")
     kind = _kind(command)

@@ -2,15 +2,18 @@
 
 from topographic.evaluation.choices import Choices, Shown
 from topographic.evaluation.evaluate import evaluate, subject_of
+from topographic.evaluation.mapping import MapChoices, make_maps
 from topographic.evaluation.results import Findings, NotMeasurable, Results, Table
 
 __all__ = [
     "Choices",
     "Findings",
+    "MapChoices",
     "NotMeasurable",
     "Results",
     "Shown",
     "Table",
     "evaluate",
+    "make_maps",
     "subject_of",
 ]

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +28,7 @@ from topographic.objectives.config import SmoothnessConfig
 from topographic.recording import find_sites, own_layout, suggested_sites
 from topographic.runs.loading import sites_and_layout
 from topographic.runs.own_sheets import own_sections, own_weight_sheets, smooth_sites
+from topographic.runs.parsing import read_yaml
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import code_version, locked
 
@@ -208,7 +208,7 @@ def _sites_and_layout(
 def _with_own_images(shown: Shown, run: str | Path | None) -> Shown:
     """With the images that a run was trained on, where no others are named."""
     file = Path(run or "") / "config.yaml"
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if run is not None and file.is_file() else None
+    content = read_yaml(file) if run is not None and file.is_file() else None
     images = (content or {}).get("images") or {}
     name, folder = images.get("name"), images.get("folder")
     folders = {**({name: folder} if name and folder else {}), **(shown.image_folders or {})}

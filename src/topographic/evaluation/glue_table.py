@@ -1,11 +1,9 @@
 """Scores of fine-tuned models beside their baselines and the published ones."""
 
-import csv
-import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from topographic.evaluation.published_numbers import published
 from topographic.evaluation.results import Table
 from topographic.training.finetuning.glue import TASKS
 
@@ -41,13 +39,11 @@ def glue_table(results: Sequence[Mapping[str, Any]], random_weights: Sequence[Ma
     return Table("glue", "Downstream tasks", rows, _NOTE)
 
 
-@functools.cache
 def published_scores() -> dict[str, dict[str, float]]:
     """Scores of a paper by model and task: TopoLM by the share of its alpha that was kept in fine-tuning."""
     found: dict[str, dict[str, float]] = {}
-    with open(Path(__file__).parent / "published" / "glue.csv", encoding="utf-8", newline="") as opened:
-        for row in csv.DictReader(opened):
-            found.setdefault(row["model"], {})[row["measure"]] = float(row["value"])
+    for one in published("glue"):
+        found.setdefault(one.model, {})[one.measure] = float(one.value)
     return found
 
 

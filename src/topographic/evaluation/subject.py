@@ -35,7 +35,7 @@ from topographic.stimuli import (
 )
 from topographic.stimuli.categories import CATEGORIES
 from topographic.stimuli.minimal_pairs import load_minimal_pairs
-from topographic.storage import code_version, digest
+from topographic.storage import code_version, digest, read_text
 from topographic.training.images import load_image_split
 from topographic.training.text.tokenizer import tokenizer_checksum
 
@@ -400,7 +400,7 @@ def _as_set(passages: tuple[str, ...]) -> StimulusSet:
 
 
 def _lines(text: str) -> tuple[str, ...]:
-    lines = tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = tuple(line.strip() for line in read_text(text).splitlines() if line.strip())
     if not lines:
         raise ValueError(f"text={text} holds no line; expected one passage per line")
     return lines

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
 from topographic.evaluation.results import Findings, load_findings
 from topographic.maps import MapSummary
 from topographic.runs.folder import read_metrics
+from topographic.runs.parsing import read_yaml
 from topographic.stimuli import StimulusSet
 from topographic.storage import HeldElsewhereError, load_json, locked
 
@@ -99,7 +98,7 @@ def _read_run(folder: Path, name: str) -> RunFolder:
     return RunFolder(
         folder=folder,
         name=name,
-        config=_mapping(config, _load_yaml(config)) if config.is_file() else {},
+        config=read_yaml(config) if config.is_file() else {},
         record=known,
         metrics=read_metrics(metrics) if metrics.is_file() else [],
         summaries={summary.contrast: summary for summary in map(MapSummary.load, contrasts)},
@@ -132,14 +131,6 @@ def _is_held(folder: Path) -> bool:
         return True
     except OSError:  # no lock can be had on a disk that is full or only read: nobody trains there either
         return False
-
-
-def _load_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise ValueError(f"{path} is not valid YAML ({problem}); it may be truncated: write it again") from error
 
 
 def _mapping(path: Path, content: Any) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_parsing_settings
 
 from topographic.runs.refusals import is_refusal
+from topographic.storage import read_text
 
 __all__ = ["hint_of", "merge", "parse_mapping", "parser_of", "read_yaml", "typed_mapping"]
 
@@ -73,14 +74,7 @@ def read_yaml(path: str | Path) -> dict[Any, Any]:
     if not path.exists():
         raise FileNotFoundError(f"no file at {path}; expected a YAML file of keys and values: correct its name")
     try:
-        text = path.read_text(encoding="utf-8")
-        if "\0" in text:
-            raise ValueError(f"{path} is no text; expected a YAML file of keys and values")
-        content = get_loader("yaml")(text)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is no UTF-8 text ({error.reason}); expected a YAML file of keys and values"
-        ) from error
+        content = get_loader("yaml")(read_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML ({_where(error)}); correct it there") from error
     except RecursionError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from topographic.stimuli.stimulus_set import StimulusSet
+from topographic.storage import read_text
 
 __all__ = ["load_minimal_pairs"]
 
@@ -49,7 +50,7 @@ def load_minimal_pairs(source: str | Path = "own", *, n_per_paradigm: int | None
     labels: dict[str, list[str]] = {"pair": [], "paradigm": [], "phenomenon": []}
     n_pairs: Counter[str] = Counter()
     for path in _files(source):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
             if not line.strip():
                 continue
             pair = _pair(line, f"{path}, line {number}")

@@ -130,11 +130,9 @@ def _last(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
 def _map_numbers(summary: MapSummary) -> dict[str, Any]:
     """Means over sheets."""
     index, contrast = summary.morans_i, summary.mean_abs_t
-    row: dict[str, Any] = {"I": index.value}
-    for name, null in (("floor", index.floor), ("unit null", index.unit_null), ("label null", index.label_null)):
-        row[name] = null.mean if null is not None else None
-    for name, null in (("unit", index.unit_null), ("label", index.label_null)):
-        row |= {f"z ({name})": null.z, f"p ({name})": null.p} if null is not None else {}
+    row: dict[str, Any] = dict(index.to_columns("I", show=("mean", "z", "p")))
+    for unused in ("z (floor)", "p (floor)"):
+        row.pop(unused, None)
     row["mean |t|"] = contrast.value
     row["p (mean |t|)"] = contrast.label_null.p if contrast.label_null is not None else None
     row["dimensions"] = sum(one.effective_dimensionality for one in summary.rows) / len(summary.rows)

@@ -18,7 +18,7 @@ from topographic.objectives.weight_terms import WeightSmoothness
 from topographic.recording import find_sites, vision_layers
 from topographic.runs.building import build_vision_model, carries_sheets, shape_of
 from topographic.runs.own_sheets import OwnSections, own_weight_sheets, trained_sites
-from topographic.runs.parsing import parse_mapping
+from topographic.runs.parsing import parse_mapping, read_yaml
 from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.training.config import plain
 from topographic.training.images import blank_images
@@ -115,7 +115,7 @@ def check_folder(cell: Cell) -> None:
     if not path.is_file():
         return
     try:
-        earlier = _leaves(_explicit(parse_mapping("train", Recipe, yaml.safe_load(path.read_text("utf-8")))))
+        earlier = _leaves(_explicit(parse_mapping("train", Recipe, read_yaml(path))))
     except (ValueError, yaml.YAMLError) as error:
         raise FileExistsError(
             f"{path} cannot be read ({' '.join(str(error).split())}); remove the folder or choose another run="

@@ -14,6 +14,7 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 
 from topographic.objectives.objective import Objective
 from topographic.objectives.terms import configured_objective
+from topographic.recording import longest_context
 from topographic.storage import load_json
 from topographic.training.callbacks import EarlyStopping, MetricsLog, ProgressBar, rises_in_a_row
 from topographic.training.checkpoints import check_checkpoint, last_checkpoint
@@ -328,7 +329,7 @@ def _check_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: Has
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} entries, the model {entries}; make the model with at least as many"
         )
-    longest = getattr(shape, "max_position_embeddings", getattr(shape, "n_positions", None))
+    longest = longest_context(model)
     if longest is not None and config.data.sequence_length > longest:
         raise ValueError(
             f"data.sequence_length={config.data.sequence_length}; the model takes {longest} tokens at most: shorten it"

@@ -16,7 +16,7 @@ from transformers import (
 from topographic.models import TopoLMForCausalLM, preset, register
 from topographic.sheets import permuted_grid
 from topographic.training.finetuning.classification import PadBatch, encode
-from topographic.training.finetuning.classifiers import ensure_pad, load_classifier, longest_input
+from topographic.training.finetuning.classifiers import ensure_pad, load_classifier
 from topographic.training.finetuning.glue import TASKS
 from topographic.training.finetuning.labelled import LabelledItems
 from topographic.training.text.tokenizer import train_tokenizer
@@ -190,12 +190,6 @@ def test_a_pad_of_its_own_is_kept(tmp_path, own_tokenizer):
     assert own_tokenizer.pad_token == "!"
     assert model.config.vocab_size == len(own_tokenizer)
     assert ensure_pad(model, own_tokenizer) == own_tokenizer.convert_tokens_to_ids("!")
-
-
-def test_the_longest_input():
-    assert longest_input(TopoLMForCausalLM(preset("tiny"))) == 32
-    assert longest_input(type("Model", (), {"config": GPT2Config(n_positions=77)})) == 77
-    assert longest_input(type("Model", (), {"config": MambaConfig()})) is None
 
 
 def test_what_cannot_be_made_a_classifier(tmp_path, own_tokenizer):

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from topographic.training.finetuning.glue import Task
 
-__all__ = ["ensure_pad", "load_classifier", "longest_input"]
+__all__ = ["ensure_pad", "load_classifier"]
 
 PAD = "<|pad|>"
 
@@ -89,11 +89,6 @@ def ensure_pad(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     pad: Any = tokenizer.pad_token_id
     model.config.pad_token_id = pad
     return pad
-
-
-def longest_input(model: Any) -> int | None:
-    """How many tokens a model takes."""
-    return getattr(model.config, "max_position_embeddings", getattr(model.config, "n_positions", None))
 
 
 def _set_dropout(config: Any, dropout: float) -> None:

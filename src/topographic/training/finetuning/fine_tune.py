@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
+from topographic.recording import longest_context
 from topographic.storage import load_json, save_arrays, save_json
 from topographic.training.config import HasTrainingConfigs, TrainingConfig
 from topographic.training.finetuning.classification import EncodedItems, encode, labelled_material, predict
-from topographic.training.finetuning.classifiers import longest_input
 from topographic.training.finetuning.glue import Task, task_named
 from topographic.training.finetuning.labelled import TRAIN, LabelledDataConfig, LabelledItems, load_labelled
 from topographic.training.finetuning.scores import check_defined, decide, majority, measure, score
@@ -183,7 +183,7 @@ def fine_tune(
     """
     data = config.data
     with writing_to(run_folder) as folder:
-        encoding = {"separator": data.separator, "longest": longest_input(model), "max_tokens": data.max_tokens}
+        encoding = {"separator": data.separator, "longest": longest_context(model), "max_tokens": data.max_tokens}
         validation = {name: encode(tokenizer, items, **encoding) for name, items in splits.validation.items()}
         pad: Any = tokenizer.pad_token_id
         if overwrite or not _is_trained(folder, config):
