@@ -174,7 +174,7 @@ def corrected_p(effects: Sequence[LesionEffect]) -> list[float]:
     >>> better, alike = ("a", (3.0, 1.0, 2.0)), ("b", (1.0, 1.0, 0.5))
     >>> rows = [LesionEffect(name, "layer", 5, 0.5, 0.1, 1 / 3, changes=far) for name, far in (better, alike)]
     >>> [round(p, 2) for p in corrected_p(rows)]
-    [0.33, 1.0]
+    [0.33, 0.67]
     """
     tested = [one for one in effects if not np.isnan(one.p)]
     if not tested:
