@@ -158,6 +158,26 @@ def test_interval_covers_the_truth_about_as_often_as_it_says(p, n):
     assert 0.925 < covered < 0.985
 
 
+@pytest.mark.parametrize(("n_pairs", "n_paradigms"), [(5, 10), (5, 67), (10, 10), (10, 67), (20, 67), (50, 10)])
+def test_interval_covers_over_many_unlike_paradigms_of_few_pairs(n_pairs, n_paradigms):
+    """With the variance divided by n pairs in place of n - 1 it covered .91 to .93 at 5 pairs."""
+    rng = np.random.default_rng(n_paradigms)
+    n = np.full(n_paradigms, n_pairs)
+    for a, b in ((2, 2), (8, 2), (0.9, 0.3)):
+        truths = rng.beta(a, b, (2000, n_paradigms))
+        limits = np.array([accuracy_interval(rng.binomial(n, p), n) for p in truths])
+        covered = (limits[:, 0] <= truths.mean(1)) & (truths.mean(1) <= limits[:, 1])
+        exact = stats.binomtest(int(covered.sum()), len(truths)).proportion_ci()
+        assert exact.high >= 0.945, (a, b)
+        assert exact.low <= 0.965, (a, b)
+
+
+def test_interval_of_paradigms_of_one_pair_is_wilsons_of_all():
+    wilson = stats.binomtest(7, 10).proportion_ci(method="wilson")
+    found = accuracy_interval(np.array([1] * 7 + [0] * 3), np.ones(10, int))
+    assert found == pytest.approx((wilson.low, wilson.high))
+
+
 def test_confidence_widens_the_intervals(gpt2, tokenizer, own_pairs):
     narrow, wide = (minimal_pairs(gpt2, tokenizer, own_pairs, confidence=c).overall() for c in (0.5, 0.99))
     assert narrow["accuracy"] == wide["accuracy"]

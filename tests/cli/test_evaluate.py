@@ -289,7 +289,7 @@ def test_run_folders_keep_their_evaluation(tiny_model, tmp_path, monkeypatch):
         (["seed=-1"], "seed=-1; expected a whole number of at least 0"),
         (["fwhm_mm=[-2]"], r"fwhm_mm=\[-2.0\]; expected widths"),
         (["cluster_threshold=nan"], "nan"),
-        (["lesion_draws=0"], "lesion_draws=0; expected a whole number of at least 1"),
+        (["lesion_draws=0"], "lesion_draws=0; expected a whole number of at least 99"),
         (["lesion_fractions=[0.6]"], r"lesion_fractions=\[0.6\]; expected shares above 0 and at most 0.5"),
         (["cluster_threshold=0"], "expected a t above 0"),
         (["suite=topography"], "suite"),

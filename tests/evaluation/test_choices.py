@@ -15,7 +15,8 @@ from topographic.evaluation import Choices, Shown
         ({"fwhm_mm": (2.0, 2.0)}, "names a width twice"),
         ({"n_draws": -1}, "n_draws=-1; expected a whole number of at least 19: with fewer draws of a null no p"),
         ({"n_draws": 18}, "n_draws=18; expected a whole number of at least 19"),
-        ({"lesion_draws": 0}, "lesion_draws=0; expected a whole number of at least 1"),
+        ({"lesion_draws": 98}, "lesion_draws=98; expected a whole number of at least 99: with fewer control lesions"),
+        ({"lesion_draws": 0, "quick": True}, "lesion_draws=0; expected a whole number of at least 1"),
         ({"lesion_pairs": 0}, "lesion_pairs=0; expected a whole number of at least 1"),
         ({"lesion_fractions": (0.6,)}, r"lesion_fractions=\[0.6\]; expected shares above 0 and at most 0.5"),
         ({"lesion_fractions": (math.nan,)}, r"lesion_fractions=\[nan\]; expected shares"),
@@ -52,7 +53,7 @@ def test_numbers_that_nothing_can_be_shown_with(shown, message):
 
 def test_a_quick_look_has_few_draws_and_never_more_than_were_asked_for():
     whole, quick = Choices().as_measured(), Choices(quick=True).as_measured()
-    assert (whole.n_draws, whole.lesion_fractions, whole.lesion_draws) == (200, (0.01, 0.05), 20)
+    assert (whole.n_draws, whole.lesion_fractions, whole.lesion_draws) == (200, (0.01, 0.05), 99)
     assert (quick.n_draws, quick.lesion_fractions, quick.lesion_draws) == (20, (0.01,), 3)
     assert (whole.removed, whole.permuted_draws, whole.window_sequences) == ((0.2, 0.5, 0.8), 20, 20)
     assert (quick.removed, quick.permuted_draws, quick.window_sequences) == ((0.2, 0.5, 0.8), 3, 3)

@@ -85,8 +85,8 @@ def test_what_a_part_reads_is_in_its_key(
     published_numbers.published.cache_clear()
     subject = tiny_subject if SUITES[suite][kind].sites is None else net_subject
     subject = image_subject if kind == "vision" else show(subject, syntaxgym=str(suite_file))
-    few = {"lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_words": 8, "window_sequences": 1}
-    choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), removed=(0.5,), **few)
+    few = {"quick": True, "lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_sequences": 1}
+    choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), removed=(0.5,), window_words=8, **few)
     vars(choices)["read"].clear()
     found = part.measure(subject, choices)
     assert vars(choices)["read"] == set(part.choices)

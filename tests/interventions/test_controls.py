@@ -1,10 +1,17 @@
 import numpy as np
 import pytest
-from scipy.ndimage import label
+from scipy.ndimage import gaussian_filter, label
+from scipy.stats import binomtest
 
-from topographic.interventions.controls import CONTROLS, connected_control, layer_control, model_control
+from topographic.interventions.controls import (
+    CONTROLS,
+    connected_control,
+    is_contiguous,
+    layer_control,
+    model_control,
+)
 from topographic.maps import NotMeasurable, Selection
-from topographic.sheets import grid, permuted_grid, to_grid
+from topographic.sheets import adjacency, grid, permuted_grid, to_grid
 
 SHEETS = {name: permuted_grid((10, 12), name) for name in ("a", "b", "c")}
 
@@ -29,13 +36,14 @@ def sizes(selection):
 
 
 @pytest.mark.parametrize("control", CONTROLS.values(), ids=CONTROLS.keys())
-def test_every_control_is_matched_disjoint_and_seeded(control):
+def test_every_control_is_matched_independent_of_the_lesion_and_seeded(control):
     drawn = control(LESION, SHEETS, generator=np.random.default_rng(0))
     assert sum(s.n_selected for s in drawn) == sum(s.n_selected for s in LESION)
+    assert all(s.sheet == SHEETS[s.site] for s in drawn)
     lesioned = {s.site: s.mask for s in LESION}
-    for s in drawn:
-        assert not (s.mask & lesioned.get(s.site, False)).any()
-        assert s.sheet == SHEETS[s.site]
+    generator = np.random.default_rng(0)
+    many = [s for _ in range(20) for s in control(LESION, SHEETS, generator=generator)]
+    assert any((s.mask & lesioned.get(s.site, False)).any() for s in many), "controls may overlap the lesion"
     again = control(LESION, SHEETS, generator=np.random.default_rng(0))
     other = control(LESION, SHEETS, generator=np.random.default_rng(1))
     assert all(np.array_equal(x.mask, y.mask) for x, y in zip(drawn, again, strict=True))
@@ -60,10 +68,101 @@ def test_connected_control_keeps_component_sizes(seed):
     assert [sizes(s) for s in drawn] == [[6, 12], [4]]
 
 
+@pytest.mark.parametrize("control", CONTROLS.values(), ids=CONTROLS.keys())
+def test_several_selections_of_one_site_are_counted_and_placed_as_one(control):
+    """As `clusters` returns them; taken singly, controls held lesioned units or fewer than the lesion."""
+    first = patch("a", (0, 3), (0, 4))
+    apart = [Selection("a", mask, SHEETS["a"], "cluster") for mask in (first, LESION[0].mask & ~first)]
+    # and where clusters share units, as those of two contrasts do, each unit counts once
+    for pieces in ([*apart, LESION[1]], [LESION[0], *apart, LESION[1]]):
+        drawn = control(pieces, SHEETS, generator=np.random.default_rng(0))
+        assert sum(s.n_selected for s in drawn) == 18 + 4
+        assert len({s.site for s in drawn}) == len(drawn)
+        whole = control(LESION, SHEETS, generator=np.random.default_rng(0))
+        assert all(np.array_equal(one.mask, other.mask) for one, other in zip(drawn, whole, strict=True))
+
+
+def test_a_site_without_a_sheet_is_refused():
+    with pytest.raises(ValueError, match=r"^the lesion has units at 'a', which has no sheet; add it to sheets"):
+        model_control(LESION, {"b": SHEETS["b"]}, generator=np.random.default_rng(0))
+
+
+def inner_pairs(sheet, mask):
+    return int((adjacency(sheet) @ mask.astype(int))[mask].sum()) // 2
+
+
+@pytest.mark.parametrize(("name", "rows", "columns"), [("square", (3, 8), (2, 7)), ("thread", (4, 5), (1, 9))])
+def test_connected_controls_are_as_compact(name, rows, columns):
+    """Grown without regard to it, patches of 25 units have a fifth fewer pairs inside than a square."""
+    lesion = Selection("a", patch("a", rows, columns), SHEETS["a"], name)
+    generator = np.random.default_rng(0)
+    drawn = [connected_control([lesion], generator=generator)[0] for _ in range(20)]
+    pairs = [inner_pairs(s.sheet, s.mask) for s in drawn]
+    assert np.mean(pairs) == pytest.approx(inner_pairs(lesion.sheet, lesion.mask), rel=0.15)
+
+
+def test_contiguous_is_what_has_more_neighbours_than_random_draws():
+    generator = np.random.default_rng(0)
+    scattered = [layer_control(LESION, generator=generator) for _ in range(400)]
+    found = binomtest(sum(map(is_contiguous, scattered)), len(scattered)).proportion_ci()
+    assert found.low <= 0.08
+    assert is_contiguous(LESION)
+    assert is_contiguous([LESION[1]])
+    for n in (0, 1, 120):
+        assert not is_contiguous([Selection("a", np.arange(120) < n, SHEETS["a"], "nothing to say")])
+
+
+def rejections(control, make_lesion, n_simulations, n_draws=19):
+    """Share of random lesions called costly at .05 where importance is smooth and no lesion is special."""
+    rng, sheet, rejected = np.random.default_rng(5), grid((14, 14), "a"), 0
+    for _ in range(n_simulations):
+        worth = gaussian_filter(rng.normal(size=(14, 14)), 1.5, mode="wrap").ravel()
+        lesion = Selection("a", make_lesion(rng, sheet), sheet, "random")
+        drawn = [control([lesion], {"a": sheet}, generator=rng)[0] for _ in range(n_draws)]
+        larger = sum(abs(worth[one.mask].sum()) >= abs(worth[lesion.mask].sum()) - 1e-9 for one in drawn)
+        rejected += (1 + larger) / (n_draws + 1) <= 0.05
+    return binomtest(int(rejected), n_simulations).proportion_ci()
+
+
+def random_units(share):
+    return lambda rng, sheet: rng.permutation(sheet.n_units) < round(share * sheet.n_units)
+
+
+def random_disc(share):
+    def disc(rng, sheet):
+        away = np.linalg.norm(sheet.positions_mm - sheet.positions_mm[int(rng.integers(sheet.n_units))], axis=1)
+        return (away + 1e-6 * rng.random(sheet.n_units)).argsort().argsort() < round(share * sheet.n_units)
+
+    return disc
+
+
+@pytest.mark.parametrize(
+    ("control", "lesion", "n_simulations"),
+    [
+        (layer_control, random_units(0.05), 800),
+        (layer_control, random_units(0.45), 800),
+        (model_control, random_units(0.45), 800),
+        (connected_control, random_disc(0.05), 150),
+        (connected_control, random_disc(0.10), 120),
+        (connected_control, random_disc(0.25), 100),
+    ],
+    ids=["layer 5 %", "layer 45 %", "model 45 %", "connected disc 5 %", "connected disc 10 %", "connected disc 25 %"],
+)
+def test_controls_hold_the_level(control, lesion, n_simulations):
+    """Outside the lesion random units rejected .19 at 45 % of the sheet, ragged patches .20 at 25 %."""
+    assert rejections(control, lesion, n_simulations).low <= 0.05
+
+
+def test_scattered_controls_of_a_patch_do_not():
+    """Why they are no test of a contiguous lesion."""
+    assert rejections(layer_control, random_disc(0.05), 200).low > 0.25
+
+
 def test_no_room():
-    sheet = grid((4, 4), "x")
-    half = Selection("x", np.arange(16) < 9, sheet, "too much")
-    with pytest.raises(NotMeasurable, match="has 7 units outside the lesion of 9"):
-        layer_control([half], generator=np.random.default_rng(0))
-    with pytest.raises(NotMeasurable, match="no room for a patch of 9 units"):
-        connected_control([half], generator=np.random.default_rng(0))
+    sheet = grid((6, 6), "x")
+    chequered = Selection("x", (np.arange(36) // 6 + np.arange(36)) % 2 == 0, sheet, "too much")
+    assert layer_control([chequered], generator=np.random.default_rng(0))[0].n_selected == 18
+    with pytest.raises(
+        NotMeasurable, match="'x' has no room for 18 separate patches of 18 units in all; choose a small"
+    ):
+        connected_control([chequered], generator=np.random.default_rng(0))

@@ -3,10 +3,11 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
-from topographic.interventions.lesions import lesion_effects
-from topographic.maps import Selection
+from topographic.interventions.lesions import LesionEffect, corrected_p, lesion_effects
+from topographic.maps import NotMeasurable, Selection
 from topographic.sheets import grid, permuted_grid
 
 SHEETS = {"0": grid((6, 6), "0")}
@@ -34,19 +35,99 @@ def table(network, mask, **arguments):
     return {row.kind: row for row in rows}
 
 
-def test_a_planted_lesion_beats_every_control(network):
-    rows = table(network, np.arange(36) < 6, n_draws=40)
+@pytest.fixture
+def scattered_network(network):
+    """The same, with the answer in units that lie apart."""
+    with torch.no_grad():
+        network[1].weight.zero_()
+        network[1].weight[0, [0, 8, 16, 23, 25, 33]] = 1.0
+    return network
+
+
+def test_a_planted_lesion_beats_every_control(scattered_network):
+    rows = table(scattered_network, np.isin(np.arange(36), [0, 8, 16, 23, 25, 33]), n_draws=99)
     assert (rows["intact"].value, rows["lesion"].value) == (6.0, 0.0)
     for control in ("model", "layer", "connected"):
-        assert rows[control].value == 6.0, "no control touches the units that matter: they are disjoint"
-        assert rows[control].p == pytest.approx(1 / 41)
+        assert 4 < rows[control].value < 6, (
+            "controls meet some of the units that matter, as they may overlap the lesion"
+        )
+        assert rows[control].p == pytest.approx(1 / 100)
         assert rows[control].n_units == 6
+        assert rows[control].effect == pytest.approx(0 - rows[control].value)
+        assert rows[control].low < rows[control].effect < rows[control].high < 0
+    assert np.isnan([rows["lesion"].effect, rows["lesion"].low, rows["lesion"].p]).all()
 
 
-def test_a_lesion_beside_the_point_does_not(network):
-    rows = table(network, np.arange(36) >= 30, n_draws=40)
+def test_a_contiguous_lesion_is_judged_by_connected_controls_alone(network):
+    """Random units of the layer reject .46 of random patches where neighbours are worth about the same."""
+    block = np.isin(np.arange(36), [14, 15, 16, 20, 21, 22])
+    with torch.no_grad():
+        network[1].weight[0] = torch.from_numpy(block)
+    rows = table(network, block, n_draws=99)
+    assert rows["lesion"].value == 0
+    assert rows["connected"].p <= 0.05
+    assert np.isnan([rows["model"].p, rows["layer"].p]).all()
+    assert rows["layer"].effect == pytest.approx(0 - rows["layer"].value)
+
+
+def test_a_lesion_beside_the_point_does_not(scattered_network):
+    rows = table(scattered_network, np.isin(np.arange(36), [2, 5, 13, 21, 29, 35]), n_draws=40)
     assert rows["lesion"].value == 6.0
     assert all(rows[control].p == 1.0 for control in ("model", "layer", "connected"))
+
+
+def scripted(*values):
+    """A measure that says these numbers in turn, the last for ever: lesion, intact, draws."""
+    left = list(values)
+    return lambda model: left.pop(0) if len(left) > 1 else left[0]
+
+
+def test_ties_within_rounding_count(network):
+    """Intact .8, lesion .7, every control .9: |.7 - .8| and |.9 - .8| differ in the last bit."""
+    chosen = Selection("0", np.arange(36) < 6, SHEETS["0"], "test")
+    rows = lesion_effects(network, chosen, SHEETS, scripted(0.7, 0.8, 0.9), n_draws=20)
+    assert rows[-1].kind == "connected"
+    assert rows[-1].p == 1.0
+    # and a lesion that changes nothing but the last bits is not better than controls that change nothing
+    rows = lesion_effects(network, chosen, SHEETS, scripted(0.3, 0.1 + 0.2, 0.1 + 0.2), n_draws=20)
+    assert rows[-1].p == 1.0
+    assert corrected_p(rows)[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((float("nan"), 1.0), r"^measure 'value' is nan under the lesion; expected a finite number: mend the measure"),
+        ((1.0, float("inf"), 1.0), "^measure 'value' is inf for the intact model; expected"),
+        ((0.5, 1.0, 1.0, float("nan")), "^measure 'value' is nan under draw 1 of the model control; expected"),
+    ],
+)
+def test_a_measure_that_is_no_number_is_an_error_and_no_small_p(network, values, message):
+    chosen = Selection("0", np.arange(36) < 6, SHEETS["0"], "test")
+    with pytest.raises(ValueError, match=message):
+        lesion_effects(network, chosen, SHEETS, scripted(*values), n_draws=20)
+
+
+def test_p_is_corrected_for_all_measures_and_controls_together():
+    """Under the null with 10 measures some p <= .05 in most tables, some corrected p in one of twenty."""
+    rng, alone, together, n = np.random.default_rng(0), 0, 0, 400
+    for _ in range(n):
+        shared = rng.normal(size=20)
+        changes = abs(rng.normal(size=(10, 20)) + shared) * rng.uniform(0.1, 10, (10, 1))
+        p = (1 + (changes[:, 1:] >= changes[:, :1]).sum(1)) / 20
+        rows = [LesionEffect(f"m{m}", "layer", 6, 0.0, 1.0, p[m], changes=tuple(changes[m])) for m in range(10)]
+        found = np.array(corrected_p(rows))
+        assert (found >= p).all()
+        alone, together = alone + (p.min() <= 0.05), together + (found.min() <= 0.05)
+    assert alone / n > 0.2
+    level = stats.binomtest(int(together), n).proportion_ci()
+    assert level.low <= 0.05 <= level.high
+
+
+def test_a_p_as_small_as_the_draws_allow_survives_the_correction(scattered_network):
+    rows = list(table(scattered_network, np.isin(np.arange(36), [0, 8, 16, 23, 25, 33]), n_draws=99).values())
+    assert np.nanmin(corrected_p(rows)) == pytest.approx(1 / 100)
+    assert np.isnan(corrected_p(rows[:2])).all()
 
 
 def test_same_seed_same_table(network):
@@ -81,8 +162,12 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(network, options,
     chosen = [Selection("0", np.arange(36) < 6, SHEETS["0"], "test")]
     with pytest.raises(ValueError, match=message):
         lesion_effects(network, chosen, SHEETS, never, **options)
-    with pytest.raises(ValueError, match="has 1 units outside the lesion of 35; choose a smaller lesion"):
-        lesion_effects(network, [Selection("0", np.arange(36) < 35, SHEETS["0"], "test")], SHEETS, never)
+
+
+def test_no_room_for_a_control_is_told_before_anything_is_measured(network):
+    chequered = Selection("0", (np.arange(36) // 6 + np.arange(36)) % 2 == 0, SHEETS["0"], "test")
+    with pytest.raises(NotMeasurable, match="no room for 18 separate patches of 18 units in all; choose a smaller"):
+        lesion_effects(network, chequered, SHEETS, never)
 
 
 def test_a_lesion_whose_site_has_no_sheet_gets_no_smaller_controls(network):

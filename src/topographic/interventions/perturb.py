@@ -41,7 +41,8 @@ def ablate(
     mode : {"zero", "mean", "resample"}
         What takes the place of their activity.
     responses : mapping of str to Responses, optional
-        Recorded responses per site, needed by "mean" and "resample".
+        Recorded responses per site, needed by "mean" and "resample": of the units, without readout, and pooled to the
+        scale of one token ("sum" is not).
     seed : int
         Seed of "resample".
     relayout : bool
@@ -56,7 +57,7 @@ def ablate(
     ------
     ValueError
         If a mask was made on readout sites or on another sheet than the model carries, a site has another width than
-        its mask, nothing is selected, the mode is unknown, or responses are missing.
+        its mask, nothing is selected, the mode is unknown, or responses are missing, read out or summed over tokens.
     TypeError
         If the selections are none, or the model is not loaded.
 
@@ -74,9 +75,7 @@ def ablate(
         if mode != "zero":
             if responses is None or site not in responses:
                 raise ValueError(f"mode={mode!r} needs recorded responses of {site!r}: pass responses=record(...)")
-            values = torch.from_numpy(responses[site].values)
-            if values.shape[1] != len(mask):
-                raise ValueError(f"responses at {site!r} have {values.shape[1]} units; the mask has {len(mask)}")
+            values = _values_of_units(responses[site], len(mask))
         generator = torch.Generator().manual_seed(seed)
         functions[site] = _replacing(site, mask, lambda a, v=values, g=generator: ABLATIONS[mode](a, v, g))
     with edit(model, functions):
@@ -151,6 +150,25 @@ def _masks_by_site(model: nn.Module, selections: Any, *, relayout: bool) -> dict
         raise ValueError("no unit is selected; loosen the rule that made the selection")
     check_places(model, ((one.site, one.sheet) for one in chosen), "the selection", relayout=relayout)
     return {selection.site: torch.from_numpy(selection.mask.copy()) for selection in chosen}
+
+
+def _values_of_units(responses: Responses, n_units: int) -> Tensor:
+    """Responses that can stand in the place of activity: one column per unit, on the scale of one token."""
+    site, pooling = responses.site, responses.provenance.get("pooling")
+    if responses.sheet.is_readout:
+        raise ValueError(
+            f"responses at {site!r} are a readout, whose columns are sites of the sheet; expected those of the units: "
+            "pass what record() returned, before readout()"
+        )
+    if pooling == "sum":
+        raise ValueError(
+            f"responses at {site!r} are summed over tokens (pooling='sum'); expected the scale of one token: "
+            "record with pooling='mean' or 'last'"
+        )
+    values = torch.from_numpy(responses.values)
+    if values.shape[1] != n_units:
+        raise ValueError(f"responses at {site!r} have {values.shape[1]} units; the mask has {n_units}")
+    return values
 
 
 def _replacing(site: str, mask: Tensor, new: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
