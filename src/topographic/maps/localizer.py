@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import false_discovery_control
 
 from topographic.maps.contrasts import Conditions, effect_size_map, t_map
 from topographic.maps.length import length_adjusted_map, match_length
@@ -28,6 +30,9 @@ __all__ = [
     "localizer_maps",
     "one_stimulus_set",
 ]
+
+DrawnMaps = Float[np.ndarray, "draws units"]
+DrawnMasks = Bool[np.ndarray, "draws units"]
 
 
 def localize(
@@ -288,17 +293,38 @@ def _strong(maps: Mapping[str, UnitMap], level: float) -> dict[str, Selection]:
     return {site: Selection(site, one.values > level, one.sheet, rule, one.provenance) for site, one in maps.items()}
 
 
+def _drawn_passing_fdr(values: DrawnMaps, p: DrawnMaps, level: float) -> DrawnMasks:
+    masks, tested = np.zeros(p.shape, bool), ~np.isnan(p[0])
+    masks[:, tested] = false_discovery_control(p[:, tested].astype(np.float64), axis=1) < level
+    return masks & (values > 0)
+
+
+def _drawn_top(values: DrawnMaps, p: DrawnMaps, level: float) -> DrawnMasks:
+    n_chosen, masks = max(1, round(level * int((~np.isnan(values[0])).sum()))), np.zeros(values.shape, bool)
+    largest = np.argsort(np.where(values > 0, -values, np.inf), axis=1, kind="stable")[:, :n_chosen]
+    np.put_along_axis(masks, largest, True, axis=1)
+    return masks & (values > 0)
+
+
+def _drawn_strong(values: DrawnMaps, p: DrawnMaps, level: float) -> DrawnMasks:
+    return values > level
+
+
 class _Rule(NamedTuple):
-    """Which map a rule reads, its usual level, and how it chooses."""
+    """Which map a rule reads, its usual level, and how it chooses: from maps, or from all draws of a null at once.
+
+    Draws hold the units of all sites side by side, NaN where a map has no value.
+    """
 
     statistic: str
     level: float
     choose: Callable[[Mapping[str, UnitMap], float], dict[str, Selection]]
+    choose_drawn: Callable[[DrawnMaps, DrawnMaps, float], DrawnMasks]
 
 
 LOCALIZER_RULES = {
-    "q": _Rule("welch_t", 0.05, _passing_fdr),
-    "top": _Rule("welch_t", 0.01, select_top),
-    "effect_size": _Rule("cohens_d", 0.8, _strong),
+    "q": _Rule("welch_t", 0.05, _passing_fdr, _drawn_passing_fdr),
+    "top": _Rule("welch_t", 0.01, select_top, _drawn_top),
+    "effect_size": _Rule("cohens_d", 0.8, _strong, _drawn_strong),
 }
 LENGTHS = {"none": _as_they_are, "matched": _matched, "regressed": _regressed}
