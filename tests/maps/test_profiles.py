@@ -3,11 +3,11 @@ import pytest
 from scipy import stats
 
 from topographic.maps import Selection, select, t_map
-from topographic.maps.clusters import clusters
+from topographic.maps.clusters import cluster_mass_test, clusters
 from topographic.maps.localizer import localize, localizer_maps
-from topographic.maps.profiles import held_out, ordering_counts, response_profile
+from topographic.maps.profiles import cross_fitted_profile, held_out, ordering_counts, response_profile
 from topographic.maps.stability import split_half
-from topographic.maps.thresholds import control_fdr
+from topographic.maps.thresholds import control_fdr, select_top
 from topographic.recording.readout import readout
 from topographic.sheets import grid
 
@@ -111,7 +111,7 @@ def test_items_that_chose_the_units_are_refused(responses, network):
         response_profile(responses, network)
     assert response_profile(responses, network, circular=True).means[0] > 2
     by_other_means = select(control_fdr({"one": t_map(responses["one"], "sentences", "nonwords")})["one"])
-    with pytest.raises(ValueError, match="160 of 160 items chose the units"):
+    with pytest.raises(ValueError, match="80 of 160 items chose the units"):
         response_profile(responses, by_other_means)
 
 
@@ -127,6 +127,60 @@ def test_circular_profiles_find_what_is_not_there(respond):
     honest = response_profile(held_out(noise, chosen), chosen)
     assert circular.low[0] > circular.high[1]
     assert abs(honest.means[0] - honest.means[1]) < 0.3 < circular.means[0] - circular.means[1]
+
+
+def choose_by_t(part):
+    return list(select_top({site: t_map(one, "a", "b") for site, one in part.items()}, 0.05).values())
+
+
+def choose_by_mass(part):
+    maps = {site: t_map(one, "a", "b", n_draws=9) for site, one in part.items()}
+    return cluster_mass_test(maps, threshold=1.0)[0].selection
+
+
+@pytest.mark.parametrize("choose", [choose_by_t, choose_by_mass])
+def test_noise_has_no_profile(respond, smooth_noise, choose):
+    """Units chosen on a part of the items, profiled on all: refused, and with reason. Cross-fitted there is nothing."""
+    rng, sheet, circular, honest, gaps = np.random.default_rng(6), grid(144, "site"), 0, 0, []
+    for _ in range(20):
+        values = smooth_noise(rng, 40, sheet, fwhm_mm=1.5)
+        noise = {"site": respond(values / values.std(), sheet=sheet, runs=["1", "1", "2", "2"] * 10)}
+        chosen = choose({"site": noise["site"].take(np.arange(30))})
+        with pytest.raises(ValueError, match="30 of 40 items chose the units"):
+            response_profile(noise, chosen)
+        a, b = response_profile(noise, chosen, circular=True).to_rows()
+        circular += a["low"] > b["high"]
+        a, b = cross_fitted_profile(noise, choose).to_rows()
+        honest += a["low"] > b["high"] or b["low"] > a["high"]
+        # the interval of a difference of two means of independent items
+        half = np.hypot(a["high"] - a["low"], b["high"] - b["low"]) / 2
+        gaps.append(abs(a["mean"] - b["mean"]) <= half)
+    assert circular >= 5, "the double dip finds what is not there"
+    assert honest == 0
+    assert sum(gaps) >= 18
+
+
+def test_cross_fitting_averages_the_halves(responses):
+    def choose(part):
+        return localize(part, "sentences", "nonwords").values()
+
+    first, second = split_half(responses)
+    both = cross_fitted_profile(responses, choose, ["words", "sentences"], name="network", seed=3)
+    halves = [
+        response_profile(shown, list(choose(choosing)), ["words", "sentences"], seed=3)
+        for choosing, shown in ((first, second), (second, first))
+    ]
+    for of in ("means", "low", "high"):
+        np.testing.assert_allclose(getattr(both, of), np.mean([getattr(one, of) for one in halves], axis=0))
+    assert both.n_items.tolist() == [40, 40]
+    assert both.conditions == ("words", "sentences")
+    assert max(one.n_units for one in halves) <= both.n_units < sum(one.n_units for one in halves)
+    assert cross_fitted_profile(responses, choose).ordering == "S>W>J>N"
+
+
+def test_cross_fitting_refuses_a_choice_that_looks_ahead(responses, network):
+    with pytest.raises(ValueError, match="items chose the units"):
+        cross_fitted_profile(responses, lambda _: network)
 
 
 def test_clusters_remember_their_items_too(responses):

@@ -1,6 +1,5 @@
 """The localizer: which units respond to a condition more than to its baseline."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float
 from scipy.stats import false_discovery_control
 
 from topographic.maps.contrasts import Conditions, effect_size_map, t_map
+from topographic.maps.independence import item_digests
 from topographic.maps.length import length_adjusted_map, match_length
 from topographic.maps.selection import Selection
 from topographic.maps.thresholds import control_fdr, select, select_top
@@ -24,7 +24,6 @@ from topographic.storage import code_version, digest, load_json, locked, save_js
 __all__ = [
     "LENGTHS",
     "LOCALIZER_RULES",
-    "item_digest",
     "load_or_localize",
     "localize",
     "localizer_maps",
@@ -71,8 +70,8 @@ def localize(
     Returns
     -------
     dict of site to Selection
-        One per site, perhaps empty. Provenance holds the contrast, the rule and, as "items", what the units were
-        chosen by (`item_digest`), so that `response_profile` can tell independent data.
+        One per site, perhaps empty. Provenance holds the contrast, the rule and, as "items", digests of the items by
+        which the units were chosen, so that `response_profile` can tell independent data.
 
     Raises
     ------
@@ -203,11 +202,6 @@ def _is_kept(folder: Path, key: Mapping[str, Any]) -> bool:
     return (folder / "network.json").is_file() and load_json(folder / "network.json") == key
 
 
-def item_digest(item: str) -> str:
-    """Twelve hexadecimal digits that stand for an item in the provenance of a selection."""
-    return hashlib.sha256(item.encode()).hexdigest()[:12]
-
-
 def one_stimulus_set(responses: Mapping[str, Responses]) -> StimulusSet:
     """The stimuli that all sites saw."""
     if not responses:
@@ -239,8 +233,7 @@ def _remembering(unit_map: UnitMap, responses: Responses, length: str) -> UnitMa
     stimuli = responses.stimuli
     compared = [*unit_map.provenance["condition"], *unit_map.provenance["baseline"]]
     items = [item for item, name in zip(stimuli.items, stimuli.conditions, strict=True) if name in compared]
-    digests = sorted({item_digest(item) for item in items})
-    return replace(unit_map, provenance={**unit_map.provenance, "length": length, "items": digests})
+    return replace(unit_map, provenance={**unit_map.provenance, "length": length, "items": item_digests(items)})
 
 
 def _as_they_are(

@@ -1,20 +1,21 @@
 """Response profiles: what chosen units do in every condition, measured on items that did not choose them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.stats import bootstrap
 
-from topographic.maps.localizer import item_digest
+from topographic.maps.independence import check_independent, chosen_by
 from topographic.maps.nulls import check_seed
 from topographic.maps.selection import Selection
+from topographic.maps.stability import split_half
 from topographic.recording.responses import Responses
 
-__all__ = ["Profile", "held_out", "ordering_counts", "response_profile"]
+__all__ = ["Profile", "cross_fitted_profile", "held_out", "ordering_counts", "response_profile"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +149,69 @@ def response_profile(
     return Profile(name or parts[0].rule, n_units, names, np.array(means), low, high, np.array(n_items), absolute)
 
 
+def cross_fitted_profile(
+    responses: Mapping[str, Responses],
+    choose: Callable[[dict[str, Responses]], Selection | Iterable[Selection]],
+    conditions: Sequence[str] | None = None,
+    *,
+    absolute: bool = False,
+    name: str | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Profile:
+    """Choose units on each half of the runs, profile them on the other, and average both profiles.
+
+    ``m_c = (m_c1 + m_c2) / 2``, and likewise the limits: as wide as the interval of one half. Both halves say much the
+    same (each chooses for the other), so that an interval over all items at once would be too narrow.
+
+    Parameters
+    ----------
+    responses : mapping of site to Responses
+        Several sites, one stimulus set; its halves are those of `split_half`.
+    choose : callable
+        ``responses -> Selection`` or several of them, called with each half.
+    conditions, absolute, name, n_bootstrap, seed
+        As in `response_profile`.
+
+    Returns
+    -------
+    Profile
+        Over the items of both halves; ``n_units`` counts a unit once that both halves chose.
+
+    Raises
+    ------
+    ValueError
+        As `response_profile`, for either half: also if ``choose`` looked at other items than it was given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from topographic.maps import localize
+    >>> from topographic.recording import Responses
+    >>> from topographic.sheets import grid
+    >>> from topographic.stimuli import StimulusSet
+    >>> shown = StimulusSet("s", tuple("abcdefghijkl"), ("words", "strings") * 6, ("1",) * 6 + ("2",) * 6)
+    >>> noise = {"x": Responses("x", np.random.default_rng(0).standard_normal((12, 100)), grid(100), shown)}
+    >>> choose = lambda half: localize(half, "words", "strings", rule="top", level=0.1).values()
+    >>> words, strings = cross_fitted_profile(noise, choose).to_rows()
+    >>> words["low"] < strings["high"]
+    True
+    """
+    halves = split_half(responses)
+    names = next(iter(responses.values())).stimuli.condition_names if conditions is None else conditions
+    options = {"absolute": absolute, "name": name, "n_bootstrap": n_bootstrap, "seed": seed}
+    profiles: list[Profile] = []
+    either: dict[str, np.ndarray] = {}
+    for choosing, shown in (halves, halves[::-1]):
+        chosen = choose(choosing)
+        parts = [chosen] if isinstance(chosen, Selection) else list(chosen)
+        profiles.append(response_profile(shown, parts, names, **options))
+        either |= {part.site: part.mask | either.get(part.site, False) for part in parts}
+    averaged = {of: np.mean([getattr(one, of) for one in profiles], axis=0) for of in ("means", "low", "high")}
+    n_units = int(sum(mask.sum() for mask in either.values()))
+    return replace(profiles[0], n_units=n_units, n_items=profiles[0].n_items + profiles[1].n_items, **averaged)
+
+
 def held_out(responses: Mapping[str, Responses], selection: Selection | Sequence[Selection]) -> dict[str, Responses]:
     """The runs in which no item chose the units.
 
@@ -156,7 +220,7 @@ def held_out(responses: Mapping[str, Responses], selection: Selection | Sequence
     responses : mapping of site to Responses
         Several sites, one stimulus set.
     selection : Selection or sequence of Selection
-        Made by `localize`, or clusters of `localizer_maps`.
+        Made by `localize`, or from maps of `t_map`, `effect_size_map` or `localizer_maps`.
 
     Returns
     -------
@@ -172,7 +236,7 @@ def held_out(responses: Mapping[str, Responses], selection: Selection | Sequence
     stimuli = next(iter(responses.values())).stimuli
     seen = np.zeros(len(stimuli), bool)
     for part in parts:
-        seen |= _chose(part, stimuli.items)
+        seen |= chosen_by(part, stimuli.items)
     runs = np.array(stimuli.runs)
     kept = np.flatnonzero(~np.isin(runs, runs[seen]))
     if not len(kept):
@@ -216,23 +280,5 @@ def _check_fit(responses: Mapping[str, Responses], part: Selection, circular: bo
             f"the selection at {part.site!r} is of {part.sheet.n_units} {kinds[0]} and the responses are those of "
             f"{sheet.n_units} {kinds[1]} on another sheet; make both with the same layout and fwhm_mm"
         )
-    stimuli = responses[part.site].stimuli
-    n_used = 0
-    if not circular and "items" in part.provenance:
-        n_used = int(_chose(part, stimuli.items).sum())
-    elif not circular and part.provenance.get("stimuli", {}).get("checksum") == stimuli.checksum:
-        n_used = len(stimuli)  # a selection made by other means: it names its set, not its items
-    if n_used:
-        raise ValueError(
-            f"{n_used} of {len(stimuli)} items chose the units at {part.site!r} themselves, so their responses say "
-            "nothing new: profile other items (held_out), or pass circular=True"
-        )
-
-
-def _chose(part: Selection, items: Sequence[str]) -> Bool[np.ndarray, " items"]:
-    if "items" not in part.provenance:
-        raise ValueError(
-            f"the selection at {part.site!r} does not say by which items it was made; use localize or localizer_maps"
-        )
-    used = set(part.provenance["items"])
-    return np.array([item_digest(item) in used for item in items])
+    if not circular:
+        check_independent(responses[part.site], part)
