@@ -6,14 +6,8 @@ from torch import nn
 
 from topographic.interventions import ablate
 from topographic.maps import control_fdr, effect_size_map, localizer, select, select_top, t_map
-from topographic.maps.localizer import (
-    LENGTHS,
-    LOCALIZER_RULES,
-    item_digest,
-    load_or_localize,
-    localize,
-    localizer_maps,
-)
+from topographic.maps.independence import item_digest
+from topographic.maps.localizer import LENGTHS, LOCALIZER_RULES, load_or_localize, localize, localizer_maps
 from topographic.recording import Responses
 from topographic.sheets import permuted_grid
 

@@ -10,8 +10,9 @@ from topographic.training.finetuning.glue import TASKS
 __all__ = ["glue_table", "published_scores"]
 
 _NOTE = (
-    "95 % intervals over the validation items: Wilson's for accuracy, a bootstrap for the others; they say nothing "
-    "about other seeds. Majority class: the most frequent training label, or the mean score, for every item. The mean "
+    "95 % intervals over the validation items: Wilson's for accuracy and F1, Jeffreys' for Matthews, a bootstrap for "
+    "correlations; they say nothing about other seeds. Majority class: the most frequent training label, or the mean "
+    "score, for every item. The mean "
     "is over the tasks of this table, without wnli, as published, and counts both sets of mnli. Published: one seed "
     "each, attention in both directions, pairs joined otherwise in evaluation than in training, read off the last "
     "position whether or not it was a pad: good for orientation, not for differences of a few hundredths."

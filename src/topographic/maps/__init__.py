@@ -8,7 +8,7 @@ from topographic.maps.dimensionality import effective_dimensionality, independen
 from topographic.maps.length import length_adjusted_map, match_length
 from topographic.maps.localizer import load_or_localize, localize, localizer_maps
 from topographic.maps.nulls import noise_floor, permuted_null
-from topographic.maps.profiles import Profile, held_out, ordering_counts, response_profile
+from topographic.maps.profiles import Profile, cross_fitted_profile, held_out, ordering_counts, response_profile
 from topographic.maps.references import NotMeasurable, NullReference, Referenced, against_nulls, mean_over_sheets
 from topographic.maps.selection import Selection
 from topographic.maps.smoothness import (
@@ -54,6 +54,7 @@ __all__ = [
     "control_fdr",
     "correlation_by_distance",
     "correlation_range",
+    "cross_fitted_profile",
     "difference_by_distance",
     "difference_rise",
     "effect_size_map",

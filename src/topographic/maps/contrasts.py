@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from topographic.maps.independence import item_digests
 from topographic.maps.nulls import (
     check_draws,
     exchangeable_blocks,
@@ -193,6 +194,7 @@ def _contrast_map(
             **drawing,
             **_length(responses, items, in_condition),
             "stimuli": {"name": responses.stimuli.name, "checksum": responses.stimuli.checksum},
+            "items": item_digests(responses.stimuli.items[index] for index in items),
             "recording": dict(responses.provenance),
         },
     )
@@ -262,6 +264,7 @@ def condition_map(
             "n_condition": int(items.sum()),
             "fwhm_mm": float(fwhm_mm),
             "stimuli": {"name": responses.stimuli.name, "checksum": responses.stimuli.checksum},
+            "items": item_digests(responses.stimuli.items[index] for index in np.flatnonzero(items)),
             "recording": dict(responses.provenance),
         },
     )

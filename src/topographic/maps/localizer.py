@@ -1,14 +1,16 @@
 """The localizer: which units respond to a condition more than to its baseline."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import false_discovery_control
 
 from topographic.maps.contrasts import Conditions, effect_size_map, t_map
+from topographic.maps.independence import item_digests
 from topographic.maps.length import length_adjusted_map, match_length
 from topographic.maps.selection import Selection
 from topographic.maps.thresholds import control_fdr, select, select_top
@@ -22,12 +24,14 @@ from topographic.storage import code_version, digest, load_json, locked, save_js
 __all__ = [
     "LENGTHS",
     "LOCALIZER_RULES",
-    "item_digest",
     "load_or_localize",
     "localize",
     "localizer_maps",
     "one_stimulus_set",
 ]
+
+DrawnMaps = Float[np.ndarray, "draws units"]
+DrawnMasks = Bool[np.ndarray, "draws units"]
 
 
 def localize(
@@ -66,8 +70,8 @@ def localize(
     Returns
     -------
     dict of site to Selection
-        One per site, perhaps empty. Provenance holds the contrast, the rule and, as "items", what the units were
-        chosen by (`item_digest`), so that `response_profile` can tell independent data.
+        One per site, perhaps empty. Provenance holds the contrast, the rule and, as "items", digests of the items by
+        which the units were chosen, so that `response_profile` can tell independent data.
 
     Raises
     ------
@@ -198,11 +202,6 @@ def _is_kept(folder: Path, key: Mapping[str, Any]) -> bool:
     return (folder / "network.json").is_file() and load_json(folder / "network.json") == key
 
 
-def item_digest(item: str) -> str:
-    """Twelve hexadecimal digits that stand for an item in the provenance of a selection."""
-    return hashlib.sha256(item.encode()).hexdigest()[:12]
-
-
 def one_stimulus_set(responses: Mapping[str, Responses]) -> StimulusSet:
     """The stimuli that all sites saw."""
     if not responses:
@@ -234,8 +233,7 @@ def _remembering(unit_map: UnitMap, responses: Responses, length: str) -> UnitMa
     stimuli = responses.stimuli
     compared = [*unit_map.provenance["condition"], *unit_map.provenance["baseline"]]
     items = [item for item, name in zip(stimuli.items, stimuli.conditions, strict=True) if name in compared]
-    digests = sorted({item_digest(item) for item in items})
-    return replace(unit_map, provenance={**unit_map.provenance, "length": length, "items": digests})
+    return replace(unit_map, provenance={**unit_map.provenance, "length": length, "items": item_digests(items)})
 
 
 def _as_they_are(
@@ -288,17 +286,38 @@ def _strong(maps: Mapping[str, UnitMap], level: float) -> dict[str, Selection]:
     return {site: Selection(site, one.values > level, one.sheet, rule, one.provenance) for site, one in maps.items()}
 
 
+def _drawn_passing_fdr(values: DrawnMaps, p: DrawnMaps, level: float) -> DrawnMasks:
+    masks, tested = np.zeros(p.shape, bool), ~np.isnan(p[0])
+    masks[:, tested] = false_discovery_control(p[:, tested].astype(np.float64), axis=1) < level
+    return masks & (values > 0)
+
+
+def _drawn_top(values: DrawnMaps, p: DrawnMaps, level: float) -> DrawnMasks:
+    n_chosen, masks = max(1, round(level * int((~np.isnan(values[0])).sum()))), np.zeros(values.shape, bool)
+    largest = np.argsort(np.where(values > 0, -values, np.inf), axis=1, kind="stable")[:, :n_chosen]
+    np.put_along_axis(masks, largest, True, axis=1)
+    return masks & (values > 0)
+
+
+def _drawn_strong(values: DrawnMaps, p: DrawnMaps, level: float) -> DrawnMasks:
+    return values > level
+
+
 class _Rule(NamedTuple):
-    """Which map a rule reads, its usual level, and how it chooses."""
+    """Which map a rule reads, its usual level, and how it chooses: from maps, or from all draws of a null at once.
+
+    Draws hold the units of all sites side by side, NaN where a map has no value.
+    """
 
     statistic: str
     level: float
     choose: Callable[[Mapping[str, UnitMap], float], dict[str, Selection]]
+    choose_drawn: Callable[[DrawnMaps, DrawnMaps, float], DrawnMasks]
 
 
 LOCALIZER_RULES = {
-    "q": _Rule("welch_t", 0.05, _passing_fdr),
-    "top": _Rule("welch_t", 0.01, select_top),
-    "effect_size": _Rule("cohens_d", 0.8, _strong),
+    "q": _Rule("welch_t", 0.05, _passing_fdr, _drawn_passing_fdr),
+    "top": _Rule("welch_t", 0.01, select_top, _drawn_top),
+    "effect_size": _Rule("cohens_d", 0.8, _strong, _drawn_strong),
 }
 LENGTHS = {"none": _as_they_are, "matched": _matched, "regressed": _regressed}

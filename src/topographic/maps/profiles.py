@@ -1,20 +1,23 @@
 """Response profiles: what chosen units do in every condition, measured on items that did not choose them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.stats import bootstrap
+from jaxtyping import Float, Int
+from scipy import stats
 
-from topographic.maps.localizer import item_digest
+from topographic.maps.independence import check_independent, chosen_by
 from topographic.maps.nulls import check_seed
 from topographic.maps.selection import Selection
+from topographic.maps.stability import split_half
 from topographic.recording.responses import Responses
 
-__all__ = ["Profile", "held_out", "ordering_counts", "response_profile"]
+__all__ = ["Profile", "cross_fitted_profile", "held_out", "ordering_counts", "response_profile"]
+
+_SHARE_WITHOUT_SPREAD = 0.01  # of the samples, above which they say too little: four items or fewer, or many equal ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,9 @@ def response_profile(
     """Mean response of chosen units in each condition, with bootstrap intervals over the items.
 
     ``m_c = mean over items i of c of r_i`` with ``r_i = mean over chosen units u of a_iu`` (or of ``|a_iu|``). The
-    interval holds the middle 95 % of ``m_c`` over samples, with replacement, of the items of the condition.
+    interval is studentised, ``m_c - q s_c`` with ``s_c`` the standard error and ``q`` the quantiles at .975 and .025 of
+    ``(m* - m_c) / s*`` over samples, with replacement, of the items of the condition. Where more than 1 % of the
+    samples are one value over and over (four items or fewer, many equal ones) ``q`` are those of Student's t.
 
     Parameters
     ----------
@@ -102,7 +107,7 @@ def response_profile(
     Returns
     -------
     Profile
-        Means and percentile intervals at 95 %.
+        Means and intervals at 95 %.
 
     Raises
     ------
@@ -112,13 +117,18 @@ def response_profile(
 
     Notes
     -----
+    Coverage of the mean, measured at 5, 10, 20 and 60 items: .93 to .95 where items are normal, and .88, .89, .93 and
+    .92 where they are lognormal (skewness 6), of which Student's t covers .81, .83, .88 and .90 and percentiles of a
+    bootstrap fewer still. Items are what is drawn again: for items that come in groups (words of a category,
+    sentences of a passage) the intervals are too narrow.
+
     Released code for TopoLM averages over all sites of a sheet with zeros outside the cluster, so that its values
     grow with the size of the cluster; here they do not depend on it.
 
     References
     ----------
     Fedorenko, Behr & Kanwisher 2011, PNAS 108; TopoLM (arXiv:2410.11516), figure 2; for independent data
-    Kriegeskorte et al. 2009, Nat. Neurosci. 12; Efron & Tibshirani 1993, ch. 13.
+    Kriegeskorte et al. 2009, Nat. Neurosci. 12; Efron & Tibshirani 1993, ch. 12.5.
     """
     if n_bootstrap < 2:
         raise ValueError(f"n_bootstrap={n_bootstrap}; expected at least 2 samples, 1000 for an interval at 95 %")
@@ -133,19 +143,80 @@ def response_profile(
     per_item = _mean_over_units(responses, parts, absolute)
     names = tuple(stimuli.condition_names if conditions is None else conditions)
     generator = np.random.default_rng(seed)
-    sampling = {"n_resamples": n_bootstrap, "method": "percentile", "confidence_level": 0.95}
     means, limits, n_items = [], [], []
     for condition in names:
         values = per_item[np.array(stimuli.conditions) == condition]
         if len(values) < 2:
             raise ValueError(f"condition {condition!r} has {len(values)} items in {stimuli!r}; an interval needs 2")
-        interval = bootstrap((values,), np.mean, rng=generator, **sampling).confidence_interval
         means.append(values.mean())
-        limits.append(interval)
+        limits.append(_limits(values, n_bootstrap, generator))
         n_items.append(len(values))
     low, high = np.array(limits).T
     n_units = sum(part.n_selected for part in parts)
     return Profile(name or parts[0].rule, n_units, names, np.array(means), low, high, np.array(n_items), absolute)
+
+
+def cross_fitted_profile(
+    responses: Mapping[str, Responses],
+    choose: Callable[[dict[str, Responses]], Selection | Iterable[Selection]],
+    conditions: Sequence[str] | None = None,
+    *,
+    absolute: bool = False,
+    name: str | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Profile:
+    """Choose units on each half of the runs, profile them on the other, and average both profiles.
+
+    ``m_c = (m_c1 + m_c2) / 2``, and likewise the limits: as wide as the interval of one half. Both halves say much the
+    same (each chooses for the other), so that an interval over all items at once would be too narrow.
+
+    Parameters
+    ----------
+    responses : mapping of site to Responses
+        Several sites, one stimulus set; its halves are those of `split_half`.
+    choose : callable
+        ``responses -> Selection`` or several of them, called with each half.
+    conditions, absolute, name, n_bootstrap, seed
+        As in `response_profile`.
+
+    Returns
+    -------
+    Profile
+        Over the items of both halves; ``n_units`` counts a unit once that both halves chose.
+
+    Raises
+    ------
+    ValueError
+        As `response_profile`, for either half: also if ``choose`` looked at other items than it was given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from topographic.maps import localize
+    >>> from topographic.recording import Responses
+    >>> from topographic.sheets import grid
+    >>> from topographic.stimuli import StimulusSet
+    >>> shown = StimulusSet("s", tuple("abcdefghijkl"), ("words", "strings") * 6, ("1",) * 6 + ("2",) * 6)
+    >>> noise = {"x": Responses("x", np.random.default_rng(0).standard_normal((12, 100)), grid(100), shown)}
+    >>> choose = lambda half: localize(half, "words", "strings", rule="top", level=0.1).values()
+    >>> words, strings = cross_fitted_profile(noise, choose).to_rows()
+    >>> words["low"] < strings["high"]
+    True
+    """
+    halves = split_half(responses)
+    names = next(iter(responses.values())).stimuli.condition_names if conditions is None else conditions
+    options = {"absolute": absolute, "name": name, "n_bootstrap": n_bootstrap, "seed": seed}
+    profiles: list[Profile] = []
+    either: dict[str, np.ndarray] = {}
+    for choosing, shown in (halves, halves[::-1]):
+        chosen = choose(choosing)
+        parts = [chosen] if isinstance(chosen, Selection) else list(chosen)
+        profiles.append(response_profile(shown, parts, names, **options))
+        either |= {part.site: part.mask | either.get(part.site, False) for part in parts}
+    averaged = {of: np.mean([getattr(one, of) for one in profiles], axis=0) for of in ("means", "low", "high")}
+    n_units = int(sum(mask.sum() for mask in either.values()))
+    return replace(profiles[0], n_units=n_units, n_items=profiles[0].n_items + profiles[1].n_items, **averaged)
 
 
 def held_out(responses: Mapping[str, Responses], selection: Selection | Sequence[Selection]) -> dict[str, Responses]:
@@ -156,7 +227,7 @@ def held_out(responses: Mapping[str, Responses], selection: Selection | Sequence
     responses : mapping of site to Responses
         Several sites, one stimulus set.
     selection : Selection or sequence of Selection
-        Made by `localize`, or clusters of `localizer_maps`.
+        Made by `localize`, or from maps of `t_map`, `effect_size_map` or `localizer_maps`.
 
     Returns
     -------
@@ -172,7 +243,7 @@ def held_out(responses: Mapping[str, Responses], selection: Selection | Sequence
     stimuli = next(iter(responses.values())).stimuli
     seen = np.zeros(len(stimuli), bool)
     for part in parts:
-        seen |= _chose(part, stimuli.items)
+        seen |= chosen_by(part, stimuli.items)
     runs = np.array(stimuli.runs)
     kept = np.flatnonzero(~np.isin(runs, runs[seen]))
     if not len(kept):
@@ -206,6 +277,22 @@ def _mean_over_units(
     return (np.abs(together) if absolute else together).mean(1)
 
 
+def _limits(
+    values: Float[np.ndarray, " items"], n_bootstrap: int, generator: np.random.Generator
+) -> tuple[float, float]:
+    """Limits at 95 % of the mean that the items are a sample of, by a studentised bootstrap."""
+    n_items, mean, spread = len(values), float(values.mean()), float(values.std(ddof=1))
+    _, equal = np.unique(values, return_counts=True)
+    if ((equal / n_items) ** n_items).sum() > _SHARE_WITHOUT_SPREAD:
+        tails = stats.t.ppf([0.025, 0.975], n_items - 1) / np.sqrt(n_items)
+    else:
+        drawn = values[generator.integers(n_items, size=(n_bootstrap, n_items))]
+        spreads = drawn.std(axis=1, ddof=1)
+        varies = spreads > 1e-9 * spread  # one value drawn n times says nothing of its error
+        tails = np.percentile((drawn.mean(1) - mean)[varies] / spreads[varies], [2.5, 97.5])
+    return mean - float(tails[1]) * spread, mean - float(tails[0]) * spread
+
+
 def _check_fit(responses: Mapping[str, Responses], part: Selection, circular: bool) -> None:
     if part.site not in responses:
         raise ValueError(f"no responses at {part.site!r}, where {part.n_selected} units are selected; record that site")
@@ -216,23 +303,5 @@ def _check_fit(responses: Mapping[str, Responses], part: Selection, circular: bo
             f"the selection at {part.site!r} is of {part.sheet.n_units} {kinds[0]} and the responses are those of "
             f"{sheet.n_units} {kinds[1]} on another sheet; make both with the same layout and fwhm_mm"
         )
-    stimuli = responses[part.site].stimuli
-    n_used = 0
-    if not circular and "items" in part.provenance:
-        n_used = int(_chose(part, stimuli.items).sum())
-    elif not circular and part.provenance.get("stimuli", {}).get("checksum") == stimuli.checksum:
-        n_used = len(stimuli)  # a selection made by other means: it names its set, not its items
-    if n_used:
-        raise ValueError(
-            f"{n_used} of {len(stimuli)} items chose the units at {part.site!r} themselves, so their responses say "
-            "nothing new: profile other items (held_out), or pass circular=True"
-        )
-
-
-def _chose(part: Selection, items: Sequence[str]) -> Bool[np.ndarray, " items"]:
-    if "items" not in part.provenance:
-        raise ValueError(
-            f"the selection at {part.site!r} does not say by which items it was made; use localize or localizer_maps"
-        )
-    used = set(part.provenance["items"])
-    return np.array([item_digest(item) in used for item in items])
+    if not circular:
+        check_independent(responses[part.site], part)

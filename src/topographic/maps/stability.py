@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from scipy.special import stdtr
 
 from topographic.maps.contrasts import Conditions
-from topographic.maps.localizer import localize, localizer_maps, one_stimulus_set
-from topographic.maps.nulls import check_draws, stream
-from topographic.maps.references import Referenced, compare
+from topographic.maps.length import match_length
+from topographic.maps.localizer import LOCALIZER_RULES, localize, localizer_maps, one_stimulus_set
+from topographic.maps.nulls import check_draws, exchangeable_blocks, label_maps, relabel, stream
+from topographic.maps.references import NotMeasurable, Referenced, compare
+from topographic.maps.two_sample import STATISTICS, welch_p
 from topographic.recording.responses import Responses
 
 __all__ = ["HalfAgreement", "split_half", "split_half_stability"]
@@ -35,7 +38,7 @@ def split_half(responses: Mapping[str, Responses]) -> tuple[dict[str, Responses]
 
 @dataclass(frozen=True, eq=False)
 class HalfAgreement:
-    """How alike two halves of the data find one site, or all sites, each number against the unit null."""
+    """How alike two halves of the data find one site, or all sites, each number against the label null."""
 
     site: str  # or "all"
     n_first: int  # units that each half selects
@@ -47,7 +50,7 @@ class HalfAgreement:
         """One row of a table."""
         row: dict[str, Any] = {"site": self.site, "n_first": self.n_first, "n_second": self.n_second}
         for name, number in (("dice", self.dice), ("correlation", self.correlation)):
-            null = number.unit_null
+            null = number.label_null
             row |= {name: number.value, f"{name}_null": None if null is None else null.mean}
             row |= {f"{name}_null_sd": None if null is None else null.sd, f"{name}_p": None if null is None else null.p}
         return row
@@ -66,15 +69,17 @@ def split_half_stability(
 ) -> list[HalfAgreement]:
     """Localize twice, on two halves of the items, and compare.
 
-    The unit null permutes the units of the second half within each site, mask and t together: what would two halves
-    share that find as many units, but find them anywhere?
+    Null hypothesis: in the second half the labels say nothing about the responses, items of a run being exchangeable.
+    Each draw permutes the labels of the second half within its runs, makes its maps and chooses its units anew, and
+    compares them with those of the first half, which stays. Responses are not touched, so the null is as smooth as
+    the sheet and as tied together over sheets as the data.
 
     Parameters
     ----------
     responses, condition, baseline, rule, level, length, seed
         As in `localize`; the halves are those of `split_half`. The seed is also that of the null.
     n_draws : int
-        Draws of the null, at least 2.
+        Draws of the null, at least 2; one relabelling serves all sites.
 
     Returns
     -------
@@ -83,53 +88,134 @@ def split_half_stability(
 
     Raises
     ------
+    NotMeasurable
+        If every run of the second half holds one side of the contrast only, so that no label can be exchanged.
     ValueError
         As `localize`, for either half.
 
     Notes
     -----
-    Where neighbouring units respond alike, units are fewer than they seem and the permutation is too sure: read the
-    values, and the p of a topographic sheet as a lower bound.
+    The p is exact for ``length="none"``. With "matched" it is exact given the items that are kept; with "regressed"
+    labels are exchanged and lengths stay with their items, which is exact where the groups have equal lengths and
+    else as good as the analysis of covariance, whose t does not depend on how far the lengths differ.
+
+    References
+    ----------
+    For the permutation of labels Nichols & Holmes 2002, Hum. Brain Mapp. 15; with a covariate Draper & Stoneman 1966,
+    Technometrics 8.
     """
     check_draws(n_draws, seed, least=2)
     options = {"length": length, "seed": seed}
     halves = split_half(responses)
     chosen = [localize(half, condition, baseline, rule=rule, level=level, **options) for half in halves]
     maps = [localizer_maps(half, condition, baseline, **options) for half in halves]
-    masks, values, draws = [], [], []
-    rows = []
-    for site in responses:
-        found = np.array([one[site].values for one in maps], dtype=np.float64)
-        present = ~np.isnan(found).any(0)
-        masks.append(np.array([one[site].mask[present] for one in chosen]))
-        values.append(found[:, present])
-        generator, n_units = stream(seed, "split half", site), masks[-1].shape[1]
-        draws.append(generator.permuted(np.tile(np.arange(n_units), (n_draws, 1)), axis=1))
-        shuffled = (masks[-1][1][draws[-1]], values[-1][1][draws[-1]])
-        rows.append(_agreement(site, masks[-1], values[-1], *shuffled))
-    shuffled = [
-        np.concatenate([half[1][draw] for half, draw in zip(one, draws, strict=True)], 1) for one in (masks, values)
+    found = np.array([np.concatenate([one[site].values for site in responses]) for one in maps], dtype=np.float64)
+    masks = np.array([np.concatenate([one[site].mask for site in responses]) for one in chosen])
+    by_rule = LOCALIZER_RULES[rule]
+    drawn = _drawn_maps(halves[1], condition, baseline, by_rule.statistic, length=length, n_draws=n_draws, seed=seed)
+    drawn = [np.where(np.isnan(found[1]), np.nan, one) for one in drawn]
+    drawn_masks = by_rule.choose_drawn(drawn[1], drawn[2], by_rule.level if level is None else level)
+    present = ~np.isnan(found).any(0)
+    of_site = np.repeat(np.arange(len(responses)), [len(one.values) for one in maps[0].values()])
+    parts = {site: present & (of_site == index) for index, site in enumerate(responses)} | {"all": present}
+    return [
+        _agreement(site, masks[:, units], found[:, units], drawn_masks[:, units], drawn[0][:, units])
+        for site, units in parts.items()
     ]
-    return [*rows, _agreement("all", np.concatenate(masks, 1), np.concatenate(values, 1), *shuffled)]
+
+
+def _drawn_maps(
+    half: Mapping[str, Responses],
+    condition: Conditions,
+    baseline: Conditions,
+    statistic: str,
+    *,
+    length: str,
+    n_draws: int,
+    seed: int,
+) -> list[Float[np.ndarray, "draws units"]]:
+    """Under every labelling the maps of t, those of the statistic, and p, the units of all sites side by side."""
+    if length == "matched":
+        half = match_length(half, condition, baseline, seed=seed)
+    stimuli = one_stimulus_set(half)
+    sides = [
+        np.isin(stimuli.conditions, [names] if isinstance(names, str) else names) for names in (condition, baseline)
+    ]
+    items = np.flatnonzero(sides[0] | sides[1])
+    blocks = exchangeable_blocks([np.array(stimuli.runs)[items]], sides[0][items])
+    if (blocks < 0).all():
+        raise NotMeasurable(
+            f"every run of the second half of {stimuli!r} holds one side of the contrast only, so that no label can be "
+            "exchanged: give runs that hold both sides"
+        )
+    labels = relabel(sides[0][items], blocks, n_draws, stream(seed, "split half"))
+    drawn = []
+    for one in half.values():
+        values = one.values[items].astype(np.float64)
+        values -= values.mean(0)
+        if length == "regressed" and one.n_tokens is not None:
+            made = _adjusted_maps(values, one.n_tokens[items], labels, statistic)
+        else:
+            made = [label_maps(formula, values, labels) for formula in (STATISTICS["welch_t"], STATISTICS[statistic])]
+            made.append(label_maps(welch_p, values, labels))
+        drawn.append([_finite(made[0]), _finite(made[1]), made[2]])
+    return [np.concatenate(kind, axis=1) for kind in zip(*drawn, strict=True)]
+
+
+def _adjusted_maps(
+    values: Float[np.ndarray, "items units"],
+    lengths: Int[np.ndarray, " items"],
+    labels: Bool[np.ndarray, "draws items"],
+    statistic: str,
+) -> list[Float[np.ndarray, "draws units"]]:
+    """The maps of `length_adjusted_map` under every labelling.
+
+    Its t is that of a partial correlation ``r`` of labels and responses, ``t = r sqrt((N - 3) / (1 - r^2))``, and its
+    d is ``t`` by the length of what lengths leave of the labels (Frisch & Waugh 1933).
+    """
+    spread = lengths - lengths.mean()
+    basis = np.stack([np.full(len(lengths), len(lengths) ** -0.5), spread / np.linalg.norm(spread)])
+    left = labels - labels @ basis.T @ basis
+    rest = values - basis.T @ (basis @ values)
+    scale = np.linalg.norm(left, axis=1, keepdims=True)
+    size = np.linalg.norm(rest, axis=0)
+    varies = size > 1e-6 * np.linalg.norm(values, axis=0)  # below that it is rounding error
+    r = left @ np.divide(rest, size, out=np.zeros_like(rest), where=varies) / scale
+    with np.errstate(divide="ignore"):
+        t = r * np.sqrt((len(values) - 3) / np.maximum(1 - r**2, 0))
+    return [t, t / scale if statistic == "cohens_d" else t, 2 * stdtr(len(values) - 3, -np.abs(t))]
+
+
+def _finite(maps: Float[np.ndarray, "draws units"]) -> Float[np.ndarray, "draws units"]:
+    """A unit that a labelling tells apart without error has the largest value of that draw."""
+    reached = np.where(np.isfinite(maps), np.abs(maps), 0).max(axis=1, keepdims=True)
+    return np.clip(maps, -reached, reached)
 
 
 def _agreement(
     site: str,
     masks: Bool[np.ndarray, "2 units"],
     values: Float[np.ndarray, "2 units"],
-    shuffled_masks: Bool[np.ndarray, "draws units"],
-    shuffled_values: Float[np.ndarray, "draws units"],
+    drawn_masks: Bool[np.ndarray, "draws units"],
+    drawn_values: Float[np.ndarray, "draws units"],
 ) -> HalfAgreement:
     n_first, n_second = masks.sum(1).tolist()
     dice = correlation = Referenced(float("nan"))
     if n_first + n_second:
-        share = 2 / (n_first + n_second)
-        value = share * float((masks[0] & masks[1]).sum())
-        dice = Referenced(value, {"unit": compare(value, share * (masks[0] & shuffled_masks).sum(1))})
-    scales = values.std(1)
-    if scales.all():
-        scores = (values - values.mean(1, keepdims=True)) / scales[:, None]
-        value = float(np.mean(scores[0] * scores[1]))
-        null = (shuffled_values - values[1].mean()) / scales[1] @ scores[0] / values.shape[1]
-        correlation = Referenced(value, {"unit": compare(value, null)})
+        # two empty masks share nothing
+        sizes = np.maximum(n_first + np.array([n_second, *drawn_masks.sum(1)]), 1)
+        value, *null = 2 * (masks[0] & np.vstack([masks[1], drawn_masks])).sum(1) / sizes
+        dice = Referenced(float(value), {"label": compare(float(value), np.array(null))})
+    if values.std(1).all():
+        value, *null = _correlations(values[0], np.vstack([values[1], drawn_values]))
+        correlation = Referenced(float(value), {"label": compare(float(value), np.array(null))})
     return HalfAgreement(site, n_first, n_second, dice, correlation)
+
+
+def _correlations(
+    one: Float[np.ndarray, " units"], others: Float[np.ndarray, "maps units"]
+) -> Float[np.ndarray, " maps"]:
+    """Pearson's r of a map with others; 0 with one that does not vary."""
+    one, others = one - one.mean(), others - others.mean(1, keepdims=True)
+    scale = np.linalg.norm(one) * np.linalg.norm(others, axis=1)
+    return np.divide(others @ one, scale, out=np.zeros(len(others)), where=scale > 0)

@@ -205,12 +205,13 @@ def summarize(
         for row, unit_map in zip(rows, maps.values(), strict=True)
     ]
     first = next(iter(maps.values())).provenance
+    given = {key: entry for key, entry in first.items() if key != "items"}  # those stay with the maps
     return MapSummary(
         contrast=contrast_name(condition, baseline),
         rows=tuple(rows),
         morans_i=mean_over_sheets([row.morans_i for row in rows]),
         mean_abs_t=mean_over_sheets([row.mean_abs_t for row in rows]),
-        provenance={**first, "contiguity": contiguity, "n_sites": len(rows)},
+        provenance={**given, "contiguity": contiguity, "n_sites": len(rows)},
         maps=maps,
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.stats import false_discovery_control
 
+from topographic.maps.independence import items_of_all
 from topographic.maps.selection import Selection
 from topographic.maps.unit_map import UnitMap
 
@@ -47,7 +48,11 @@ def control_fdr(maps: Mapping[str, UnitMap]) -> dict[str, UnitMap]:
     tested = ~np.isnan(p)
     q[tested] = false_discovery_control(p[tested])
     parts = np.split(q, np.cumsum([unit_map.sheet.n_units for unit_map in maps.values()])[:-1])
-    return {site: replace(unit_map, q=part) for (site, unit_map), part in zip(maps.items(), parts, strict=True)}
+    items = items_of_all(maps)
+    return {
+        site: replace(unit_map, q=part, provenance={**unit_map.provenance, **items})
+        for (site, unit_map), part in zip(maps.items(), parts, strict=True)
+    }
 
 
 def select(unit_map: UnitMap, *, q: float = 0.05, sign: str = "positive") -> Selection:
@@ -114,6 +119,7 @@ def select_top(maps: Mapping[str, UnitMap], fraction: float = 0.01, *, sign: str
     order = np.argsort(np.where(on_side, -strength, np.inf), kind="stable")[:n_chosen]
     chosen = np.zeros(len(strength), dtype=bool)
     chosen[order] = on_side[order]
+    items = items_of_all(maps)
     masks = np.split(chosen, np.cumsum([unit_map.sheet.n_units for unit_map in maps.values()])[:-1])
     return {
         site: Selection(
@@ -121,7 +127,7 @@ def select_top(maps: Mapping[str, UnitMap], fraction: float = 0.01, *, sign: str
             mask,
             unit_map.sheet,
             f"top {fraction:.3g} of all units by {unit_map.statistic}, {_SIDE_WORDS[sign]}",
-            unit_map.provenance,
+            {**unit_map.provenance, **items},
         )
         for (site, unit_map), mask in zip(maps.items(), masks, strict=True)
     }

@@ -42,8 +42,8 @@ def language_network(subject: LanguageSubject, choices: Choices) -> Findings:
             networks |= under(f"{rule}_length_{length}", found)
             row = {"rule": RULES[rule], "length": length, **_size(found)}
             if length == "none":
-                row |= stable.dice.to_columns("Dice", of="unit", show=("mean", "p"))
-                row |= stable.correlation.to_columns("r", of="unit", show=("mean", "p"))
+                row |= stable.dice.to_columns("Dice", of="label", show=("mean", "p"))
+                row |= stable.correlation.to_columns("r", of="label", show=("mean", "p"))
                 row |= published if rule == "q" else {}
                 for site, one in found.items():
                     sheets[site][f"units ({rule})"] = one.n_selected
@@ -58,7 +58,8 @@ def language_network(subject: LanguageSubject, choices: Choices) -> Findings:
         "Language network",
         "Units that respond more to sentences than to nonword strings. Stability: localized on two halves of the runs; "
         "Dice is the overlap of both networks, r the correlation of both maps of t, each beside the same number with "
-        "the units of one half permuted. Where the rows for matched or regressed length differ from those without, "
+        "the labels of one half permuted within runs and its units chosen anew. Where the rows for matched or "
+        "regressed length differ from those without, "
         f"length is part of what was localized. {_lengths(next(iter(responses.values())), contrast)}",
         [
             Table(

@@ -67,7 +67,8 @@ def language_profiles(subject: LanguageSubject, choices: Choices) -> Findings:
     return Findings(
         "Response profiles",
         "Mean response to sentences (S), word lists (W), Jabberwocky (J) and nonword strings (N), over units and then "
-        "items, with bootstrap intervals over items. The items that are profiled did not choose the units. A model "
+        "items, with studentised bootstrap intervals over items. The items that are profiled did not choose the "
+        "units. A model "
         "has no rest: zero is no baseline, only differences between conditions mean something. The human language "
         "network responds S > W and S > J, and to N least; S > W > N > J is a lexical effect alone.",
         [
