@@ -169,8 +169,8 @@ def test_what_the_test_needs():
     for threshold in (0.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"threshold={threshold}; expected a value above 0"):
             cluster_mass_test({"x": bare}, threshold=threshold)
-    with pytest.raises(ValueError, match="expected 'positive' or 'negative'"):
-        cluster_mass_test({"x": bare}, threshold=1.0, sign="both")
+    with pytest.raises(ValueError, match="expected 'both', 'positive' or 'negative'"):
+        cluster_mass_test({"x": bare}, threshold=1.0, sign="either")
     uneven = {str(k): unit_map(PICTURE, nulls={"label": np.zeros((k, 35))}) for k in (2, 3)}
     with pytest.raises(ValueError, match=r"maps have \[2, 3\] label draws"):
         cluster_mass_test(uneven, threshold=1.0)
