@@ -130,12 +130,13 @@ def cluster_mass_test(
 
     ``mass(C) = sum over u in C of (|v_u| - threshold)``; the null is the largest mass (and size) over
     all sheets of the same relabelling, and over clusters of either sign where both are shown. Its null hypothesis is
-    that of the label null (see `t_map`): equal distributions of the responses to both sides, or equal means.
+    that both sides have the same distribution of responses; with the null "wild", the same means (see `t_map`).
 
     Parameters
     ----------
     maps : mapping of site to UnitMap
-        Maps with "label" nulls of equally many draws, as `t_map` makes them.
+        Maps with "label" nulls of equally many draws, as `t_map` makes them; where all have a null "wild" as well,
+        that is used.
     threshold : float
         Cluster-forming threshold, above 0, in units of the map.
     contiguity : {"rook", "queen"}
@@ -169,7 +170,8 @@ def cluster_mass_test(
     bare = [site for site, unit_map in maps.items() if "label" not in unit_map.nulls]
     if bare or not maps:
         raise ValueError(f"the map at {(bare or ['?'])[0]!r} has no label null; make it with t_map(..., n_draws=1000)")
-    n_draws = {len(unit_map.nulls["label"]) for unit_map in maps.values()}
+    null = "wild" if all("wild" in unit_map.nulls for unit_map in maps.values()) else "label"
+    n_draws = {len(unit_map.nulls[null]) for unit_map in maps.values()}
     if len(n_draws) > 1:
         raise ValueError(f"maps have {sorted(n_draws)} label draws; make all with the same n_draws and seed")
     largest = np.zeros((n_draws.pop(), 2))
@@ -179,7 +181,7 @@ def cluster_mass_test(
         for direction in _DIRECTIONS[sign]:
             above = _above(graph, direction * unit_map.values, threshold)
             found += [(site, *cluster, direction) for cluster in above]
-            for draw, values in enumerate(direction * unit_map.nulls["label"]):
+            for draw, values in enumerate(direction * unit_map.nulls[null]):
                 for members, mass in _above(graph, values, threshold):
                     largest[draw] = np.maximum(largest[draw], [mass, len(members)])
     tests = [_tested(maps[site], members, mass, largest, direction) for site, members, mass, direction in found]

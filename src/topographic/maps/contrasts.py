@@ -77,11 +77,12 @@ def t_map(
         it; a column each of whose entries lies in one condition counts as said. All labellings are used once
         where they are no more than ``n_draws``.
     null : {"labels", "wild"}, optional
-        What the label null draws. "labels": labels; its null hypothesis is that both sides have the same
-        distribution of responses, so that with different numbers of items it also rejects different spreads.
-        "wild": signs of the residuals about each side's mean, the same for all units (a wild bootstrap); its null
-        hypothesis is that both sides have the same mean responses. By default "wild" where single items were
-        sampled, the sides differ in size and are mixed alike in every entry of ``exchangeable``, else "labels".
+        Whether a null "wild" is drawn beside "label", for `cluster_mass_test`, which then uses it. The null
+        hypothesis of permuted labels is that both sides have the same distribution of responses: with different
+        numbers of items a larger spread on the smaller side makes large clusters. "wild" draws signs of the residuals
+        about each side's mean, the same for all units (a wild bootstrap); its null hypothesis is that both sides have
+        the same mean responses. By default it is drawn where single items were sampled, the sides differ in size and
+        are mixed alike in every entry of ``exchangeable``; never with "labels".
     seed : int
         Seed of the nulls. The label null draws the same relabellings at every site, because all
         sites saw the same items; the other two draw differently at every site.
@@ -192,7 +193,7 @@ def _contrast_map(
     if not by:
         _warn_of_groups(responses, items, in_condition, exchangeable)
     if n_draws:
-        label, drawn = _label_null(
+        label, drawn = _label_nulls(
             formula,
             seen,
             responses,
@@ -211,7 +212,7 @@ def _contrast_map(
         nulls = {
             "floor": floor_maps(formula, in_condition, n_units=values.shape[1], generator=floor, **through),
             "unit": unit_maps(formula, values, in_condition, generator=unit, **through),
-            "label": label,
+            **label,
         }
     found = without_infinite(formula(moments)[0], responses.site, statistic)
     p = None
@@ -454,7 +455,7 @@ def _warn_of_groups(
             )
 
 
-def _label_null(
+def _label_nulls(
     formula: Statistic,
     seen: np.ndarray,
     responses: Responses,
@@ -467,8 +468,8 @@ def _label_null(
     null: str | None,
     n_draws: int,
     seed: int,
-) -> tuple[Float[np.ndarray, "draws units"], dict[str, Any]]:
-    """The map under the label null, and what to remember of it."""
+) -> tuple[dict[str, Float[np.ndarray, "draws units"]], dict[str, Any]]:
+    """The map under the label null, and the wild one where it is drawn; what to remember of them."""
     generator = stream(seed, "label")
     names = [name for name in _names(exchangeable) if groups is None or name != by]
     columns = [_column(responses, items, name) for name in names]
@@ -478,6 +479,11 @@ def _label_null(
     else:
         pieces = exchange(columns, in_condition, groups)
         drawing = _exchanged_groups(responses, pieces, by, names, n_draws)
+    if groups is None:
+        labels = relabel(in_condition, pieces.blocks, n_draws, generator)
+    else:
+        labels = pieces.labels(n_draws, generator)
+    nulls = {"label": label_maps(formula, seen, labels)}
     alike = _mixed_alike(columns, in_condition)
     if null == "wild" and not alike:
         raise ValueError(
@@ -486,16 +492,11 @@ def _label_null(
         )
     if null is None and groups is None and alike and 2 * in_condition.sum() != len(in_condition):
         null = "wild"
-    if null != "wild":
-        if groups is None:
-            return label_maps(formula, seen, relabel(in_condition, pieces.blocks, n_draws, generator)), drawing
-        return label_maps(formula, seen, pieces.labels(n_draws, generator)), drawing
-    signed = np.arange(len(items)) if groups is None else groups
-    drawing.pop("smallest_p", None)
-    return wild_maps(formula, seen, in_condition, signed, n_draws=n_draws, generator=generator), {
-        **drawing,
-        "null": "wild",
-    }
+    if null == "wild":
+        signed = np.arange(len(items)) if groups is None else groups
+        flips = {"n_draws": n_draws, "generator": stream(seed, "wild")}
+        nulls["wild"] = wild_maps(formula, seen, in_condition, signed, **flips)
+    return nulls, drawing
 
 
 def _mixed_alike(columns: Sequence[np.ndarray], in_condition: np.ndarray) -> bool:

@@ -135,8 +135,9 @@ def length_adjusted_map(
         table = np.column_stack([lengths, seen.values[items].astype(np.float64)])
         means, on_condition, _ = side_means(table, sides[0][items], groups)
         difference, residual_sd, error = _covariance_fit(means[:, 1:], means[:, 0], on_condition)
-        t, n_tested = np.divide(difference, residual_sd * error, out=without_rest, where=residual_sd > 0), len(means)
-    p = np.where(np.isnan(values), np.nan, np.where(residual_sd > 0, 2.0 * stdtr(n_tested - 3, -np.abs(t)), 1.0))
+        n_tested, exact = len(means), np.where(difference == 0, 0.0, np.inf)
+        t = np.divide(difference, residual_sd * error, out=exact, where=residual_sd > 0)
+    p = np.where(np.isnan(values), np.nan, np.where(t != 0, 2.0 * stdtr(n_tested - 3, -np.abs(t)), 1.0))
     return replace(unit_map, values=values, statistic=name, p=p)
 
 

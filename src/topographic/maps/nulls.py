@@ -3,7 +3,9 @@
 - floor: white noise on the same sheet through the same readout and the same statistic;
 - unit: the same responses with the units of the sheet permuted before the readout;
 - label: the same sheet and responses with the labels of exchangeable items permuted, or of whole groups of items
-  where these were sampled (`Exchange`); where spreads may differ, with the signs of residuals drawn (`wild_maps`).
+  where these were sampled (`Exchange`).
+
+Beside the last, where spreads may differ, the signs of residuals are drawn (`wild_maps`), for tests of clusters.
 
 A map that has no labels to permute gets its own values elsewhere (`permuted_null`) and noise in their place
 (`noise_floor`). This module makes the null maps; `references` compares numbers computed from them.

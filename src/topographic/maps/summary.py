@@ -173,7 +173,7 @@ def summarize(
     exchangeable : sequence of str
         Within which columns the label null permutes; see `t_map`.
     null : {"labels", "wild"}, optional
-        What the label null draws; see `t_map`.
+        Whether a wild null is drawn for the clusters; see `t_map`. The numbers here stand beside the other nulls.
     contiguity : {"queen", "rook"}
         Neighbours for Moran's I.
     seed : int
@@ -221,6 +221,8 @@ def summarize(
 
 def _measure(responses: Responses, unit_map: UnitMap, effects: UnitMap, contiguity: Contiguity) -> SiteSummary:
     curve = correlation_by_distance(responses)
+    # Moran's I of residuals with random signs is a little too low, since these span one dimension less
+    unit_map = dataclasses.replace(unit_map, nulls={k: maps for k, maps in unit_map.nulls.items() if k != "wild"})
     return SiteSummary(
         site=responses.site,
         n_units=responses.sheet.n_units,

@@ -57,10 +57,9 @@ def verdicts(summary: MapSummary, name: str = "the model", *, alpha: float = 0.0
     found = [_organised(summary, index.unit_null, name, alpha)]
     if summary.provenance["fwhm_mm"] and index.floor is not None:
         found.append(_beyond_readout(summary, index.floor, alpha))
-    shuffled = "signs of residuals drawn" if summary.provenance.get("null") == "wild" else "shuffled labels"
     least = summary.provenance.get("smallest_p", 0.0)
     separates = strength.label_null.p <= alpha
-    measured = f"mean |t| is {_beside(strength.value, strength.label_null, shuffled)}"
+    measured = f"mean |t| is {_beside(strength.value, strength.label_null, 'shuffled labels')}"
     opening = f"The units {'tell' if separates else 'do not reliably tell'} {condition} from {baseline}"
     found.append(_answer("separates", strength.label_null, alpha, f"{opening}: {measured}.", measured, least))
     specific = index.label_null.p <= alpha
@@ -69,7 +68,7 @@ def verdicts(summary: MapSummary, name: str = "the model", *, alpha: float = 0.0
         if specific
         else ("The smoothness is no evidence for", "so chance splits of the same items give maps as smooth")
     )
-    measured = f"mean I is {_beside(index.value, index.label_null, shuffled)}"
+    measured = f"mean I is {_beside(index.value, index.label_null, 'shuffled labels')}"
     sentence = f"{opening} {condition} against {baseline}: {measured}, {close}."
     found.append(_answer("about the contrast", index.label_null, alpha, sentence, measured, least))
     return (*found, *_cautions(summary, alpha))
