@@ -193,7 +193,7 @@ def _contrast_map(
     if not by:
         _warn_of_groups(responses, items, in_condition, exchangeable)
     if n_draws:
-        label, drawn = _label_nulls(
+        label_nulls, drawn = _label_nulls(
             formula,
             seen,
             responses,
@@ -212,7 +212,7 @@ def _contrast_map(
         nulls = {
             "floor": floor_maps(formula, in_condition, n_units=values.shape[1], generator=floor, **through),
             "unit": unit_maps(formula, values, in_condition, generator=unit, **through),
-            **label,
+            **label_nulls,
         }
     found = without_infinite(formula(moments)[0], responses.site, statistic)
     p = None
@@ -470,19 +470,15 @@ def _label_nulls(
     seed: int,
 ) -> tuple[dict[str, Float[np.ndarray, "draws units"]], dict[str, Any]]:
     """The map under the label null, and the wild one where it is drawn; what to remember of them."""
-    generator = stream(seed, "label")
     names = [name for name in _names(exchangeable) if groups is None or name != by]
     columns = [_column(responses, items, name) for name in names]
     if groups is None:
         blocks, drawing = _exchangeable(responses, items, in_condition, exchangeable)
-        pieces = Exchange(np.arange(len(items)), blocks, in_condition)
+        labels = relabel(in_condition, blocks, n_draws, stream(seed, "label"))
     else:
         pieces = exchange(columns, in_condition, groups)
         drawing = _exchanged_groups(responses, pieces, by, names, n_draws)
-    if groups is None:
-        labels = relabel(in_condition, pieces.blocks, n_draws, generator)
-    else:
-        labels = pieces.labels(n_draws, generator)
+        labels = pieces.labels(n_draws, stream(seed, "label"))
     nulls = {"label": label_maps(formula, seen, labels)}
     alike = _mixed_alike(columns, in_condition)
     if null == "wild" and not alike:
@@ -500,10 +496,10 @@ def _label_nulls(
 
 
 def _mixed_alike(columns: Sequence[np.ndarray], in_condition: np.ndarray) -> bool:
-    """Whether every combination of entries holds the same share of the condition, to less than one item."""
+    """Whether every combination of entries holds the same share of the condition, to one item over all of them."""
     strata = strata_of(columns, len(in_condition))
     expected = np.bincount(strata) * in_condition.mean()
-    return bool((np.abs(np.bincount(strata, weights=in_condition) - expected) < 1).all())
+    return bool(np.abs(np.bincount(strata, weights=in_condition) - expected).sum() <= 1)
 
 
 def _exchanged_groups(
