@@ -114,7 +114,7 @@ class Exchange:
         """Whether the labelling with the sides exchanged is one of them."""
         inside = self._inside()
         halves = all(2 * self.in_condition[pieces].sum() == len(pieces) for pieces in inside)
-        return halves and (self.blocks >= 0).all() and bool(inside)
+        return bool(inside) and bool(halves) and bool((self.blocks >= 0).all())
 
     def smallest_p(self, n_draws: int) -> float:
         """The smallest p that a number can have which is the same when the sides are exchanged, as I and |t| are."""

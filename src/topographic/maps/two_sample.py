@@ -82,12 +82,15 @@ def signed_moments(
 
     ``sum_c = (S A_c) E`` with ``A_c`` the group's 0/1 diagonal; the squares are the same in every draw.
     """
-    found = []
-    for side in (in_condition, ~in_condition):
-        n_items, inside = int(side.sum()), residuals[side]
-        total, square = signs[:, side] @ inside, np.square(inside).sum(0)
-        found += [total / n_items, _variance(total, square, n_items), n_items]
-    return Moments(*found[:2], *found[3:5], found[2], found[5])
+    (mean_1, variance_1, n_1), (mean_2, variance_2, n_2) = (
+        _signed_side(residuals[side], signs[:, side]) for side in (in_condition, ~in_condition)
+    )
+    return Moments(mean_1, variance_1, mean_2, variance_2, n_1, n_2)
+
+
+def _signed_side(residuals: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    n_items, total = len(residuals), signs @ residuals
+    return total / n_items, _variance(total, np.square(residuals).sum(0), n_items), n_items
 
 
 def side_means(
