@@ -14,7 +14,7 @@ from transformers import ResNetForImageClassification as ResNet
 from topographic.cli import main
 from topographic.evaluation import mapping
 from topographic.evaluation.mapping import KINDS, MapChoices, Mapped, make_maps
-from topographic.maps import MapSummary
+from topographic.maps import MapSummary, cluster_mass_test
 from topographic.recording import Preparation
 from topographic.runs.building import build_vision_model
 from topographic.runs.loading import kind_of, load_model, load_vision_model
@@ -80,6 +80,9 @@ def test_a_vision_run_is_trained_mapped_and_reported(image_folders, folders, tmp
             assert (values > clusters["threshold"]).all()
             assert found["mass"] == pytest.approx((values - clusters["threshold"]).sum(), rel=1e-4)
             assert 0 < found["p_mass"] <= 1
+    family = cluster_mass_test(summary.maps, threshold=clusters["threshold"], sign="both")
+    kept = [found["p_mass"] for sign in ("positive", "negative") for found in clusters[sign]]
+    assert sorted(kept) == sorted(test.p_mass for test in family)
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text()
     assert "trained with smooth weights (weight 1) on 8 images of cifar10" in page

@@ -12,7 +12,9 @@ from topographic.stimuli import StimulusSet
 def respond():
     """Make `Responses` of an array: the items alternate between conditions a and b within two runs by default."""
 
-    def make(values, *, conditions=None, runs=None, labels=None, sheet=None, site="site", n_tokens=None):
+    def make(
+        values, *, conditions=None, runs=None, labels=None, sheet=None, site="site", n_tokens=None, sampled_by=None
+    ):
         values = np.asarray(values)
         n = len(values)
         stimuli = StimulusSet(
@@ -21,6 +23,7 @@ def respond():
             tuple(conditions) if conditions is not None else ("a", "b") * (n // 2) + ("a",) * (n % 2),
             tuple(runs) if runs is not None else ("odd",) * (n // 2) + ("even",) * (n - n // 2),
             labels=labels or {},
+            sampled_by=sampled_by,
         )
         return Responses(site, values, sheet or grid(values.shape[1], site), stimuli, n_tokens)
 

@@ -1,6 +1,9 @@
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_ind, ttest_rel
 
 from topographic.maps import (
     clusters,
@@ -296,3 +299,102 @@ def test_a_sheet_of_its_own(respond):
     one = t_map(respond(values, sheet=regular), "a", "b", fwhm_mm=2.0)
     other = t_map(respond(values[:, place], sheet=permuted), "a", "b", fwhm_mm=2.0)
     np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-6)
+
+
+# groups of items
+
+PASSAGES = {"passage": [str(k // 4) for k in range(32)]}
+BY_PASSAGE = ["a" if k < 16 else "b" for k in range(32)]
+
+
+def test_labels_move_with_groups_and_the_result_says_how_far(respond):
+    values = np.random.default_rng(0).standard_normal((32, 9))
+    about = {"conditions": BY_PASSAGE, "labels": PASSAGES, "runs": ["1"] * 32}
+    found = t_map(respond(values, sampled_by="passage", **about), "a", "b", n_draws=200)
+    assert found.nulls["label"].shape == (69, 9)
+    assert found.nulls["unit"].shape == (200, 9)
+    said = found.provenance
+    assert (said["sampled_by"], said["n_groups"], said["n_exchangeable"]) == ("passage", 8, 32)
+    assert said["smallest_p"] == pytest.approx(1 / 35)
+    assert 10 ** said["log10_relabellings"] == pytest.approx(70)
+    # naming the column is as good as declaring it, where its entries lie in one condition each
+    named = t_map(respond(values, **about), "a", "b", n_draws=200, exchangeable=("passage",))
+    np.testing.assert_array_equal(named.nulls["label"], found.nulls["label"])
+    np.testing.assert_array_equal(named.p, found.p)
+    # t itself does not know of groups, p is that of their means
+    items = respond(values, **{**about, "labels": None})
+    np.testing.assert_array_equal(found.values, t_map(items, "a", "b").values)
+    means = values.astype(np.float32).reshape(8, 4, 9).mean(1, dtype=np.float64)
+    np.testing.assert_allclose(found.p, ttest_ind(means[:4], means[4:], equal_var=False).pvalue, rtol=1e-6)
+    assert said["p"] == "of the means of each passage"
+
+
+def test_pairs_are_exchanged_within(respond):
+    values = np.random.default_rng(0).standard_normal((20, 9))
+    pairs = {"pair": [str(k // 2) for k in range(20)]}
+    one = respond(values, labels=pairs, sampled_by="pair", runs=["1"] * 20)
+    found = t_map(one, "a", "b", n_draws=50)
+    assert found.provenance["log10_relabellings"] == pytest.approx(10 * np.log10(2))
+    same = t_map(replace(one, stimuli=replace(one.stimuli, sampled_by=None)), "a", "b", exchangeable=("pair",))
+    np.testing.assert_array_equal(found.values, same.values)
+    seen = values.astype(np.float32).astype(float)
+    np.testing.assert_allclose(found.p, ttest_rel(seen[::2], seen[1::2]).pvalue, rtol=1e-6)
+
+
+def test_groups_of_unequal_size(respond):
+    values = np.random.default_rng(0).standard_normal((12, 9))
+    groups = {"word": list("aabbbcddeeff")}
+    one = respond(values, conditions=list("aaaaabbbbbbb"), labels=groups, sampled_by="word", runs=["1"] * 12)
+    found = t_map(one, "a", "b", n_draws=20)
+    assert found.nulls["label"].shape == (14, 9)
+    assert np.isfinite(found.nulls["label"]).all()
+    assert np.isfinite(effect_size_map(one, "a", "b", n_draws=20).nulls["label"]).all()
+
+
+def test_one_group_a_side_is_refused(respond):
+    values = np.random.default_rng(0).standard_normal((12, 9))
+    about = {"labels": {"speaker": list("xy") * 6}, "sampled_by": "speaker", "runs": ["1"] * 12}
+    with pytest.raises(
+        ValueError, match=r"no label can be exchanged between groups .* 'speaker', and there are 2 label"
+    ):
+        t_map(respond(values, **about), "a", "b", n_draws=9)
+    found = t_map(respond(values, **about), "a", "b")
+    assert found.p is None
+    assert found.provenance["p"] == "none: a side has one speaker"
+
+
+def test_a_column_that_varies_between_conditions_only_is_noticed(respond):
+    values = np.random.default_rng(0).standard_normal((32, 9))
+    about = {"conditions": BY_PASSAGE, "runs": ["1"] * 32}
+    with pytest.warns(UserWarning, match=r"label 'passage' .* 8 entries for 32 items: .* sampled_by='passage'"):
+        t_map(respond(values, labels=PASSAGES, **about), "a", "b")
+    silent = [
+        {"labels": PASSAGES, "sampled_by": "passage"},
+        {"labels": {"class": BY_PASSAGE, "run": ["x", "y"] * 16, "own": [str(k) for k in range(32)]}},
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for labels in silent:
+            t_map(respond(values, **labels, **about), "a", "b")
+
+
+def test_which_null_by_default(respond):
+    values = np.random.default_rng(0).standard_normal((40, 9))
+    unequal = ["a", "b", "b", "b"] * 10
+    uneven = respond(values, conditions=["a"] * 8 + ["b"] * 12 + ["a"] * 2 + ["b"] * 18)
+    made = {
+        "equal": t_map(respond(values), "a", "b", n_draws=3),
+        "asked": t_map(respond(values), "a", "b", n_draws=3, null="wild"),
+        "unequal": t_map(respond(values, conditions=unequal), "a", "b", n_draws=3),
+        "labels": t_map(respond(values, conditions=unequal), "a", "b", n_draws=3, null="labels"),
+        "uneven": t_map(uneven, "a", "b", n_draws=3),
+    }
+    assert [name for name, one in made.items() if "wild" in one.nulls] == ["asked", "unequal"]
+    np.testing.assert_array_equal(made["unequal"].nulls["label"], made["labels"].nulls["label"])
+    summary = summarize({"site": respond(values, conditions=unequal)}, "a", "b", n_draws=3)
+    assert "wild" in summary.maps["site"].nulls
+    assert set(summary.morans_i.nulls) == {"floor", "unit", "label"}
+    with pytest.raises(ValueError, match="null='wild' with sides that are mixed differently in run"):
+        t_map(uneven, "a", "b", n_draws=3, null="wild")
+    with pytest.raises(ValueError, match="null='none'; expected 'labels', 'wild'"):
+        t_map(uneven, "a", "b", null="none")

@@ -125,3 +125,19 @@ def test_a_real_difference_survives(respond):
     chosen = select(control_fdr({"x": length_adjusted_map(one, "a", "b")})["x"])
     assert chosen.mask[:10].sum() >= 9
     assert chosen.mask[10:].sum() <= 2
+
+
+def test_p_of_sampled_groups_is_that_of_their_means(respond):
+    rng = np.random.default_rng(0)
+    groups = np.arange(60) // 5
+    values, n_tokens = rng.standard_normal((60, 4)) + rng.standard_normal((12, 4))[groups], rng.integers(5, 12, 60)
+    about = {"conditions": np.where(groups % 2, "a", "b"), "runs": ["1"] * 60}
+    whole = respond(values, n_tokens=n_tokens, labels={"speaker": groups.astype(str)}, sampled_by="speaker", **about)
+    seen = whole.values.astype(float).reshape(12, 5, 4).mean(1)
+    design = np.column_stack([np.ones(12), np.arange(12) % 2, n_tokens.reshape(12, 5).mean(1)])
+    weights, rest, *_ = np.linalg.lstsq(design, seen, rcond=None)
+    t = weights[1] / np.sqrt(rest / 9 * np.linalg.inv(design.T @ design)[1, 1])
+    found = length_adjusted_map(whole, "a", "b")
+    np.testing.assert_allclose(found.p, 2 * stats.t.sf(np.abs(t), 9), rtol=1e-5)
+    alone = length_adjusted_map(respond(values, n_tokens=n_tokens, **about), "a", "b")
+    np.testing.assert_array_equal(found.values, alone.values)

@@ -11,6 +11,8 @@ from scipy.stats import kstest, ttest_ind
 from topographic.maps import (
     UnitMap,
     against_nulls,
+    cluster_mass_test,
+    control_fdr,
     correlation_by_distance,
     difference_by_distance,
     effect_size_map,
@@ -24,6 +26,7 @@ from topographic.maps import (
     weight_smoothness,
 )
 from topographic.maps.nulls import (
+    exchange,
     exchangeable_blocks,
     floor_maps,
     log10_relabellings,
@@ -32,6 +35,7 @@ from topographic.maps.nulls import (
     relabel,
     stream,
     unit_maps,
+    wild_maps,
 )
 from topographic.maps.two_sample import STATISTICS, welch_t
 from topographic.recording import readout_kernel, readout_sheet
@@ -222,6 +226,157 @@ def test_seeds_that_are_none(respond, door):
     responses = respond(np.random.default_rng(0).standard_normal((12, 16)), n_tokens=np.full(12, 3))
     with pytest.raises(ValueError, match="seed=-1; expected 0 or more"):
         door(responses, seed=-1)
+
+
+# groups of items, and unequal variances
+
+
+def test_whole_groups_change_places_where_each_lies_in_one_condition():
+    groups, runs = np.repeat(np.arange(6), [1, 2, 3, 2, 2, 2]), np.repeat([0, 1], [6, 6])
+    in_condition = np.isin(groups, [0, 3])
+    pieces = exchange([], in_condition, groups)
+    labels = pieces.labels(100, np.random.default_rng(0))
+    assert pieces.n_labellings == 15
+    assert len(np.unique(labels, axis=0)) == len(labels) == 14
+    assert not (labels == in_condition).all(1).any()
+    assert {len(np.unique(label[groups == one])) for label in labels for one in range(6)} == {1}
+    assert set(labels.sum(1)) == {3, 4, 5}
+    within = exchange([runs], in_condition, groups)
+    assert within.n_labellings == 9
+    assert len(within.labels(8, np.random.default_rng(0))) == 8
+    assert len(within.labels(7, np.random.default_rng(0))) == 7
+    # a group of several runs changes places only with groups of the same
+    across = exchange([np.r_[np.zeros(11), 1]], in_condition, groups)
+    assert (across.blocks >= 0).tolist() == [True] * 5 + [False]
+
+
+def test_items_change_places_within_groups_of_both_conditions():
+    groups, in_condition = np.array([0, 0, 1, 1, 2, 2, 3, 4, 4]), np.array([1, 0, 0, 1, 1, 0, 1, 0, 0], bool)
+    pieces = exchange([], in_condition, groups)
+    labels = pieces.labels(100, np.random.default_rng(0))
+    assert pieces.n_labellings == len(labels) + 1 == 16
+    assert (labels[:, :6].reshape(-1, 3, 2).sum(2) == 1).all()
+    assert (labels[:, 7] == labels[:, 8]).all()
+    assert pieces.n_items == 9
+
+
+def test_the_smallest_p_there_can_be():
+    categories, draws = np.arange(8), 999
+    assert exchange([], categories < 4, categories).smallest_p(draws) == pytest.approx(1 / 35)
+    assert exchange([], categories < 3, categories).smallest_p(draws) == pytest.approx(1 / 56)
+    assert exchange([], categories < 4, categories).smallest_p(9) == pytest.approx(0.1)
+
+
+PASSAGES = np.repeat(np.arange(8), 5)
+
+
+def passages(rng, sheet, smooth_noise):
+    """Eight passages of five items, each passage in one condition, half of the variance between passages."""
+    values = smooth_noise(rng, 8, sheet)[PASSAGES] + smooth_noise(rng, 40, sheet)
+    return values, PASSAGES < 4, PASSAGES
+
+
+def phrases(rng, sheet, smooth_noise):
+    """Phrases of two of 18 words of a category, in eight categories: every word in eight phrases, no class effect."""
+    pairs = np.concatenate([
+        18 * category + np.column_stack([np.arange(18), (np.arange(18) + step) % 18])
+        for category in range(8)
+        for step in (1, 2, 3, 4)
+    ])
+    words = smooth_noise(rng, 144, sheet)
+    values = words[pairs].sum(1) + 0.5 * smooth_noise(rng, len(pairs), sheet)
+    return values, pairs[:, 0] // 18 < 4, pairs[:, 0] // 18
+
+
+def found_nothing(one, seed, n_draws=99, threshold=3.0, **options):
+    """Smallest p of Moran's I, of any cluster and, corrected, of any unit."""
+    unit_map = t_map(one, "a", "b", n_draws=n_draws, seed=seed, **options)
+    tests = cluster_mass_test({"site": unit_map}, threshold=threshold, sign="both")
+    q = control_fdr({"site": unit_map})["site"].q
+    return morans_i(unit_map).label_null.p, min([test.p_mass for test in tests], default=1.0), q.min()
+
+
+@pytest.mark.parametrize("design", [passages, phrases])
+@pytest.mark.filterwarnings("ignore:label 'group':UserWarning")
+def test_groups_of_items_are_no_contrast(respond, smooth_noise, design):
+    """Items one by one: clusters .8 and any FDR .7 of passages; .6 and .7 to .96 of the published phrases."""
+    rng, n, sheet = np.random.default_rng(20), 160, permuted_grid((6, 6), "s")
+    declared, alone = [], []
+    for _ in range(n):
+        values, in_condition, groups = design(rng, sheet, smooth_noise)
+        about = {
+            "sheet": sheet,
+            "conditions": np.where(in_condition, "a", "b"),
+            "labels": {"group": groups.astype(str)},
+        }
+        about |= {"runs": ["1"] * len(groups)}
+        seed = int(rng.integers(1 << 30))
+        declared.append(found_nothing(respond(values, sampled_by="group", **about), seed))
+        if len(alone) < 30:
+            alone.append(found_nothing(respond(values, **about), seed, 39))
+    rates = (np.array(declared) <= ALPHA).mean(0)
+    assert (rates <= ALPHA + 2.6 * math.sqrt(ALPHA * (1 - ALPHA) / n)).all(), rates
+    assert (np.array(alone) <= ALPHA).mean(0)[1:].min() > 0.2
+
+
+def test_a_class_effect_of_groups_is_found(respond, smooth_noise):
+    rng, sheet = np.random.default_rng(21), permuted_grid((6, 6), "s")
+    hits = 0
+    for _ in range(10):
+        values, in_condition, groups = passages(rng, sheet, smooth_noise)
+        values[:, (sheet.positions_mm < 3).all(1).numpy()] += np.where(in_condition, 30.0, 0)[:, None]
+        about = {"conditions": np.where(in_condition, "a", "b"), "labels": {"passage": groups.astype(str)}}
+        one = respond(values, sheet=sheet, sampled_by="passage", runs=["1"] * 40, **about)
+        hits += found_nothing(one, 0)[1] <= ALPHA
+    assert hits >= 8
+
+
+def test_wild_maps_are_the_maps_of_signed_residuals():
+    rng = np.random.default_rng(0)
+    values, in_condition = rng.standard_normal((12, 5)), np.arange(12) < 4
+    groups = np.arange(12) // 2
+    drawn = wild_maps(welch_t, values, in_condition, groups, n_draws=3, generator=np.random.default_rng(1))
+    residuals = values.copy()
+    for side in (in_condition, ~in_condition):
+        residuals[side] = (values[side] - values[side].mean(0)) * np.sqrt(side.sum() / (side.sum() - 1))
+    signs = 2.0 * np.random.default_rng(1).integers(2, size=(3, 6)) - 1
+    for one, sign in zip(drawn, signs[:, groups], strict=True):
+        signed = residuals * sign[:, None]
+        expected = ttest_ind(signed[in_condition], signed[~in_condition], equal_var=False).statistic
+        np.testing.assert_allclose(one, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(10, 30), (20, 20)])
+@pytest.mark.parametrize("spread", [1, 3])
+def test_the_wild_null_keeps_its_level_whatever_the_spreads(respond, smooth_noise, n_a, n_b, spread):
+    """Labels permuted: .2 for 10 + 30 items with three times the spread in the smaller group."""
+    rng, n, sheet = np.random.default_rng(22), 200, permuted_grid((8, 8), "s")
+    about = {"sheet": sheet, "conditions": ["a"] * n_a + ["b"] * n_b, "runs": ["1"] * 40}
+    null = None if n_a != n_b else "wild"
+    p, permuted = [], []
+    for _ in range(n):
+        values = smooth_noise(rng, 40, sheet)
+        values[:n_a] *= spread
+        seed = int(rng.integers(1 << 30))
+        p.append(found_nothing(respond(values, **about), seed, null=null)[1])
+        if n_a != n_b and spread > 1 and len(permuted) < 80:
+            permuted.append(found_nothing(respond(values, **about), seed, null="labels")[1])
+    assert np.mean(np.array(p) <= ALPHA) <= ALPHA + 2.6 * math.sqrt(ALPHA * (1 - ALPHA) / n)
+    if permuted:
+        assert np.mean(np.array(permuted) <= ALPHA) > 0.1
+
+
+def test_the_wild_null_finds_a_planted_cluster(respond, smooth_noise):
+    rng, sheet = np.random.default_rng(23), permuted_grid((8, 8), "s")
+    patch = (sheet.positions_mm < 3).all(1).numpy()
+    about = {"sheet": sheet, "conditions": ["a"] * 10 + ["b"] * 30, "runs": ["1"] * 40}
+    hits = 0
+    for _ in range(20):
+        values = smooth_noise(rng, 40, sheet)
+        values /= values.std()
+        values[np.ix_(np.arange(40) < 10, patch)] += 2.0
+        hits += found_nothing(respond(values, **about), int(rng.integers(1 << 30)))[1] <= ALPHA
+    assert hits >= 18
 
 
 # planted truth

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from topographic.maps.two_sample import STATISTICS, Moments, cohens_d, group_moments, welch_p, welch_t
+from topographic.maps.two_sample import STATISTICS, Moments, cohens_d, group_moments, grouped_p, welch_p, welch_t
 
 
 @pytest.fixture
@@ -115,3 +115,20 @@ def test_one_group_may_be_constant():
     assert welch_t(moments)[0] == 2
     # the degrees of freedom are those of the group that varies
     assert welch_p(moments)[0] == pytest.approx(0.13932, abs=1e-5)
+
+
+def test_labellings_of_unequal_sizes(values):
+    labels = np.array([np.arange(21) < 9, np.arange(21) < 4, np.arange(21) < 1])
+    moments = group_moments(values - values.mean(0), labels)
+    assert moments.n_condition.tolist() == [[9], [4], [1]]
+    for t, label in zip(welch_t(moments)[:2], labels, strict=False):
+        np.testing.assert_allclose(t, ttest_ind(values[label], values[~label], equal_var=False).statistic, rtol=1e-10)
+    assert np.isfinite(welch_t(moments)).all()
+
+
+def test_p_of_groups_that_do_not_vary():
+    values = np.zeros((8, 2))
+    values[::2, 1] = 1.0
+    in_condition = np.arange(8) % 2 == 0
+    assert grouped_p(values, in_condition, np.arange(8) // 2).tolist() == [1.0, 0.0]
+    assert grouped_p(values, in_condition, np.arange(8) % 2) is None

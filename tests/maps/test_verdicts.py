@@ -110,3 +110,22 @@ def test_cautions(summarized):
     assert sentences["caution"] == (
         "Only 4 of 40 labels could be exchanged within run: the label null moves little and has little power."
     )
+
+
+def test_few_labellings_are_said(summarized):
+    groups = {"labels": {"word": [str(k // 5) for k in range(40)]}, "sampled_by": "word", "runs": ["1"] * 40}
+    summary = summarized(
+        lambda rng, sheet: rng.standard_normal((40, 100)), conditions=["a"] * 20 + ["b"] * 20, **groups
+    )
+    _, sentences = answers(summary)
+    assert "whole entries of word (8), which leaves 70 labellings: no p against shuffled" in sentences["caution"]
+    assert sentences["caution"].endswith("can be below 0.029.")
+    three = [str(min(k // 10, 3)) for k in range(40)]
+    summary = summarized(
+        lambda rng, sheet: rng.standard_normal((40, 100)),
+        conditions=["a"] * 20 + ["b"] * 20,
+        **{**groups, "labels": {"word": three}},
+    )
+    holds, sentences = answers(summary)
+    assert holds["separates"] is None
+    assert sentences["separates"].startswith("There are too few labellings to say (no p below 0.33): mean |t| is ")

@@ -202,6 +202,9 @@ class TestPublished:
 
     def test_hauptman(self, shared):
         stimuli = load_localizer("hauptman", shared / "data" / "stimuli")
+        assert stimuli.sampled_by == "category"
+        used = Counter(word for item in stimuli.items for word in item.split() if word not in ("the", "to"))
+        assert len(used) == 144
         cells = Counter(zip(stimuli.runs, stimuli.conditions, stimuli.labels["category"], strict=True))
         assert len(cells) == 16
         assert set(cells.values()) == {36}

@@ -119,3 +119,7 @@ def test_nothing_is_not_a_word(tmp_path, key):
     write(tmp_path / "mine.jsonl", pair(), pair(**{key: float("nan")}))
     with pytest.raises(ValueError, match=rf"mine\.jsonl, line 2: {key} is nan; expected a"):
         load_minimal_pairs(tmp_path)
+
+
+def test_pairs_are_what_was_sampled():
+    assert load_minimal_pairs().sampled_by == "pair"

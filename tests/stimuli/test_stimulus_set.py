@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,3 +150,18 @@ def test_as_a_table(stimuli):
 def test_a_repr_is_one_line_however_many_conditions():
     many = StimulusSet("many", [f"item {number}" for number in range(12)], [f"c{number}" for number in range(12)])
     assert repr(many).endswith("1 c9, ... (12 conditions))")
+
+
+def test_what_was_sampled_is_kept(tmp_path):
+    plain = StimulusSet("s", ["a b", "c d"], ["x", "y"], labels={"word": ["a", "c"]})
+    words = replace(plain, sampled_by="word")
+    assert plain.sampled_by is None
+    assert words.checksum != plain.checksum
+    words.save(tmp_path / "s.json")
+    assert StimulusSet.load(tmp_path / "s.json").sampled_by == "word"
+    assert words.take([1]).sampled_by == "word"
+    # files of before do not say
+    content = {key: entry for key, entry in plain.to_json().items() if key != "sampled_by"}
+    assert StimulusSet.from_json(content) == plain
+    with pytest.raises(ValueError, match=r"sampled_by='speaker' is no label column; it has \['word'\]: name one"):
+        replace(plain, sampled_by="speaker")

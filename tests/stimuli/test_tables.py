@@ -88,3 +88,8 @@ def test_bad_files_are_refused_in_one_line(tmp_path, content, message):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no table at .*toy\.csv; give a \.csv or \.tsv file"):
         read_table(tmp_path / "toy.csv", [], "")
+
+
+def test_a_table_says_what_was_sampled():
+    frame = pd.DataFrame({"text": ["a", "b"], "condition": ["x", "y"], "speaker": ["1", "2"]})
+    assert stimuli_from(frame, sampled_by="speaker").sampled_by == "speaker"

@@ -301,6 +301,7 @@ def save_maps(made: Mapped, stimuli: StimulusSet, choices: MapChoices) -> None:
 def _clusters(summary: MapSummary) -> dict[str, Any]:
     numbers = ("n_units", "mass", "peak_unit", "peak_value", "p_mass", "p_size")
     found: dict[str, Any] = {"threshold": _CLUSTER_T}
+    tests = cluster_mass_test(summary.maps, threshold=_CLUSTER_T, sign="both")
     for sign in ("positive", "negative"):
         found[sign] = [
             {
@@ -308,7 +309,8 @@ def _clusters(summary: MapSummary) -> dict[str, Any]:
                 **{name: getattr(test, name) for name in numbers},
                 "units": np.flatnonzero(test.selection.mask).tolist(),
             }
-            for test in cluster_mass_test(summary.maps, threshold=_CLUSTER_T, sign=sign)
+            for test in tests
+            if (test.peak_value > 0) == (sign == "positive")
         ]
     return found
 

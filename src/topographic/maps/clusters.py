@@ -105,11 +105,11 @@ class ClusterTest:
     n_units : int
         Size.
     mass : float
-        Sum of the values above the threshold.
+        Sum of what the values, without their sign, are beyond the threshold.
     peak_unit : int
-        Unit with the largest value.
+        Unit with the largest value, of a cluster of negative values the most negative.
     peak_value : float
-        Its value.
+        Its value, whose sign is that of the cluster.
     p_mass, p_size : float
         ``(1 + #{draws whose largest cluster over all sheets is at least as large}) / (n_draws + 1)``.
     """
@@ -124,23 +124,26 @@ class ClusterTest:
 
 
 def cluster_mass_test(
-    maps: Mapping[str, UnitMap], *, threshold: float, contiguity: str = "rook", sign: str = "positive"
+    maps: Mapping[str, UnitMap], *, threshold: float, contiguity: str = "rook", sign: str = "both"
 ) -> list[ClusterTest]:
     """Clusters over all sheets, with family-wise correction by permutation of the labels.
 
-    ``mass(C) = sum over u in C of (v_u - threshold)``; the null is the largest mass (and size) over
-    all sheets of the same relabelling.
+    ``mass(C) = sum over u in C of (|v_u| - threshold)``; the null is the largest mass (and size) over
+    all sheets of the same relabelling, and over clusters of either sign where both are shown. Its null hypothesis is
+    that both sides have the same distribution of responses; with the null "wild", the same means (see `t_map`).
 
     Parameters
     ----------
     maps : mapping of site to UnitMap
-        Maps with "label" nulls of equally many draws, as `t_map` makes them.
+        Maps with "label" nulls of equally many draws, as `t_map` makes them; where all have a null "wild" as well,
+        that is used.
     threshold : float
         Cluster-forming threshold, above 0, in units of the map.
     contiguity : {"rook", "queen"}
         Which units touch.
-    sign : {"positive", "negative"}
-        Clusters of values above the threshold, or below its negative.
+    sign : {"both", "positive", "negative"}
+        Clusters of values above the threshold, below its negative, or of either kind, which then are one family.
+        One sign alone has to be chosen before looking.
 
     Returns
     -------
@@ -160,27 +163,32 @@ def cluster_mass_test(
     ----------
     Maris & Oostenveld 2007; Nichols & Holmes 2002.
     """
-    if sign not in ("positive", "negative"):
-        raise ValueError(f"sign={sign!r}; expected 'positive' or 'negative'")
+    if sign not in _DIRECTIONS:
+        raise ValueError(f"sign={sign!r}; expected 'both', 'positive' or 'negative'")
     if not (threshold > 0 and np.isfinite(threshold)):
         raise ValueError(f"threshold={threshold}; expected a value above 0, for example 3 for a map of t")
     bare = [site for site, unit_map in maps.items() if "label" not in unit_map.nulls]
     if bare or not maps:
         raise ValueError(f"the map at {(bare or ['?'])[0]!r} has no label null; make it with t_map(..., n_draws=1000)")
-    n_draws = {len(unit_map.nulls["label"]) for unit_map in maps.values()}
+    null = "wild" if all("wild" in unit_map.nulls for unit_map in maps.values()) else "label"
+    n_draws = {len(unit_map.nulls[null]) for unit_map in maps.values()}
     if len(n_draws) > 1:
         raise ValueError(f"maps have {sorted(n_draws)} label draws; make all with the same n_draws and seed")
-    direction = 1.0 if sign == "positive" else -1.0
     largest = np.zeros((n_draws.pop(), 2))
-    found: list[tuple[str, np.ndarray, float]] = []
+    found: list[tuple[str, np.ndarray, float, float]] = []
     for site, unit_map in maps.items():
         graph = adjacency(unit_map.sheet, contiguity)
-        found += [(site, *cluster) for cluster in _above(graph, direction * unit_map.values, threshold)]
-        for draw, values in enumerate(direction * unit_map.nulls["label"]):
-            for members, mass in _above(graph, values, threshold):
-                largest[draw] = np.maximum(largest[draw], [mass, len(members)])
-    tests = [_tested(maps[site], members, mass, largest, direction) for site, members, mass in found]
+        for direction in _DIRECTIONS[sign]:
+            above = _above(graph, direction * unit_map.values, threshold)
+            found += [(site, *cluster, direction) for cluster in above]
+            for draw, values in enumerate(direction * unit_map.nulls[null]):
+                for members, mass in _above(graph, values, threshold):
+                    largest[draw] = np.maximum(largest[draw], [mass, len(members)])
+    tests = [_tested(maps[site], members, mass, largest, direction) for site, members, mass, direction in found]
     return sorted(tests, key=lambda test: -test.mass)
+
+
+_DIRECTIONS = {"both": (1.0, -1.0), "positive": (1.0,), "negative": (-1.0,)}
 
 
 def _above(graph: csr_array, values: np.ndarray, threshold: float) -> list[tuple[np.ndarray, float]]:

@@ -9,16 +9,20 @@ from jaxtyping import Bool, Float, Int
 
 from topographic.maps.independence import item_digests
 from topographic.maps.nulls import (
+    Exchange,
     check_draws,
+    exchange,
     exchangeable_blocks,
     floor_maps,
     label_maps,
     log10_relabellings,
     relabel,
+    strata_of,
     stream,
     unit_maps,
+    wild_maps,
 )
-from topographic.maps.two_sample import STATISTICS, group_moments, welch_p
+from topographic.maps.two_sample import STATISTICS, Statistic, group_moments, grouped_p, welch_p
 from topographic.maps.unit_map import UnitMap
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.responses import Responses
@@ -28,6 +32,7 @@ __all__ = [
     "condition_map",
     "contrast_name",
     "effect_size_map",
+    "sampled_groups",
     "t_map",
     "without_infinite",
 ]
@@ -46,6 +51,7 @@ def t_map(
     fwhm_mm: float = 0.0,
     n_draws: int = 0,
     exchangeable: Sequence[str] = ("run",),
+    null: str | None = None,
     seed: int = 0,
 ) -> UnitMap:
     """Welch's t of condition against baseline for every unit, with its three null maps.
@@ -67,7 +73,17 @@ def t_map(
         The label null permutes labels only among items that agree in all of these: "run", the name
         of any label column of the stimuli, or "length", which bins the number of tokens (every count
         its own bin up to ten counts, else ten bins of about as many items). Items whose bin holds
-        one group only keep their labels.
+        one side only keep their labels. Where the set says what was sampled (``sampled_by``: word, category,
+        passage, pair), whole groups exchange their labels, and items of a group that has both sides do so within
+        it; a column each of whose entries lies in one condition counts as said. All labellings are used once
+        where they are no more than ``n_draws``.
+    null : {"labels", "wild"}, optional
+        Whether a null "wild" is drawn beside "label", for `cluster_mass_test`, which then uses it. The null
+        hypothesis of permuted labels is that both sides have the same distribution of responses: with different
+        numbers of items a larger spread on the smaller side makes large clusters. "wild" draws signs of the residuals
+        about each side's mean, the same for all units (a wild bootstrap); its null hypothesis is that both sides have
+        the same mean responses. By default it is drawn where single items were sampled, the sides differ in size and
+        are mixed alike in every entry of ``exchangeable``; never with "labels".
     seed : int
         Seed of the nulls. The label null draws the same relabellings at every site, because all
         sites saw the same items; the other two draw differently at every site.
@@ -75,7 +91,10 @@ def t_map(
     Returns
     -------
     UnitMap
-        t and two-sided p of each unit, with nulls "floor", "unit" and "label", each (n_draws, units). A unit that
+        t and two-sided p of each unit, with nulls "floor", "unit" and "label", each (n_draws, units), "label" of
+        fewer where there are fewer labellings. Where groups were sampled p is that of the groups' means: items are
+        averaged within each group first, then Welch's test compares the means of the groups, or the paired t test
+        where all groups have both sides; None (and the provenance says so) where a side has one group. A unit that
         never varies has t = 0 and p = 1. One that has one value in the condition and another in the baseline would
         have an infinite t: like a unit without a value it is NaN in the map, in p and in the nulls, so that it is
         neither tested, selected nor drawn, and a warning counts these.
@@ -84,12 +103,14 @@ def t_map(
     ------
     ValueError
         If a condition does not exist, has fewer than 2 items, is on both sides, if both sides hold the same items
-        or nothing but one item each, if no label can be exchanged, or if the responses are a readout already.
+        or nothing but one item each, if no label can be exchanged, if ``null="wild"`` cannot keep what
+        ``exchangeable`` names apart, or if the responses are a readout already.
 
     Warns
     -----
     UserWarning
-        If some items are on both sides, or units have no value as said above.
+        If some items are on both sides, units have no value as said above, or a label column varies between
+        conditions only and the set does not say whether its entries were sampled.
 
     Notes
     -----
@@ -99,7 +120,7 @@ def t_map(
     ----------
     Welch 1947, Biometrika 34; for the nulls Nichols & Holmes 2002, Hum. Brain Mapp. 15.
     """
-    options = {"fwhm_mm": fwhm_mm, "n_draws": n_draws, "exchangeable": exchangeable, "seed": seed}
+    options = {"fwhm_mm": fwhm_mm, "n_draws": n_draws, "exchangeable": exchangeable, "null": null, "seed": seed}
     return _contrast_map("welch_t", responses, condition, baseline, **options)
 
 
@@ -111,6 +132,7 @@ def effect_size_map(
     fwhm_mm: float = 0.0,
     n_draws: int = 0,
     exchangeable: Sequence[str] = ("run",),
+    null: str | None = None,
     seed: int = 0,
 ) -> UnitMap:
     """Cohen's d of condition against baseline for every unit: how strong, whatever the number of items.
@@ -119,7 +141,7 @@ def effect_size_map(
 
     Parameters
     ----------
-    responses, condition, baseline, fwhm_mm, n_draws, exchangeable, seed
+    responses, condition, baseline, fwhm_mm, n_draws, exchangeable, null, seed
         As in `t_map`.
 
     Returns
@@ -132,7 +154,7 @@ def effect_size_map(
     ValueError
         As `t_map`.
     """
-    options = {"fwhm_mm": fwhm_mm, "n_draws": n_draws, "exchangeable": exchangeable, "seed": seed}
+    options = {"fwhm_mm": fwhm_mm, "n_draws": n_draws, "exchangeable": exchangeable, "null": null, "seed": seed}
     return _contrast_map("cohens_d", responses, condition, baseline, **options)
 
 
@@ -145,9 +167,12 @@ def _contrast_map(
     fwhm_mm: float,
     n_draws: int,
     exchangeable: Sequence[str],
+    null: str | None,
     seed: int,
 ) -> UnitMap:
     check_draws(n_draws, seed)
+    if null not in (None, "labels", "wild"):
+        raise ValueError(f"null={null!r}; expected 'labels', 'wild', or None for the one that fits the sizes")
     if responses.sheet.is_readout and (fwhm_mm or n_draws):
         raise ValueError(
             f"responses at {responses.site!r} are a readout already, and its nulls begin before it; "
@@ -163,19 +188,40 @@ def _contrast_map(
         sheet, kernel = readout_sheet(responses.sheet, fwhm_mm), readout_kernel(responses.sheet, fwhm_mm)
         seen = values @ kernel
     moments = group_moments(seen, in_condition[None])
-    formula, nulls, drawing = STATISTICS[statistic], {}, {}
+    formula, nulls = STATISTICS[statistic], {}
+    by, groups = sampled_groups(responses, items, in_condition, exchangeable)
+    drawing: dict[str, Any] = {} if groups is None else {"sampled_by": by, "n_groups": len(np.unique(groups))}
+    if not by:
+        _warn_of_groups(responses, items, in_condition, exchangeable)
     if n_draws:
-        blocks, drawing = _exchangeable(responses, items, in_condition, exchangeable)
-        labels = relabel(in_condition, blocks, n_draws, stream(seed, "label"))
+        label_nulls, drawn = _label_nulls(
+            formula,
+            seen,
+            responses,
+            items,
+            in_condition,
+            exchangeable,
+            groups,
+            by,
+            null=null,
+            n_draws=n_draws,
+            seed=seed,
+        )
+        drawing |= drawn
         through = {"kernel": kernel, "n_draws": n_draws}
         floor, unit = stream(seed, "floor", responses.site), stream(seed, "unit", responses.site)
         nulls = {
             "floor": floor_maps(formula, in_condition, n_units=values.shape[1], generator=floor, **through),
             "unit": unit_maps(formula, values, in_condition, generator=unit, **through),
-            "label": label_maps(formula, seen, labels),
+            **label_nulls,
         }
     found = without_infinite(formula(moments)[0], responses.site, statistic)
-    p = np.where(np.isnan(found), np.nan, welch_p(moments)[0]) if statistic == "welch_t" else None
+    p = None
+    if statistic == "welch_t":
+        p = welch_p(moments)[0] if groups is None else grouped_p(seen, in_condition, groups)
+        if groups is not None:
+            drawing["p"] = f"of the means of each {by}" if p is not None else f"none: a side has one {by}"
+        p = None if p is None else np.where(np.isnan(found), np.nan, p)
     return UnitMap(
         site=responses.site,
         values=found,
@@ -367,6 +413,115 @@ def _exchangeable(
         "exchangeable": names,
         "n_exchangeable": movable,
         "log10_relabellings": log10_relabellings(blocks, in_condition),
+    }
+
+
+def sampled_groups(
+    responses: Responses, items: np.ndarray, in_condition: np.ndarray, exchangeable: Sequence[str] = ("run",)
+) -> tuple[str, Int[np.ndarray, " items"] | None]:
+    """The column whose entries were sampled, and the group of each item; None where single items were.
+
+    Declared by the set, or else a column to exchange within, where nothing can be exchanged within it because each
+    of its entries lies in one condition.
+    """
+    stimuli, names = responses.stimuli, _names(exchangeable)
+    if stimuli.sampled_by is not None:
+        entry = np.asarray(stimuli.labels[stimuli.sampled_by])[items]
+        _, groups = np.unique(entry, return_inverse=True)
+        return stimuli.sampled_by, None if len(np.unique(groups)) == len(groups) else groups
+    for name in names:
+        if name != "length":
+            _, groups = np.unique(_column(responses, items, name), return_inverse=True)
+            n_sides = _groups_on_sides(groups, in_condition)
+            if sum(n_sides) == groups.max() + 1 and min(n_sides) > 1 and groups.max() + 1 < len(groups):
+                return name, groups
+    return "", None
+
+
+def _groups_on_sides(groups: np.ndarray, in_condition: np.ndarray) -> tuple[int, int]:
+    return len(np.unique(groups[in_condition])), len(np.unique(groups[~in_condition]))
+
+
+def _warn_of_groups(
+    responses: Responses, items: np.ndarray, in_condition: np.ndarray, exchangeable: Sequence[str]
+) -> None:
+    """Warn where items may come in groups of which nothing was said: several to an entry, each in one condition."""
+    for name, column in responses.stimuli.labels.items():
+        _, groups = np.unique(np.asarray(column)[items], return_inverse=True)
+        n_sides, n_groups = _groups_on_sides(groups, in_condition), int(groups.max()) + 1
+        if sum(n_sides) == n_groups and 2 < n_groups <= len(groups) / 2 and name not in _names(exchangeable):
+            warnings.warn(
+                f"label {name!r} of stimulus set {responses.stimuli.name!r} varies between the sides of the contrast "
+                f"only, {n_groups} entries for {len(groups)} items: if its entries were sampled, and not single items, "
+                f"say so with StimulusSet(..., sampled_by={name!r}); every p is too small otherwise",
+                stacklevel=5,
+            )
+
+
+def _label_nulls(
+    formula: Statistic,
+    seen: np.ndarray,
+    responses: Responses,
+    items: np.ndarray,
+    in_condition: np.ndarray,
+    exchangeable: Sequence[str],
+    groups: np.ndarray | None,
+    by: str,
+    *,
+    null: str | None,
+    n_draws: int,
+    seed: int,
+) -> tuple[dict[str, Float[np.ndarray, "draws units"]], dict[str, Any]]:
+    """The map under the label null, and the wild one where it is drawn; what to remember of them."""
+    names = [name for name in _names(exchangeable) if groups is None or name != by]
+    columns = [_column(responses, items, name) for name in names]
+    if groups is None:
+        blocks, drawing = _exchangeable(responses, items, in_condition, exchangeable)
+        labels = relabel(in_condition, blocks, n_draws, stream(seed, "label"))
+    else:
+        pieces = exchange(columns, in_condition, groups)
+        drawing = _exchanged_groups(responses, pieces, by, names, n_draws)
+        labels = pieces.labels(n_draws, stream(seed, "label"))
+    nulls = {"label": label_maps(formula, seen, labels)}
+    alike = _mixed_alike(columns, in_condition)
+    if null == "wild" and not alike:
+        raise ValueError(
+            f"null='wild' with sides that are mixed differently in {' x '.join(names)}: signs of residuals cannot keep "
+            "that apart; leave these columns out of exchangeable, or use null='labels'"
+        )
+    if null is None and groups is None and alike and 2 * in_condition.sum() != len(in_condition):
+        null = "wild"
+    if null == "wild":
+        signed = np.arange(len(items)) if groups is None else groups
+        flips = {"n_draws": n_draws, "generator": stream(seed, "wild")}
+        nulls["wild"] = wild_maps(formula, seen, in_condition, signed, **flips)
+    return nulls, drawing
+
+
+def _mixed_alike(columns: Sequence[np.ndarray], in_condition: np.ndarray) -> bool:
+    """Whether every combination of entries holds the same share of the condition, to one item over all of them."""
+    strata = strata_of(columns, len(in_condition))
+    expected = np.bincount(strata) * in_condition.mean()
+    return bool(np.abs(np.bincount(strata, weights=in_condition) - expected).sum() <= 1)
+
+
+def _exchanged_groups(
+    responses: Responses, pieces: Exchange, by: str, names: Sequence[str], n_draws: int
+) -> dict[str, Any]:
+    """Refuse groups of which no two can be exchanged; what to remember of others."""
+    n_labellings = pieces.n_labellings
+    if n_labellings <= 1 + pieces.has_mirror:
+        within = f" within {' x '.join(names)}" if names else ""
+        raise ValueError(
+            f"no label can be exchanged between groups of items{within}: {responses.stimuli!r} was sampled by "
+            f"{by!r}, and there are {n_labellings} labellings of its entries; show items of more entries on each side, "
+            "use fewer columns in exchangeable, or replace(stimuli, sampled_by=None) to speak of these items only"
+        )
+    return {
+        "exchangeable": list(names),
+        "n_exchangeable": pieces.n_items,
+        "log10_relabellings": log10_relabellings(pieces.blocks, pieces.in_condition),
+        "smallest_p": pieces.smallest_p(n_draws),
     }
 
 

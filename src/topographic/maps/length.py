@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import stdtr
 
-from topographic.maps.contrasts import Conditions, t_map, without_infinite
+from topographic.maps.contrasts import Conditions, sampled_groups, t_map, without_infinite
 from topographic.maps.nulls import check_seed
 from topographic.maps.references import NotMeasurable
+from topographic.maps.two_sample import side_means
 from topographic.maps.unit_map import UnitMap
 from topographic.recording.readout import readout
 from topographic.recording.responses import Responses
@@ -111,7 +112,8 @@ def length_adjusted_map(
     The error of the slope is part of the error of the difference. To subtract the fitted effect of length from the
     responses and to test what is left with Welch's t would leave it out: where the conditions differ much in length,
     as sentences and nonword strings do, that calls far too many units selective. The adjustment is linear; where
-    the lengths do not overlap it extrapolates, and only matched items can say more.
+    the lengths do not overlap it extrapolates, and only matched items can say more. Where the stimuli say what was
+    sampled (``sampled_by``), p is that of the same analysis of the groups' mean responses and mean lengths.
     """
     unit_map = t_map(responses, condition, baseline, fwhm_mm=fwhm_mm)
     seen = readout(responses, fwhm_mm)
@@ -125,8 +127,18 @@ def length_adjusted_map(
     values = np.divide(difference, residual_sd * error, out=without_rest, where=residual_sd > 0)
     name = "adjusted_d" if statistic == "cohens_d" else "adjusted_t"
     values = without_infinite(values, unit_map.site, name)
-    p = np.where(np.isnan(values), np.nan, np.where(residual_sd > 0, 2.0 * stdtr(len(items) - 3, -np.abs(values)), 1.0))
-    return replace(unit_map, values=values, statistic=name, p=None if statistic == "cohens_d" else p)
+    if statistic == "cohens_d":
+        return replace(unit_map, values=values, statistic=name, p=None)
+    t, n_tested = values, len(items)
+    _, groups = sampled_groups(seen, items, sides[0][items])
+    if groups is not None:
+        table = np.column_stack([lengths, seen.values[items].astype(np.float64)])
+        means, on_condition, _ = side_means(table, sides[0][items], groups)
+        difference, residual_sd, error = _covariance_fit(means[:, 1:], means[:, 0], on_condition)
+        n_tested, exact = len(means), np.where(difference == 0, 0.0, np.inf)
+        t = np.divide(difference, residual_sd * error, out=exact, where=residual_sd > 0)
+    p = np.where(np.isnan(values), np.nan, np.where(t != 0, 2.0 * stdtr(n_tested - 3, -np.abs(t)), 1.0))
+    return replace(unit_map, values=values, statistic=name, p=p)
 
 
 def _covariance_fit(

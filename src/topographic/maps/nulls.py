@@ -2,7 +2,10 @@
 
 - floor: white noise on the same sheet through the same readout and the same statistic;
 - unit: the same responses with the units of the sheet permuted before the readout;
-- label: the same sheet and responses with the labels of exchangeable items permuted.
+- label: the same sheet and responses with the labels of exchangeable items permuted, or of whole groups of items
+  where these were sampled (`Exchange`).
+
+Beside the last, where spreads may differ, the signs of residuals are drawn (`wild_maps`), for tests of clusters.
 
 A map that has no labels to permute gets its own values elsewhere (`permuted_null`) and noise in their place
 (`noise_floor`). This module makes the null maps; `references` compares numbers computed from them.
@@ -10,18 +13,22 @@ A map that has no labels to permute gets its own values elsewhere (`permuted_nul
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from math import comb, prod
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import gammaln
 
-from topographic.maps.two_sample import Moments, Statistic, group_moments
+from topographic.maps.two_sample import Moments, Statistic, group_moments, signed_moments
 from topographic.maps.unit_map import UnitMap
 
 __all__ = [
+    "Exchange",
     "check_draws",
     "check_seed",
+    "exchange",
     "exchangeable_blocks",
     "floor_maps",
     "label_maps",
@@ -29,8 +36,10 @@ __all__ = [
     "noise_floor",
     "permuted_null",
     "relabel",
+    "strata_of",
     "stream",
     "unit_maps",
+    "wild_maps",
 ]
 
 # numbers in one array of a batch of labellings; bounds memory at about 100 MB whatever the size of the sheet
@@ -62,14 +71,99 @@ def exchangeable_blocks(
     columns: Sequence[Sequence[str] | np.ndarray], in_condition: Bool[np.ndarray, " items"]
 ) -> Int[np.ndarray, " items"]:
     """Blocks of items whose labels may be exchanged: equal entries in every column."""
-    blocks = np.zeros(len(in_condition), dtype=np.int64)
+    return _mixed(strata_of(columns, len(in_condition)), in_condition)
+
+
+def strata_of(columns: Sequence[Sequence[str] | np.ndarray], n_items: int) -> Int[np.ndarray, " items"]:
+    """Number of each item's combination of entries in the columns."""
+    strata = np.zeros(n_items, dtype=np.int64)
     for column in columns:
         _, entry = np.unique(np.asarray(column), return_inverse=True)
-        _, blocks = np.unique(blocks * (entry.max() + 1) + entry, return_inverse=True)
+        _, strata = np.unique(strata * (entry.max() + 1) + entry, return_inverse=True)
+    return strata
+
+
+def _mixed(blocks: Int[np.ndarray, " n"], in_condition: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The blocks that hold both sides; -1 for what lies in another."""
     size = np.bincount(blocks)
     members = np.bincount(blocks, weights=in_condition)
     mixed = (members > 0) & (members < size)
     return np.where(mixed[blocks], blocks, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """Which labels may be exchanged: pieces, an item or a whole group of items each, within blocks of pieces."""
+
+    piece: Int[np.ndarray, " items"]  # that each item belongs to
+    blocks: Int[np.ndarray, " pieces"]  # -1 for a piece that keeps its label
+    in_condition: Bool[np.ndarray, " pieces"]
+
+    @property
+    def n_items(self) -> int:
+        """Items whose label may change."""
+        return int((self.blocks[self.piece] >= 0).sum())
+
+    @property
+    def n_labellings(self) -> int:
+        """How many labellings there are, the observed one among them."""
+        return prod(comb(len(inside), int(self.in_condition[inside].sum())) for inside in self._inside())
+
+    @property
+    def has_mirror(self) -> bool:
+        """Whether the labelling with the sides exchanged is one of them."""
+        inside = self._inside()
+        halves = all(2 * self.in_condition[pieces].sum() == len(pieces) for pieces in inside)
+        return bool(inside) and bool(halves) and bool((self.blocks >= 0).all())
+
+    def smallest_p(self, n_draws: int) -> float:
+        """The smallest p that a number can have which is the same when the sides are exchanged, as I and |t| are."""
+        return max((1 + self.has_mirror) / self.n_labellings, 1 / (n_draws + 1))
+
+    def labels(self, n_draws: int, generator: np.random.Generator) -> Bool[np.ndarray, "draws items"]:
+        """Labellings: every other one once where these are no more than the draws, else drawn."""
+        if self.n_labellings > n_draws + 1:
+            return relabel(self.in_condition, self.blocks, n_draws, generator)[:, self.piece]
+        choices = [
+            [(inside, list(chosen)) for chosen in combinations(inside, int(self.in_condition[inside].sum()))]
+            for inside in self._inside()
+        ]
+        every = []
+        for chosen in product(*choices):
+            labels = self.in_condition.copy()
+            for inside, members in chosen:
+                labels[inside] = False
+                labels[members] = True
+            if (labels != self.in_condition).any():
+                every.append(labels)
+        return np.array(every).reshape(-1, len(self.blocks))[:, self.piece]
+
+    def _inside(self) -> list[Int[np.ndarray, " pieces"]]:
+        return [np.flatnonzero(self.blocks == block) for block in np.unique(self.blocks[self.blocks >= 0])]
+
+
+def exchange(
+    columns: Sequence[Sequence[str] | np.ndarray],
+    in_condition: Bool[np.ndarray, " items"],
+    groups: Int[np.ndarray, " items"],
+) -> Exchange:
+    """Labels exchanged at the level of groups.
+
+    A group that lies in one condition keeps its items together, and changes places with groups that have items of
+    the same entries in the columns. Within a group of both conditions, such as a matched pair, items change places.
+    """
+    strata = strata_of(columns, len(in_condition))
+    _, group = np.unique(groups, return_inverse=True)
+    members = np.bincount(group, weights=in_condition)
+    whole = (members == 0) | (members == np.bincount(group))
+    _, piece = np.unique(np.where(whole[group], group, len(whole) + np.arange(len(group))), return_inverse=True)
+    first = np.unique(piece, return_index=True)[1]
+    # whole groups by the entries they span, others by themselves and the entry
+    spans = [tuple(np.unique(strata[group == one])) if whole[one] else () for one in range(len(whole))]
+    keys = [spans[one] if whole[one] else ("within", one, stratum) for one, stratum in zip(group, strata, strict=True)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    blocks = np.array([numbers[keys[item]] for item in first])
+    return Exchange(piece, _mixed(blocks, in_condition[first]), in_condition[first])
 
 
 def log10_relabellings(blocks: Int[np.ndarray, " items"], in_condition: Bool[np.ndarray, " items"]) -> float:
@@ -105,6 +199,38 @@ def label_maps(
     """The map under every labelling."""
     step = max(1, _BATCH_SIZE // values.shape[1])
     parts = [statistic(group_moments(values, labels[start : start + step])) for start in range(0, len(labels), step)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def wild_maps(
+    statistic: Statistic,
+    values: Float[np.ndarray, "items units"],
+    in_condition: Bool[np.ndarray, " items"],
+    groups: Int[np.ndarray, " items"],
+    *,
+    n_draws: int,
+    generator: np.random.Generator,
+) -> Float[np.ndarray, "draws units"]:
+    """The map of residuals with random signs, one for all units of an item and all items of a group (wild bootstrap).
+
+    Every condition keeps its own spread: what is drawn are maps of equal means, not of equal distributions.
+
+    References
+    ----------
+    Wu 1986, Ann. Stat. 14; Cameron, Gelbach & Miller 2008, Rev. Econ. Stat. 90.
+    """
+    residuals = values.astype(np.float64)
+    for side in (in_condition, ~in_condition):
+        # what the mean took of the variance is given back (HC2)
+        n_side = side.sum()
+        residuals[side] = (residuals[side] - residuals[side].mean(0)) * np.sqrt(n_side / (n_side - 1))
+    _, group = np.unique(groups, return_inverse=True)
+    signs = (2.0 * generator.integers(2, size=(n_draws, group.max() + 1)) - 1.0)[:, group]
+    step = max(1, _BATCH_SIZE // values.shape[1])
+    parts = [
+        statistic(signed_moments(residuals, in_condition, signs[start : start + step]))
+        for start in range(0, n_draws, step)
+    ]
     return np.concatenate(parts).astype(np.float32)
 
 

@@ -90,7 +90,8 @@ class MapSummary:
         Mean over the sheets of the mean absolute t, likewise.
     provenance : mapping
         Conditions, numbers of items, readout, draws, seed, stimuli: what `t_map` remembers, and the
-        contiguity of Moran's I.
+        contiguity of Moran's I. Where groups of items were sampled also ``sampled_by``, ``n_groups`` and
+        ``smallest_p``, below which no p of the label null can be.
     maps : mapping of site to UnitMap
         The t maps with p, q and nulls. Kept in files of their own, not in the JSON.
     """
@@ -153,6 +154,7 @@ def summarize(
     fwhm_mm: float = 0.0,
     n_draws: int = 200,
     exchangeable: Sequence[str] = ("run",),
+    null: str | None = None,
     contiguity: Contiguity = "queen",
     seed: int = 0,
 ) -> MapSummary:
@@ -170,6 +172,8 @@ def summarize(
         Draws of each null; 0 for none, and then nothing is tested.
     exchangeable : sequence of str
         Within which columns the label null permutes; see `t_map`.
+    null : {"labels", "wild"}, optional
+        Whether a wild null is drawn for the clusters; see `t_map`. The numbers here stand beside the other nulls.
     contiguity : {"queen", "rook"}
         Neighbours for Moran's I.
     seed : int
@@ -193,7 +197,7 @@ def summarize(
             f"the sites saw {len(shown)} different stimulus sets; expected one, so that one relabelling serves all "
             "sites: record them together"
         )
-    options = {"fwhm_mm": fwhm_mm, "exchangeable": exchangeable, "seed": seed}
+    options = {"fwhm_mm": fwhm_mm, "exchangeable": exchangeable, "null": null, "seed": seed}
     maps, rows = {}, []
     for site, one in tqdm(responses.items(), desc="maps", unit="site", disable=None):
         maps[site] = t_map(one, condition, baseline, n_draws=n_draws, **options)
@@ -218,6 +222,8 @@ def summarize(
 
 def _measure(responses: Responses, unit_map: UnitMap, effects: UnitMap, contiguity: Contiguity) -> SiteSummary:
     curve = correlation_by_distance(responses)
+    # Moran's I of residuals with random signs is a little too low, since these span one dimension less
+    unit_map = dataclasses.replace(unit_map, nulls={k: maps for k, maps in unit_map.nulls.items() if k != "wild"})
     return SiteSummary(
         site=responses.site,
         n_units=responses.sheet.n_units,

@@ -4,10 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.special import stdtr
 
-__all__ = ["STATISTICS", "Moments", "Statistic", "cohens_d", "group_moments", "welch_p", "welch_t"]
+__all__ = [
+    "STATISTICS",
+    "Moments",
+    "Statistic",
+    "cohens_d",
+    "group_moments",
+    "grouped_p",
+    "side_means",
+    "signed_moments",
+    "welch_p",
+    "welch_t",
+]
 
 # below this share of the mean square a variance is rounding error of the sums it was computed from
 _ROUNDING = 1e-12
@@ -21,8 +32,8 @@ class Moments:
     condition_variance: Float[np.ndarray, "*draws units"]
     baseline_mean: Float[np.ndarray, "*draws units"]
     baseline_variance: Float[np.ndarray, "*draws units"]
-    n_condition: int
-    n_baseline: int
+    n_condition: int | Int[np.ndarray, "draws 1"]  # one number each where labellings differ in it
+    n_baseline: int | Int[np.ndarray, "draws 1"]
 
 
 Statistic = Callable[[Moments], np.ndarray]
@@ -35,11 +46,12 @@ def group_moments(
 
     With ``A`` the 0/1 labelling, ``sum_1 = A X`` and ``square_1 = A X^2``; what is left of the totals
     belongs to the baseline; ``variance = (square - sum^2 / n) / (n - 1)``. Two matrix products serve
-    any number of labellings.
+    any number of labellings. Where labels move with whole groups of items, labellings may differ in ``n``.
     """
     values = values.astype(np.float64, copy=False)
     labels = in_condition.astype(np.float64)
-    n_condition = int(in_condition[0].sum())
+    counts = in_condition.sum(1)
+    n_condition = int(counts[0]) if (counts == counts[0]).all() else counts[:, None]
     n_baseline = in_condition.shape[1] - n_condition
     squares = np.square(values)
     sum_1, square_1 = labels @ values, labels @ squares
@@ -55,9 +67,68 @@ def group_moments(
     )
 
 
-def _variance(total: np.ndarray, square: np.ndarray, n_items: int) -> np.ndarray:
+def _variance(total: np.ndarray, square: np.ndarray, n_items: int | np.ndarray) -> np.ndarray:
     scatter = square - total**2 / n_items
-    return np.where(scatter > _ROUNDING * np.abs(square), scatter, 0.0) / (n_items - 1)
+    # a labelling that leaves one item on a side knows no variance of it
+    return np.where(scatter > _ROUNDING * np.abs(square), scatter, 0.0) / np.maximum(n_items - 1, 1)
+
+
+def signed_moments(
+    residuals: Float[np.ndarray, "items units"],
+    in_condition: Bool[np.ndarray, " items"],
+    signs: Float[np.ndarray, "draws items"],
+) -> Moments:
+    """Moments of both groups when every item has its residual times a sign, for every draw of the signs.
+
+    ``sum_c = (S A_c) E`` with ``A_c`` the group's 0/1 diagonal; the squares are the same in every draw.
+    """
+    (mean_1, variance_1, n_1), (mean_2, variance_2, n_2) = (
+        _signed_side(residuals[side], signs[:, side]) for side in (in_condition, ~in_condition)
+    )
+    return Moments(mean_1, variance_1, mean_2, variance_2, n_1, n_2)
+
+
+def _signed_side(residuals: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    n_items, total = len(residuals), signs @ residuals
+    return total / n_items, _variance(total, np.square(residuals).sum(0), n_items), n_items
+
+
+def side_means(
+    values: Float[np.ndarray, "items units"],
+    in_condition: Bool[np.ndarray, " items"],
+    groups: Int[np.ndarray, " items"],
+) -> tuple[Float[np.ndarray, "means units"], Bool[np.ndarray, " means"], Int[np.ndarray, " means"]]:
+    """Mean of every group's items on each side of a contrast, with the side and the group of each mean."""
+    cells, cell = np.unique(2 * groups + in_condition, return_inverse=True)
+    means = np.zeros((len(cells), values.shape[1]))
+    np.add.at(means, cell, values)
+    return means / np.bincount(cell)[:, None], cells % 2 == 1, cells // 2
+
+
+def grouped_p(
+    values: Float[np.ndarray, "items units"],
+    in_condition: Bool[np.ndarray, " items"],
+    groups: Int[np.ndarray, " items"],
+) -> Float[np.ndarray, " units"] | None:
+    """Two-sided p of each unit when groups of items were sampled: a test of the groups' means.
+
+    Of Welch over the means of the groups on each side; of the paired t test where every group has items on both
+    sides. None where a side has one group, or there is one pair: then nothing says how groups vary.
+    """
+    means, on_condition, group = side_means(values, in_condition, groups)
+    n_condition = int(on_condition.sum())
+    if min(n_condition, len(means) - n_condition) < 2:
+        return None
+    if (np.bincount(group)[np.unique(group)] < 2).any():
+        return welch_p(group_moments(means, on_condition[None]))[0]
+    # the means come by group, the baseline first
+    difference, size = means[1::2] - means[::2], np.square(means).mean(0)
+    center, rest = difference.mean(0), difference.var(0, ddof=1)
+    rest = np.where(rest > _ROUNDING * size, rest, 0.0)
+    differs = np.square(center) > _ROUNDING * size
+    exact = np.where(differs, np.inf, 0.0)
+    t = np.divide(np.abs(center), np.sqrt(rest / len(difference)), out=exact, where=rest > 0)
+    return 2.0 * stdtr(len(difference) - 1, -t)
 
 
 def welch_t(moments: Moments) -> Float[np.ndarray, "*draws units"]:

@@ -57,10 +57,11 @@ def verdicts(summary: MapSummary, name: str = "the model", *, alpha: float = 0.0
     found = [_organised(summary, index.unit_null, name, alpha)]
     if summary.provenance["fwhm_mm"] and index.floor is not None:
         found.append(_beyond_readout(summary, index.floor, alpha))
+    least = summary.provenance.get("smallest_p", 0.0)
     separates = strength.label_null.p <= alpha
     measured = f"mean |t| is {_beside(strength.value, strength.label_null, 'shuffled labels')}"
     opening = f"The units {'tell' if separates else 'do not reliably tell'} {condition} from {baseline}"
-    found.append(_answer("separates", strength.label_null, alpha, f"{opening}: {measured}.", measured))
+    found.append(_answer("separates", strength.label_null, alpha, f"{opening}: {measured}.", measured, least))
     specific = index.label_null.p <= alpha
     opening, close = (
         ("The smoothness belongs to", "more than chance splits of the same items have")
@@ -69,12 +70,16 @@ def verdicts(summary: MapSummary, name: str = "the model", *, alpha: float = 0.0
     )
     measured = f"mean I is {_beside(index.value, index.label_null, 'shuffled labels')}"
     sentence = f"{opening} {condition} against {baseline}: {measured}, {close}."
-    found.append(_answer("about the contrast", index.label_null, alpha, sentence, measured))
+    found.append(_answer("about the contrast", index.label_null, alpha, sentence, measured, least))
     return (*found, *_cautions(summary, alpha))
 
 
-def _answer(question: str, null: NullReference, alpha: float, sentence: str, measured: str) -> Verdict:
-    """The sentence, or only what was measured where so few draws cannot reach the level."""
+def _answer(
+    question: str, null: NullReference, alpha: float, sentence: str, measured: str, least: float = 0.0
+) -> Verdict:
+    """The sentence, or only what was measured where so few draws or labellings cannot reach the level."""
+    if least > alpha:
+        return Verdict(question, None, f"There are too few labellings to say (no p below {least:.2g}): {measured}.")
     if 1 / (null.n_draws + 1) <= alpha:
         return Verdict(question, null.p <= alpha, sentence)
     few = f"There are too few draws to say ({null.n_draws}; at least {math.ceil(1 / alpha) - 1})"
@@ -113,6 +118,12 @@ def _cautions(summary: MapSummary, alpha: float) -> list[Verdict]:
         found.append(
             f"The conditions differ in length ({lengths['condition']:.1f} and {lengths['baseline']:.1f} tokens) and "
             "labels were exchanged regardless of it: length may explain what separates them."
+        )
+    if provenance.get("smallest_p", 0.0) > 1 / (provenance["n_draws"] + 1):
+        found.append(
+            f"Labels were exchanged between whole entries of {provenance['sampled_by']} "
+            f"({provenance['n_groups']}), which leaves {round(10 ** provenance['log10_relabellings'])} labellings: no "
+            f"p against shuffled labels can be below {provenance['smallest_p']:.2g}."
         )
     n_items = provenance["n_condition"] + provenance["n_baseline"]
     if provenance["n_exchangeable"] < n_items / 2:

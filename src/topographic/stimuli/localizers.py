@@ -26,7 +26,8 @@ def load_localizer(name: str = "language", folder: str | Path | None = None) -> 
 
     - "fedorenko2010": 240 sentences and 240 nonword lists, label ``set``; langloc_fmri_run?_stim_set?.csv
     - "fedorenko_swjn": 160 sentences, word lists, Jabberwocky and nonword lists each; fedorenko_stimuli.csv
-    - "hauptman": 288 pairs of nouns and of verbs in two runs, labels ``category``, ``block``; elli_stimuli.csv
+    - "hauptman": 288 pairs of nouns and of verbs in two runs, labels ``category``, ``block``; elli_stimuli.csv.
+      Pairs of 144 words that share them within 8 categories, so that categories count as sampled
     - "moseley": 80 nouns and 80 verbs, label ``concreteness``; moseley_stimuli.csv
 
     Parameters
@@ -86,6 +87,7 @@ def load_localizer(name: str = "language", folder: str | Path | None = None) -> 
         labels={label: tuple(rows[column]) for label, column in localizer.labels.items()},
         source=localizer.source,
         licence=localizer.licence,
+        sampled_by=localizer.sampled_by,
     )
 
 
@@ -103,6 +105,7 @@ class _Localizer(NamedTuple):
     run: str | None = None
     is_own: bool = False
     columns: tuple[str, ...] = ()  # of a file, where they are not the ones above
+    sampled_by: str | None = None  # label whose entries were sampled, where items share one
 
 
 def _find(name: str, folder: Path, localizer: _Localizer) -> list[Path]:

@@ -30,7 +30,7 @@ def load_minimal_pairs(source: str | Path = "own", *, n_per_paradigm: int | None
     -------
     StimulusSet
         Two items per pair, the good one first, with conditions "good" and "bad" and the labels ``pair``
-        (unique over the set), ``paradigm`` and ``phenomenon``.
+        (unique over the set; what was sampled), ``paradigm`` and ``phenomenon``.
 
     Raises
     ------
@@ -73,6 +73,7 @@ def load_minimal_pairs(source: str | Path = "own", *, n_per_paradigm: int | None
         labels={key: tuple(column) for key, column in labels.items()},
         source="written for this library" if own else str(source),
         licence="Apache-2.0" if own else "",
+        sampled_by="pair",
     )
 
 

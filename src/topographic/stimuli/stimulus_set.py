@@ -39,6 +39,10 @@ class StimulusSet:
         Onset of each item in seconds, for narratives.
     labels : mapping of str to sequence of str, optional
         Further columns with one entry per item (category, word class, ...).
+    sampled_by : str, optional
+        Label column (word, category, passage, speaker, pair) whose entries were sampled, where several items belong
+        to one: tests then exchange the labels of whole entries, or within those that have items of both conditions.
+        None: every item was sampled on its own.
     source : str
         Where the set comes from, with its reference.
     licence : str
@@ -65,6 +69,7 @@ class StimulusSet:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
+    sampled_by: str | None = None
 
     def __post_init__(self) -> None:
         """Convert to tuples and refuse ragged or blank sets."""
@@ -79,6 +84,11 @@ class StimulusSet:
         runs = () if self.runs is None else tuple(self.runs)
         object.__setattr__(self, "runs", self._column("runs", runs or ("1",) * len(self)))
         object.__setattr__(self, "labels", {key: self._column(key, column) for key, column in self.labels.items()})
+        if self.sampled_by is not None and self.sampled_by not in self.labels:
+            raise ValueError(
+                f"stimulus set {self.name!r}: sampled_by={self.sampled_by!r} is no label column; it has "
+                f"{sorted(self.labels)}: name one of these, or None where every item was sampled on its own"
+            )
         if self.onset_s is not None:
             onsets = tuple(float(onset) for onset in self.onset_s)
             if len(onsets) != len(self) or not np.isfinite(onsets).all():
@@ -106,8 +116,9 @@ class StimulusSet:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of items, conditions, runs, onsets and labels."""
+        """SHA-256 of items, conditions, runs, onsets and labels, and of what was sampled where that is declared."""
         content = [self.items, self.conditions, self.runs, self.onset_s, sorted(self.labels.items())]
+        content += [] if self.sampled_by is None else [self.sampled_by]
         return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -207,6 +218,7 @@ class StimulusSet:
             "labels": {key: list(column) for key, column in self.labels.items()},
             "source": self.source,
             "licence": self.licence,
+            "sampled_by": self.sampled_by,
             "checksum": self.checksum,
         }
 

@@ -22,6 +22,7 @@ def stimuli_from(
     run: str | None = None,
     *,
     name: str | None = None,
+    sampled_by: str | None = None,
 ) -> StimulusSet:
     """A table of one's own as a stimulus set, one row per item.
 
@@ -37,6 +38,8 @@ def stimuli_from(
         Column of their runs; one run by default.
     name : str, optional
         Name of the set; that of the file, or "stimuli", by default.
+    sampled_by : str, optional
+        Further column (word, category, passage, speaker, pair) whose entries were sampled; see `StimulusSet`.
 
     Returns
     -------
@@ -76,6 +79,7 @@ def stimuli_from(
         onset_s=onsets,
         labels={str(key): tuple(frame[key]) for key in frame.columns if key not in (*wanted, "onset_s")},
         source="a table" if is_frame else place,
+        sampled_by=sampled_by,
     )
 
 

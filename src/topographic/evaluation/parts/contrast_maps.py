@@ -69,9 +69,10 @@ def measure_contrasts(
         for name, (responses, condition, baseline) in contrasts.items():
             options = {"fwhm_mm": fwhm_mm, "n_draws": choices.n_draws, "seed": choices.seed}
             summary = summarize(responses, condition, baseline, **options)
+            both = significant_clusters(summary.maps, choices.cluster_threshold, sign="both")
             found = {
-                sign: significant_clusters(summary.maps, choices.cluster_threshold, sign=sign)
-                for sign in ("positive", "negative")
+                "positive": [test for test in both if test.peak_value > 0],
+                "negative": [test for test in both if test.peak_value < 0],
             }
             labels = site_labels(list(summary.maps))
             if name in drawn:
@@ -106,8 +107,8 @@ def contrasts_explained(choices: Choices) -> str:
         "Moran's I of each map beside three references: the floor (white noise through the same readout), the unit "
         "null (units permuted before the readout: is there any organisation?) and the label null (labels of the items "
         "permuted: is it about this contrast?). p is one-sided. Clusters and their mass are those with family-wise "
-        f"p <= .05 over all sheets, for t beyond {choices.cluster_threshold:g}: of units that prefer the first side of "
-        "the contrast, and of units that prefer the second."
+        f"p <= .05 over all sheets and both sides, for t beyond {choices.cluster_threshold:g}: of units that prefer "
+        "the first side of the contrast, and of units that prefer the second."
     )
 
 
