@@ -96,3 +96,9 @@ def test_every_benchmark_is_tried():
     text = Path(__file__).read_text(encoding="utf-8")
     imported = "plain_spatial_loss.py"  # by spatial_loss.py
     assert all(f'"{path.name}"' in text for path in BENCHMARKS.glob("*.py") if path.name != imported)
+
+
+def test_calibration_runs(run_benchmark):
+    printed = run_benchmark("calibration.py", "--quick")
+    assert printed.count("| false alarms |") == 21
+    assert "| interval of a profile's mean | 5 items, lognormal | coverage |" in printed
