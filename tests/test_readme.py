@@ -41,7 +41,7 @@ def test_the_example_of_maps_runs(tmp_path, capsys):
 
 
 def test_the_example_of_two_lines_makes_the_layer_smooth():
-    ours = [line for line in EXAMPLES[1].splitlines() if "objective" in line]
+    ours = [line for line in EXAMPLES[1].splitlines() if "objective" in line and "import" not in line]
     assert len(ours) == 2, "the promise is two lines"
     with torch.random.fork_rng():
         torch.manual_seed(0)

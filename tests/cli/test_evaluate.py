@@ -157,7 +157,7 @@ def test_elsewhere_and_in_other_batches_it_gives_the_same_numbers(evaluation, ti
 def test_the_seed_decides_what_is_drawn(evaluation, tiny_model, tmp_path, monkeypatch):
     only(monkeypatch, "network", "profiles")
     run(tiny_model, tmp_path, seed=1)
-    for name, drawn in (("network/rules.csv", "Dice null"), ("profiles/profiles.csv", "low")):
+    for name, drawn in (("network/rules.csv", "r null"), ("profiles/profiles.csv", "low")):
         first, second = (list(csv.DictReader((folder / name).open(newline=""))) for folder in (evaluation, tmp_path))
         assert [row[drawn] for row in first] != [row[drawn] for row in second]
         fixed = "units" if name.startswith("network") else "mean"

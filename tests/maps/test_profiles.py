@@ -160,7 +160,7 @@ def choose_by_t(part):
 
 def choose_by_mass(part):
     maps = {site: t_map(one, "a", "b", n_draws=9) for site, one in part.items()}
-    return cluster_mass_test(maps, threshold=1.0)[0].selection
+    return cluster_mass_test(maps, threshold=1.0, sign="positive")[0].selection
 
 
 @pytest.mark.parametrize("choose", [choose_by_t, choose_by_mass])
