@@ -141,3 +141,11 @@ def test_a_text_is_no_folder_for_a_run(name, tmp_path, capsys, monkeypatch):
     )
     assert line.endswith(f"if it is the text, say data.text={shlex.quote(name)}")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["notes.md", "some text.jsonl.gz", "text.txt", "texts"]
+
+
+def test_an_empty_name_is_no_folder_even_among_texts(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("some text")
+    assert main(["train", "run="]) == 1
+    assert "run='' names no folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

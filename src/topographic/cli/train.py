@@ -24,6 +24,8 @@ def _require_folder(run: str) -> None:
     """Refuse a text where a folder for the run is meant: what is said first is the run."""
     from topographic.training.text.corpus import READERS
 
+    if not run:
+        return  # which is refused with the folders
     path, texts = Path(run), tuple(READERS)
     advice = f"expected a folder for the run; if it is the text, say data.text={shlex.quote(run)}"
     if path.is_file() or path.name.lower().removesuffix(".gz").endswith(texts):
