@@ -218,7 +218,7 @@ ROWS: list[tuple[str, str, str, float, int, Simulation]] = [
 
 def table(quick: bool, seed: int) -> Iterator[str]:
     """The rows of the table; a rate whose interval leaves out what it should be is marked."""
-    yield "| what | where | rate | measured | nominal | simulations |"
+    yield "| what | where | measured | rate [95 % interval] | nominal | simulations |"
     yield "|---|---|---|---|---|---|"
     for index, (what, where, kind, nominal, n, simulate) in enumerate(tqdm(ROWS, desc="calibration", disable=None)):
         rng, n = np.random.default_rng([seed, index]), 3 if quick else n

@@ -149,7 +149,10 @@ def random_disc(share):
     ids=["layer 5 %", "layer 45 %", "model 45 %", "connected disc 5 %", "connected disc 10 %", "connected disc 25 %"],
 )
 def test_controls_hold_the_level(control, lesion, n_simulations):
-    """Outside the lesion random units rejected .19 at 45 % of the sheet, ragged patches .20 at 25 %."""
+    """Outside the lesion random units rejected .19 at 45 % of the sheet, ragged patches .20 at 25 %.
+
+    Simulations are few here; docs/calibration.md has the rates of one to two thousand.
+    """
     assert rejections(control, lesion, n_simulations).low <= 0.05
 
 
