@@ -171,7 +171,7 @@ def test_verdicts_say_what_was_planted(runs):
     organised = QUESTIONS["organised"]
     assert [one for one in answers(runs) if organised in one[1]] == [
         ("holds", f"{organised} Yes."),
-        ("fails", f"{organised} No."),
+        ("fails", f"{organised} Not shown."),
     ]
     said = text_of(page_of(runs, "In short"))
     assert "The topographic model is spatially organised beyond its unit null" in said
@@ -189,7 +189,7 @@ def test_verdicts_flip_with_the_numbers(runs, question):
         found[p] = dict(reversed(one) for one in answers([changed]))
     asked = QUESTIONS[question]
     assert found[0.01][f"{asked} Yes."] == "holds"
-    assert found[0.6][f"{asked} No."] == "fails"
+    assert found[0.6][f"{asked} Not shown."] == "fails"
     others = [{name for name in one if asked not in name} for one in found.values()]
     assert others[0] == others[1], "the other answers stay"
 
