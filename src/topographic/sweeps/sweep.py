@@ -100,6 +100,7 @@ def plan_sweep(
 
     Examples
     --------
+    >>> from topographic.runs.recipe import ModelConfig
     >>> base = Recipe(run="runs/sweep", model=ModelConfig("tiny"))
     >>> [cell.name for cell in plan_sweep(base, [{"spatial.weight": [0, 1], "seed": [0]}], Measures()).cells]
     ['alpha_0-seed_0', 'alpha_1-seed_0']
