@@ -262,6 +262,7 @@ def test_a_vision_model_comes_with_what_prepares_its_images(image_subject, tmp_p
     given = {"suite": "toponets", "sites": "fc1", **shown}
     found = subject_of(image_subject.model, image_subject.prepare, **given)
     assert (found.kind, found.test) == ("vision", None)
+    (tmp_path / "model").mkdir()  # as every run has
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"images": {"name": "mnist", "folder": "elsewhere"}}))
     trained = subject_of(image_subject.model, image_subject.prepare, run=tmp_path, **given)
     assert trained.shown.test_set == "mnist"

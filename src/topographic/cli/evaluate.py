@@ -12,7 +12,6 @@ from topographic.evaluation.suites import suite_for
 from topographic.pages.findings import write_findings
 from topographic.runs.folder import require_finished
 from topographic.runs.loading import kind_of, load_model, load_vision_model
-from topographic.runs.sources import found_source
 
 __all__ = ["EvaluateCommand", "evaluate", "evaluation_folder"]
 
@@ -59,11 +58,10 @@ def evaluate(command: EvaluateCommand) -> Path:
     """Measure every part that is not there yet, then write the page."""
     run = Path(command.run)
     require_finished(run)
-    found_source(command.run)  # said first, before anything about folders
+    kind = kind_of(command.run)  # says first of all that a source is not there
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)
-    kind = kind_of(command.run)
     suite_for(kind, command.suite, command.run)
     model, reader = load_vision_model(command.run) if kind == "vision" else load_model(command.run, command.tokenizer)
     subject = subject_of(

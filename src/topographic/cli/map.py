@@ -9,7 +9,6 @@ from topographic.maps import MapSummary
 from topographic.recording import vision_layers
 from topographic.runs.folder import require_finished
 from topographic.runs.loading import kind_of, load_model, load_vision_model, sites_and_layout
-from topographic.runs.sources import found_source
 
 __all__ = ["MapCommand", "map_model"]
 
@@ -43,10 +42,9 @@ def map_model(command: MapCommand) -> list[MapSummary]:
     """Make the maps that are not there yet, and say where they lie."""
     run = Path(command.run)
     require_finished(run)
-    found_source(command.run)  # said first, before anything about folders
+    kind = _kind(command)  # says first of all that a source is not there
     if command.out is None and not (run / "model").is_dir():
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the maps go: --out FOLDER")
-    kind = _kind(command)
     check_choices(command, kind, command.run)
     is_vision = kind == "vision"
     model, reader = load_vision_model(run) if is_vision else load_model(command.run, command.tokenizer)

@@ -27,10 +27,10 @@ from topographic.evaluation.wording import counted
 from topographic.objectives.config import SmoothnessConfig
 from topographic.recording import find_sites, own_layout, suggested_sites
 from topographic.runs.loading import sites_and_layout
-from topographic.runs.own_sheets import own_sections, own_weight_sheets, smooth_sites
-from topographic.runs.parsing import read_yaml
+from topographic.runs.own_sheets import OwnSections, own_sections, own_weight_sheets, smooth_sites
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import code_version, locked
+from topographic.training.config import ImageConfig
 
 __all__ = ["evaluate", "subject_of"]
 
@@ -159,7 +159,8 @@ def subject_of(
     """
     of = LanguageSubject if isinstance(reader, PreTrainedTokenizerBase) else VisionSubject
     chosen = suite_for(of.kind, suite, str(run or ""))
-    own = None if run is None else own_sections(run).smoothness
+    sections = OwnSections() if run is None else own_sections(run)
+    own = sections.smoothness
     weight_sheets = [] if own is None else own_weight_sheets(model, own)
     remarks = []
     if str(run).endswith(".gguf"):
@@ -173,7 +174,9 @@ def subject_of(
     about = {"model": model, "sites": where, "layout": placed, "weight_sheets": tuple(weight_sheets)}
     about |= {"source": str(run or ""), "remarks": tuple(remarks)}
     if of is VisionSubject:
-        return VisionSubject(**about, prepare=reader, shown=_with_own_images(Shown(**shown), run), seed=seed)
+        return VisionSubject(
+            **about, prepare=reader, shown=_with_own_images(Shown(**shown), sections.images), seed=seed
+        )
     folder = None if cache_folder is None else Path(cache_folder)
     return LanguageSubject(**about, tokenizer=reader, shown=Shown(**shown), cache_folder=folder)
 
@@ -205,14 +208,12 @@ def _sites_and_layout(
     return where, placed if sheets or layout is None else named
 
 
-def _with_own_images(shown: Shown, run: str | Path | None) -> Shown:
+def _with_own_images(shown: Shown, own: ImageConfig | None) -> Shown:
     """With the images that a run was trained on, where no others are named."""
-    file = Path(run or "") / "config.yaml"
-    content = read_yaml(file) if run is not None and file.is_file() else None
-    images = (content or {}).get("images") or {}
-    name, folder = images.get("name"), images.get("folder")
-    folders = {**({name: folder} if name and folder else {}), **(shown.image_folders or {})}
-    return replace(shown, test_set=shown.test_set or name, image_folders=folders or None)
+    if own is None or own.name is None:
+        return shown
+    folders = {**({own.name: own.folder} if own.folder else {}), **(shown.image_folders or {})}
+    return replace(shown, test_set=shown.test_set or own.name, image_folders=folders or None)
 
 
 def _measure(name: str, part: Part, subject: Subject, choices: Choices) -> Findings:
