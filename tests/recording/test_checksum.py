@@ -53,3 +53,13 @@ def test_names_and_shapes_count():
 def test_every_precision_has_its_own(dtype):
     assert weights_checksum(Small().to(dtype)) != weights_checksum(Small())
     assert weights_checksum(Small().to(dtype)) == weights_checksum(Small().to(dtype))
+
+
+def test_what_a_module_holds_besides_weights_counts_unless_left_out():
+    model, plain = Small(), weights_checksum(Small())
+    model.linear.content_checksum = "abc"
+    found = weights_checksum(model)
+    assert found != plain
+    assert weights_checksum(model, contents=False) == plain
+    model.linear.content_checksum = "abd"
+    assert weights_checksum(model) not in (found, plain)

@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from topographic.recording import edit, tap
+from topographic.recording.hooks import change_forward, first_tensor, with_tensor
 
 Pair = namedtuple("Pair", "first second")
 
@@ -287,3 +288,23 @@ def test_gpt2_attention_is_what_hidden_states_say():
     torch.testing.assert_close(heard["transformer.h.0"], states[1])
     total = states[0] + heard["transformer.h.0.attn"] + heard["transformer.h.0.mlp"]
     torch.testing.assert_close(total, states[1])
+
+
+def test_a_forward_is_changed_until_it_is_undone_and_knows_its_module():
+    model, x = Block(), torch.ones(2, 4)
+    plain = model(x)
+    undo = change_forward(model.inner, lambda module, output: output * float(module is not model.inner))
+    assert torch.equal(model.inner(x), torch.zeros(2, 4))
+    copied = copy.deepcopy(model)
+    assert torch.equal(copied(x), plain), "a copy calls itself, not its original"
+    undo()
+    assert torch.equal(model(x), plain)
+    assert "forward" not in vars(model.inner)
+
+
+def test_the_first_tensor_and_what_takes_its_place():
+    x, y = torch.zeros(1), torch.ones(1)
+    for output in (x, (None, x, y), [x], {"a": None, "b": x}, Pair(x, y)):
+        key, tensor = first_tensor("a", output)
+        assert tensor is x
+        assert first_tensor("a", with_tensor(output, key, y))[1] is y

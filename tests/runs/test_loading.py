@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from topographic.cli import main
-from topographic.recording import Preparation, find_sites, suggested_sites
+from topographic.layouts import Adaptor, Adaptors, ModelSource
+from topographic.recording import Preparation, find_sites, suggested_sites, tap, weights_checksum
 from topographic.runs import loading
 from topographic.runs.loading import (
     kind_of,
@@ -29,6 +30,7 @@ from topographic.runs.loading import (
     sites_and_layout,
 )
 from topographic.runs.sources import Source
+from topographic.sheets import grid
 
 
 @pytest.fixture
@@ -51,6 +53,51 @@ def test_where_and_in_which_type(gpt2):
     for dtype in ("float31", "int8", "nn"):
         with pytest.raises(ValueError, match=rf"dtype='{dtype}'; expected a type of weights, such as 'float32'"):
             load_model(gpt2, dtype=dtype)
+
+
+def turned(site, n_units):
+    rotation = torch.linalg.qr(torch.randn(n_units, n_units, generator=torch.Generator().manual_seed(0)))[0]
+    return Adaptor(site, torch.zeros(n_units), torch.ones(n_units), rotation, grid(n_units, site), "rotation")
+
+
+def laid_out(model, folder, layout, sites=("transformer.h.0", "transformer.h.1"), n_units=16):
+    source = ModelSource(str(folder), weights_checksum(model))
+    Adaptors([turned(site, n_units) for site in sites], source).save(layout)
+    return layout
+
+
+def test_a_layout_gives_its_model_with_sheets_in_place(gpt2, tmp_path):
+    plain, tokenizer = load_model(gpt2, device="cpu")
+    layout = laid_out(plain, gpt2, tmp_path / "layout")
+    assert kind_of(layout) == "language"
+    assert len(load_tokenizer(str(layout))) == len(tokenizer)
+    model, reader = load_model(layout, device="cpu")
+    ids = torch.tensor([reader("the dog")["input_ids"]])
+    assert torch.equal(model(ids).logits, plain(ids).logits)
+    sites, sheets = sites_and_layout(model, layout)
+    assert sites == ["transformer.h.0.sheet", "transformer.h.1.sheet"]
+    assert sheets["transformer.h.0.sheet"] == grid(16, "transformer.h.0")
+    with tap(model, sites) as heard:
+        model(ids)
+    assert sorted(heard) == sites
+    half, _ = load_model(layout, device="cpu", dtype="bfloat16")
+    assert half.dtype is torch.bfloat16
+    with tap(half, sites) as heard:
+        half(ids)
+    assert {one.dtype for one in heard.values()} == {torch.float32}
+
+
+def test_a_layout_on_other_weights_or_of_no_model(gpt2, tmp_path):
+    plain, _ = load_model(gpt2, device="cpu")
+    layout = laid_out(plain, gpt2, tmp_path / "layout")
+    change(gpt2, {"transformer.ln_f.bias": torch.ones(16)})
+    with pytest.raises(ValueError, match=r"was fitted on other weights \(\w{12}\) than .*gpt2 has now") as caught:
+        load_model(layout)
+    assert "\n" not in str(caught.value)
+    Adaptors([turned("transformer.h.0", 16)]).save(layout)
+    for read in (load_model, kind_of, lambda one: load_tokenizer(str(one))):
+        with pytest.raises(ValueError, match=r"layout names no model; save Adaptors\(adaptors, ModelSource"):
+            read(layout)
 
 
 def change(folder, tensors):

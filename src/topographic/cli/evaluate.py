@@ -9,6 +9,7 @@ from topographic.evaluation.choices import Choices, Shown
 from topographic.evaluation.evaluate import evaluate as measure
 from topographic.evaluation.evaluate import subject_of
 from topographic.evaluation.suites import suite_for
+from topographic.layouts import is_layout
 from topographic.pages.findings import write_findings
 from topographic.runs.folder import require_finished
 from topographic.runs.loading import kind_of, load_model, load_vision_model
@@ -59,7 +60,7 @@ def evaluate(command: EvaluateCommand) -> Path:
     run = Path(command.run)
     require_finished(run)
     kind = kind_of(command.run)  # says first of all that a source is not there
-    if command.out is None and not (run / "model").is_dir():
+    if command.out is None and not ((run / "model").is_dir() or is_layout(run)):
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where results go: --out FOLDER")
     folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)
     suite_for(kind, command.suite, command.run)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from topographic.evaluation.mapping import KINDS, MapChoices, Mapped, ModelKind, check_choices, make_maps
+from topographic.layouts import is_layout
 from topographic.maps import MapSummary
 from topographic.recording import vision_layers
 from topographic.runs.folder import require_finished
@@ -43,7 +44,7 @@ def map_model(command: MapCommand) -> list[MapSummary]:
     run = Path(command.run)
     require_finished(run)
     kind = _kind(command)  # says first of all that a source is not there
-    if command.out is None and not (run / "model").is_dir():
+    if command.out is None and not ((run / "model").is_dir() or is_layout(run)):
         raise ValueError(f"{command.run} is no run folder (it has no model/); say where the maps go: --out FOLDER")
     check_choices(command, kind, command.run)
     is_vision = kind == "vision"

@@ -10,13 +10,16 @@ from topographic.losses.wrappers import unwrapped
 __all__ = ["weights_checksum"]
 
 
-def weights_checksum(model: nn.Module) -> str:
+def weights_checksum(model: nn.Module, *, contents: bool = True) -> str:
     """SHA-256 of a model's parameters and stored buffers.
 
     Parameters
     ----------
     model : nn.Module
         Any model, wrapped (DataParallel, DDP, torch.compile) or not, on any device.
+    contents : bool
+        Count what modules hold besides weights and name by an attribute ``content_checksum``, as the sheets of
+        `topographic.layouts.rebased` do.
 
     Returns
     -------
@@ -24,11 +27,14 @@ def weights_checksum(model: nn.Module) -> str:
         Hexadecimal SHA-256 over the names, types, shapes and bytes of the state dict, sorted by name. The same for a
         model and for what is loaded from its checkpoint; another one as soon as any bit of any weight differs.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(unwrapped(model).state_dict().items()):
+    digest, bare = hashlib.sha256(), unwrapped(model)
+    for name, tensor in sorted(bare.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):
             continue  # a module's extra state need not be a tensor
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
         # bytes rather than numbers: numpy has no bfloat16
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name, module in bare.named_modules() if contents else ():
+        if isinstance(content := getattr(module, "content_checksum", None), str):
+            digest.update(repr((name, content)).encode())
     return digest.hexdigest()

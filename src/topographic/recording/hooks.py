@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from topographic.recording.sites import find_sites, modules_by_site
 
-__all__ = ["edit", "tap"]
+__all__ = ["change_forward", "edit", "first_tensor", "tap", "with_tensor"]
 
 # The functions marked no_type_check run inside compiled models; the run-time checks of annotations that
 # the tests switch on everywhere else cannot be traced by torch.compile.
@@ -95,18 +95,18 @@ def edit(model: nn.Module, functions: Mapping[str, Callable[[Tensor], Tensor]]) 
 
 
 @no_type_check
-def _listener(site: str, heard: dict[str, Tensor]) -> Callable[[Any], Any]:
-    def listen(output):
-        heard[site] = _first_tensor(site, output)[1]
+def _listener(site: str, heard: dict[str, Tensor]) -> Callable[[nn.Module, Any], Any]:
+    def listen(_, output):
+        heard[site] = first_tensor(site, output)[1]
         return output
 
     return listen
 
 
 @no_type_check
-def _editor(site: str, function: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
-    def change(output):
-        key, tensor = _first_tensor(site, output)
+def _editor(site: str, function: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any], Any]:
+    def change(_, output):
+        key, tensor = first_tensor(site, output)
         changed = function(tensor)
         if not isinstance(changed, Tensor):
             raise TypeError(
@@ -117,7 +117,7 @@ def _editor(site: str, function: Callable[[Tensor], Tensor]) -> Callable[[Any], 
                 f"edit at {site!r} turned {_kind(tensor)} into {_kind(changed)}; "
                 "return a tensor of the same shape, dtype and device"
             )
-        return changed if key is None else _with(output, key, changed)
+        return with_tensor(output, key, changed)
 
     return change
 
@@ -128,7 +128,7 @@ def _kind(tensor: Tensor) -> str:
 
 
 @no_type_check
-def _first_tensor(site: str, output: Any) -> tuple[Any, Tensor]:
+def first_tensor(site: str, output: Any) -> tuple[Any, Tensor]:
     """Where in the output its first tensor is (None: it is the output), and the tensor."""
     if isinstance(output, Tensor):
         return None, output
@@ -145,8 +145,10 @@ def _first_tensor(site: str, output: Any) -> tuple[Any, Tensor]:
 
 
 @no_type_check
-def _with(output: Any, key: Any, tensor: Tensor) -> Any:
-    """The output with one entry replaced, the original left alone."""
+def with_tensor(output: Any, key: Any, tensor: Tensor) -> Any:
+    """The output with the entry that `first_tensor` found replaced, the original left alone."""
+    if key is None:
+        return tensor
     if isinstance(output, Mapping):
         return type(output)(**{**output, key: tensor})
     entries = [*output[:key], tensor, *output[key + 1 :]]
@@ -154,14 +156,22 @@ def _with(output: Any, key: Any, tensor: Tensor) -> Any:
 
 
 @contextlib.contextmanager
-def _changed_forward(module: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+def _changed_forward(module: nn.Module, change: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
     """Pass a module's output through ``change`` for the length of the block."""
-    previous = vars(module).get("forward")
-    ours = MethodType(_then(_unbound_forward(module), change), module)
-    module.forward = ours
+    undo = change_forward(module, change)
     try:
         yield
     finally:
+        undo()
+
+
+def change_forward(module: nn.Module, change: Callable[[nn.Module, Any], Any]) -> Callable[[], None]:
+    """Pass a module's output through ``change(module, output)`` from now on; what is returned undoes it."""
+    previous = vars(module).get("forward")
+    ours = MethodType(_then(_unbound_forward(module), change), module)
+    module.forward = ours
+
+    def undo() -> None:
         if vars(module).get("forward") is not ours:
             raise RuntimeError(
                 f"forward of {type(module).__name__} was replaced inside a tap or edit and not put back; "
@@ -171,6 +181,8 @@ def _changed_forward(module: nn.Module, change: Callable[[Any], Any]) -> Iterato
             del module.forward
         else:
             module.forward = previous
+
+    return undo
 
 
 @no_type_check
@@ -185,9 +197,9 @@ def _unbound_forward(module: nn.Module) -> Callable[..., Any]:
 
 
 @no_type_check
-def _then(inner: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..., Any]:
+def _then(inner: Callable[..., Any], change: Callable[[nn.Module, Any], Any]) -> Callable[..., Any]:
     def forward(self, *args, **kwargs):
-        return change(inner(self, *args, **kwargs))
+        return change(self, inner(self, *args, **kwargs))
 
     # callers read the signature (transformers does to choose arguments)
     forward.__wrapped__ = inner

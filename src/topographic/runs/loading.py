@@ -18,8 +18,9 @@ from transformers import (
     AutoTokenizer,
 )
 
+from topographic.layouts import Adaptors, ModelSource, is_layout, rebase
 from topographic.models import register, register_pixel_mlp
-from topographic.recording import Preparation, own_layout, suggested_sites
+from topographic.recording import Preparation, own_layout, suggested_sites, weights_checksum
 from topographic.runs.own_sheets import own_sections, trained_sites
 from topographic.runs.sources import Source, found_source, said_briefly
 from topographic.sheets import LAYOUTS, Layout, Sheet
@@ -49,7 +50,8 @@ def load_model(
     Parameters
     ----------
     source : str or Path
-        Run folder, model folder, hub name, or a .gguf file of a kind that transformers can read.
+        Run folder, model folder, hub name, or a .gguf file of a kind that transformers can read; or the folder of a
+        layout, which gives the model it was fitted on, with its adaptors in place for good.
     tokenizer : str, optional
         Name or folder of a tokenizer, for models that have none beside them.
     device : str or torch.device, optional
@@ -66,8 +68,8 @@ def load_model(
     Raises
     ------
     ValueError
-        If the run is not finished, the folder holds no model or a damaged one, the model has no tokenizer, or the
-        tokenizer knows more tokens than the model.
+        If the run is not finished, the folder holds no model or a damaged one, the model has no tokenizer, the
+        tokenizer knows more tokens than the model, or a layout was fitted on other weights.
     OSError, ImportError
         If there is nothing of that name, or the extra that reads a .gguf file is missing.
 
@@ -78,6 +80,10 @@ def load_model(
     FileNotFoundError: no folder or file at runs/absent; correct the name
     """
     register()
+    if is_layout(source):
+        adaptors, own = _layout(source)
+        model, reader = load_model(own.model, own.tokenizer if tokenizer is None else tokenizer, device=device)
+        return _laid_out(model, source, adaptors, own, dtype), reader
     if Path(source).suffix == ".gguf":
         _require_gguf(Path(source))
     found = found_source(source)
@@ -116,6 +122,9 @@ def load_tokenizer(source: str, n_tokens: int | None = None, **options: Any) -> 
     Traceback (most recent call last):
     FileNotFoundError: no folder or file at absent; correct the name
     """
+    if is_layout(source):
+        own = _layout(source)[1]
+        return load_tokenizer(own.tokenizer or own.model, n_tokens, **options)
     found = found_source(source, needs_model=False)
     tokenizer = _tokenizer(Source(found.name, {**found.options, **options}, found.folder))
     if n_tokens is not None and len(tokenizer) > n_tokens:
@@ -159,6 +168,10 @@ def load_vision_model(
     FileNotFoundError: no folder or file at runs/absent; correct the name
     """
     register_pixel_mlp()
+    if is_layout(source):
+        adaptors, own = _layout(source)
+        model, preparation = load_vision_model(own.model, device=device)
+        return _laid_out(model, source, adaptors, own, dtype), preparation
     found = found_source(source)
     model = pretrained(AutoModelForImageClassification, found, dtype=_dtype(dtype)).eval()
     try:
@@ -193,6 +206,8 @@ def kind_of(source: str | Path) -> Literal["language", "vision"]:
     FileNotFoundError: no folder or file at runs/absent; correct the name
     """
     register_pixel_mlp()
+    if is_layout(source):
+        return kind_of(_layout(source)[1].model)
     found = found_source(source)
     if "gguf_file" in found.options:
         return "language"
@@ -251,6 +266,26 @@ def _require_weights(model: nn.Module, loaded: Mapping[str, Any], name: str) -> 
             f"{name}: {len(missing)} weights of a {type(model).__name__} are not in its file and would be random, the "
             f"first {missing[0]}; give the whole model"
         )
+
+
+def _layout(folder: str | Path) -> tuple[Adaptors, ModelSource]:
+    adaptors = Adaptors.load(folder)
+    if adaptors.source is None:
+        raise ValueError(
+            f"the layout in {folder} names no model; save Adaptors(adaptors, ModelSource(...)), or load the model and "
+            "use rebased(model, adaptors)"
+        )
+    return adaptors, adaptors.source
+
+
+def _laid_out(model: Any, folder: str | Path, adaptors: Adaptors, own: ModelSource, dtype: Any) -> Any:
+    """A model with its adaptors in place, and only then in the precision that is wanted."""
+    if (found := weights_checksum(model)) != own.weights:
+        raise ValueError(
+            f"the layout in {folder} was fitted on other weights ({own.weights[:12]}) than {own.model} has now "
+            f"({found[:12]}); give it that model back, or lay this one out: topo layout {own.model}"
+        )
+    return nn.Module.to(rebase(model, adaptors, any_weights=True), _dtype(dtype))
 
 
 def _tokenizer(source: Source) -> Any:
