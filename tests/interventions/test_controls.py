@@ -8,10 +8,14 @@ from topographic.interventions.controls import (
     connected_control,
     is_contiguous,
     layer_control,
+    matched_controls,
     model_control,
+    removed_size,
 )
 from topographic.maps import NotMeasurable, Selection
+from topographic.recording import Responses, readout
 from topographic.sheets import adjacency, grid, permuted_grid, to_grid
+from topographic.stimuli import StimulusSet
 
 SHEETS = {name: permuted_grid((10, 12), name) for name in ("a", "b", "c")}
 
@@ -169,3 +173,74 @@ def test_no_room():
         NotMeasurable, match="'x' has no room for 18 separate patches of 18 units in all; choose a small"
     ):
         connected_control([chequered], generator=np.random.default_rng(0))
+
+
+WIDE = grid((20, 20), "wide")
+PLATEAU = np.zeros((20, 20), bool)
+PLATEAU[2:6, 2:6] = PLATEAU[13:17, 12:16] = PLATEAU[3:7, 13:17] = True
+LOUD = np.zeros((20, 20), bool)
+LOUD[3:5, 3:6] = True
+
+
+def loud_tokens(seed=0, n=200):
+    """Units of three plateaus say three times as much as the others, each a little more or less."""
+    generator = np.random.default_rng(seed)
+    gain = np.where(PLATEAU.ravel(), 3.0, 1.0) * generator.uniform(0.95, 1.05, 400)
+    stimuli = StimulusSet("tokens", [f"t{k}" for k in range(n)], ["c"] * n)
+    return {"wide": Responses("wide", gain * (1 + generator.normal(size=(n, 400))), WIDE, stimuli)}
+
+
+@pytest.mark.parametrize("kind", ["layer", "connected"])
+def test_matched_controls_take_as_much_away_half_of_them_a_little_more(kind):
+    removed = loud_tokens()
+    mask = LOUD.ravel() if kind == "connected" else np.arange(400) % 9 == 0
+    lesion = Selection("wide", mask, WIDE, "loud")
+    generator = np.random.default_rng(0)
+    drawn = matched_controls(kind, [lesion], {"wide": WIDE}, removed, 30, generator=generator, tolerance=0.2)
+    norm, variance = removed_size([lesion], removed)
+    sizes_found = np.array([removed_size(one, removed) for one in drawn])
+    assert (abs(sizes_found / [norm, variance] - 1) <= 0.2).all()
+    assert (sizes_found[:, 0] > norm).sum() == 15
+    assert {one.n_selected for [one] in drawn} == {lesion.n_selected}
+    if kind == "connected":
+        assert {tuple(sizes(one)) for [one] in drawn} == {(6,)}
+        plain = [removed_size(connected_control([lesion], generator=generator), removed)[0] for _ in range(100)]
+        assert np.mean(np.array(plain) < 0.8 * norm) > 0.8, "as drawn without regard to it they take less away"
+
+
+def test_removed_size_by_hand():
+    values = np.array([[3.0, 4.0, 9.0], [0.0, 0.0, 9.0]])
+    sheet, stimuli = grid((1, 3)), StimulusSet("s", ["a", "b"], ["c", "c"])
+    one = Selection("a", np.array([True, True, False]), sheet, "two")
+    assert removed_size([one], {"a": Responses("a", values, sheet, stimuli)}) == (2.5, 1.5**2 + 2**2)
+
+
+def test_a_model_control_is_matched_over_all_sites():
+    removed = loud_tokens() | {
+        "other": Responses("other", loud_tokens(1)["wide"].values, WIDE, loud_tokens()["wide"].stimuli)
+    }
+    lesion = Selection("wide", np.arange(400) % 9 == 0, WIDE, "scattered")
+    sheets = {"wide": WIDE, "other": WIDE}
+    drawn = matched_controls("model", [lesion], sheets, removed, 10, generator=np.random.default_rng(0))
+    assert {one.site for draw in drawn for one in draw} == {"wide", "other"}
+    norm, _ = removed_size([lesion], removed)
+    assert all(abs(removed_size(draw, removed)[0] / norm - 1) <= 0.1 for draw in drawn)
+
+
+def test_too_few_that_match_and_what_is_missing():
+    removed = loud_tokens()
+    removed["wide"].values[:, LOUD.ravel()] *= 10
+    lesion = Selection("wide", LOUD.ravel(), WIDE, "by far the loudest")
+    how = {"generator": np.random.default_rng(0), "tolerance": 0.1}
+    with pytest.raises(
+        NotMeasurable, match=r"of 400 connected controls at 'wide' remove as much .* within 10 %\), too few"
+    ) as caught:
+        matched_controls("connected", [lesion], {"wide": WIDE}, removed, 2, **how)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="no responses at 'wide', of which units are silenced; record it too"):
+        matched_controls("connected", [lesion], {"wide": WIDE}, {}, 2, **how)
+    with pytest.raises(ValueError, match=r"tolerance=0\.0; expected the largest relative difference"):
+        matched_controls("connected", [lesion], {"wide": WIDE}, removed, 2, generator=how["generator"], tolerance=0.0)
+    blurred = {"wide": readout(removed["wide"], 2.0)}
+    with pytest.raises(ValueError, match="expected the 400 units of the sheet, before readout"):
+        matched_controls("connected", [lesion], {"wide": WIDE}, blurred, 2, **how)

@@ -8,7 +8,9 @@ from torch import nn
 
 from topographic.interventions.lesions import LesionEffect, corrected_p, lesion_effects
 from topographic.maps import NotMeasurable, Selection
+from topographic.recording import Responses, tap
 from topographic.sheets import grid, permuted_grid
+from topographic.stimuli import StimulusSet
 
 SHEETS = {"0": grid((6, 6), "0")}
 
@@ -211,3 +213,46 @@ def test_what_is_no_selection_is_refused_in_one_line(network):
     ):
         with pytest.raises(TypeError, match=rf"^selections is {described}.*; expected a Selection: as select"):
             inspect.unwrap(lesion_effects)(network, given, SHEETS, never)
+
+
+@pytest.fixture(scope="module")
+def loud():
+    """A site of 20 x 20 units, loud on two plateaus; a patch on one of them; what is said at 100 tokens."""
+    plateau, patch = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
+    plateau[2:6, 2:6] = plateau[13:17, 12:16] = True
+    patch[3:5, 3:6] = True
+    generator = torch.Generator().manual_seed(0)
+    gain = torch.from_numpy(np.where(plateau.ravel(), 3.0, 1.0)) * (0.95 + 0.1 * torch.rand(400, generator=generator))
+    network = nn.Sequential(nn.Linear(8, 400, bias=False))
+    rows = torch.nn.functional.normalize(torch.randn(400, 8, generator=generator), dim=1)
+    network[0].weight = nn.Parameter(gain.float().unsqueeze(1) * rows, requires_grad=False)
+    tokens = torch.randn(100, 8, generator=generator)
+    sheet = grid((20, 20), "0")
+    responses = Responses(
+        "0", network(tokens).numpy(), sheet, StimulusSet("t", [f"{k}" for k in range(100)], ["c"] * 100)
+    )
+    return network, tokens, Selection("0", patch.ravel(), sheet, "loud"), {"0": responses}
+
+
+def test_a_lesion_that_only_takes_much_away_is_told_from_one_that_matters(loud):
+    """The first measure follows the removed norm and nothing else; the second reads the lesioned units alone."""
+    network, tokens, lesion, removed = loud
+
+    def both(model):
+        with tap(model, "0") as heard:
+            model(tokens)
+        return {"norm": float(heard["0"].norm(dim=1).mean()), "answer": float(heard["0"][:, lesion.mask].abs().mean())}
+
+    def p_of(**matching):
+        rows = lesion_effects(network, lesion, None, both, n_draws=39, seed=1, **matching)
+        found = np.array([row.tolerance for row in rows if row.kind == "connected"])
+        np.testing.assert_array_equal(found, matching.get("tolerance", np.nan))
+        return {row.measure: row.p for row in rows if row.kind == "connected"}, {row.kind for row in rows}
+
+    plain, kinds = p_of()
+    assert max(plain.values()) <= 0.05
+    assert kinds == {"intact", "lesion", "model", "layer", "connected"}
+    matched, kinds = p_of(removed=removed, tolerance=0.15)
+    assert matched["norm"] > 0.25
+    assert matched["answer"] <= 0.05
+    assert kinds == {"intact", "lesion", "connected"}, "only those that judge"

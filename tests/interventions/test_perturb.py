@@ -7,6 +7,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from topographic.interventions.perturb import ABLATIONS, ablate, drive
+from topographic.interventions.stimulation import micro_stimulation
 from topographic.maps import Selection, UnitMap
 from topographic.recording import Responses, readout, tap
 from topographic.sheets import Sheet, grid, permuted_grid
@@ -217,3 +218,27 @@ def test_other_things_are_refused_in_one_line(model, perturb):
     unit_map = UnitMap(SITE, np.arange(36.0), grid(36, SITE), "t")
     with pytest.raises(TypeError, match=r"^selections is a UnitMap; expected a Selection: as select\(unit_map\)"):
         next(unchecked(model, unit_map))
+
+
+def test_drive_without_a_selection_drives_wherever_a_direction_says_something(model, ids):
+    spread = micro_stimulation(SITE, grid(36, SITE), 14, sigma_mm=1.5)
+    before = heard(model, ids)
+    with drive(model, direction={SITE: spread}, strength=2.0):
+        torch.testing.assert_close(heard(model, ids), before + 2 * torch.from_numpy(spread.values))
+    with pytest.raises(ValueError, match="neither selections nor a direction; say which units to drive"), drive(model):
+        pass
+
+
+def test_a_direction_without_a_value_is_refused(model):
+    """It made the whole output NaN."""
+    values = np.arange(36.0)
+    values[7] = np.nan
+    direction = {SITE: UnitMap(SITE, values, grid(36, SITE), "difference")}
+    for chosen in (selection(), None):
+        with (
+            pytest.raises(
+                ValueError, match=rf"^the direction map of {SITE!r} has no value at 1 of its 36 units \(NaN\)"
+            ),
+            drive(model, chosen, direction=direction),
+        ):
+            pass

@@ -2,6 +2,7 @@
 
 from topographic.behaviour.harness import evaluate_with_harness, harness_command
 from topographic.behaviour.minimal_pairs import MinimalPairScores, accuracy_interval, minimal_pairs
+from topographic.behaviour.next_words import next_word_preference
 from topographic.behaviour.surprisal import PROTOCOLS, perplexity, token_log_probabilities
 from topographic.behaviour.syntaxgym import Suite, SuiteScores, SyntaxGymScores, load_suites, syntaxgym
 
@@ -16,6 +17,7 @@ __all__ = [
     "harness_command",
     "load_suites",
     "minimal_pairs",
+    "next_word_preference",
     "perplexity",
     "syntaxgym",
     "token_log_probabilities",

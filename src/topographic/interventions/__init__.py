@@ -7,9 +7,17 @@ from topographic.interventions.compression_curves import (
     matched_fractions,
     pruning_curve,
 )
-from topographic.interventions.controls import CONTROLS, connected_control, layer_control, model_control
+from topographic.interventions.controls import (
+    CONTROLS,
+    connected_control,
+    layer_control,
+    matched_controls,
+    model_control,
+)
 from topographic.interventions.lesions import LesionEffect, corrected_p, lesion_effects
 from topographic.interventions.perturb import ablate, drive
+from topographic.interventions.steering import SteeringEffect, steering_curve
+from topographic.interventions.stimulation import direction_controls, micro_stimulation
 
 __all__ = [
     "CONTROLS",
@@ -17,16 +25,21 @@ __all__ = [
     "CompressionEffect",
     "DownsampledLinear",
     "LesionEffect",
+    "SteeringEffect",
     "ablate",
     "connected_control",
     "corrected_p",
+    "direction_controls",
     "downsample",
     "downsampling_curve",
     "drive",
     "layer_control",
     "lesion_effects",
+    "matched_controls",
     "matched_fractions",
+    "micro_stimulation",
     "model_control",
     "prune",
     "pruning_curve",
+    "steering_curve",
 ]

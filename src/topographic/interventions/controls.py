@@ -13,16 +13,29 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+from tqdm.auto import tqdm
 
 from topographic.maps import NotMeasurable, Selection
+from topographic.recording import Responses
 from topographic.sheets import Sheet, adjacency
-from topographic.sheets.expectations import expect_kind
+from topographic.sheets.expectations import expect_kind, expect_number
 
-__all__ = ["CONTROLS", "connected_control", "is_contiguous", "layer_control", "model_control", "one_per_site"]
+__all__ = [
+    "CONTROLS",
+    "connected_control",
+    "is_contiguous",
+    "layer_control",
+    "matched_controls",
+    "model_control",
+    "one_per_site",
+    "removed_size",
+]
 
 _CANDIDATES = 20  # patches grown for one, of which the first that is as compact is taken, or else the nearest
 _COMPACT = 0.05  # how far the boundaries of two patches that are as compact may differ
 _PREFERENCES = (-4.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 4.0)  # for neighbours of many units of a patch: threads to discs
+_TRIED = 200  # candidates for one control that is matched in size of what it removes
+_FEWEST_ON_A_SIDE = 0.1  # of matched controls, that remove no less variance than the lesion, and no more
 _PLACINGS = 50  # of all patches of a sheet, before there is said to be no room
 
 
@@ -126,6 +139,134 @@ def connected_control(
         replace(one, mask=_patches(one, generator), rule="connected patches of the same sheet", provenance={})
         for one in one_per_site(selections)
     ]
+
+
+def matched_controls(
+    kind: str,
+    selections: Sequence[Selection],
+    sheets: Mapping[str, Sheet],
+    removed: Mapping[str, Responses],
+    n_draws: int,
+    *,
+    generator: np.random.Generator,
+    tolerance: float = 0.1,
+) -> list[list[Selection]]:
+    """Controls that take as much activity away as the lesion, in norm and in variance.
+
+    Candidates are drawn as controls of their kind and kept if ``|N_c / N - 1|`` and ``|V_c / V - 1|`` are at most the
+    tolerance: N the mean over rows of ``||a_S||``, V the sum over the silenced units S of their variances over rows.
+    Half of those kept have N_c below N and half above, so that a measure that follows the norm alone puts the lesion
+    in their middle. At every sheet by itself; of kind "model", over all of them.
+
+    Parameters
+    ----------
+    kind : {"model", "layer", "connected"}
+        As in `CONTROLS`.
+    selections : sequence of Selection
+        The lesion; several selections of one site are joined.
+    sheets : mapping of str to Sheet
+        As in `model_control`.
+    removed : mapping of str to Responses
+        Activity a of every sheet, rows alike; of tokens rather than pooled (`record_tokens`), since it is at tokens
+        that activity is taken away.
+    n_draws : int
+        Controls to find.
+    generator : numpy.random.Generator
+        Source of randomness.
+    tolerance : float
+        Largest relative difference, above 0.
+
+    Returns
+    -------
+    list of list of Selection
+        Draw by draw.
+
+    Raises
+    ------
+    NotMeasurable
+        If among 200 candidates a draw too few match, on either side, or nearly all of them differ from the lesion in
+        variance to one side.
+    ValueError
+        If responses are missing, of a readout, or do not fit.
+
+    Notes
+    -----
+    Where few places on a sheet hold as much activity as the lesion, controls lie near it and overlap it, and the test
+    is conservative.
+    """
+    expect_number("tolerance", tolerance, "the largest relative difference of norm and variance, above 0", least=1e-9)
+    chosen = one_per_site(selections)
+    groups = [chosen] if kind == "model" else [[one] for one in chosen]
+    kept = [_matched(kind, group, sheets, removed, n_draws, generator, tolerance) for group in groups]
+    return [[one for part in parts for one in part] for parts in zip(*kept, strict=True)]
+
+
+def removed_size(selections: Sequence[Selection], removed: Mapping[str, Responses]) -> tuple[float, float]:
+    """Mean over rows of the norm of the activity of some units, and the sum of their variances."""
+    squares: np.ndarray | None = None
+    variance = 0.0
+    for one in selections:
+        if one.site not in removed:
+            raise ValueError(f"no responses at {one.site!r}, of which units are silenced; record it too for removed=")
+        responses = removed[one.site]
+        if responses.sheet.is_readout or responses.values.shape[1] != one.sheet.n_units:
+            raise ValueError(
+                f"responses at {one.site!r} have {responses.values.shape[1]} columns; expected the {one.sheet.n_units} "
+                "units of the sheet, before readout(): pass what record_tokens() returned"
+            )
+        values = responses.values[:, one.mask].astype(np.float64)
+        if squares is not None and len(squares) != len(values):
+            raise ValueError("responses of different sites have different numbers of rows; record all of them together")
+        norms = (values**2).sum(axis=1)
+        squares = norms if squares is None else squares + norms
+        variance += float(values.var(axis=0).sum())
+    return (0.0 if squares is None else float(np.sqrt(squares).mean())), variance
+
+
+def _matched(
+    kind: str,
+    lesion: list[Selection],
+    sheets: Mapping[str, Sheet],
+    removed: Mapping[str, Responses],
+    n_draws: int,
+    generator: np.random.Generator,
+    tolerance: float,
+) -> list[list[Selection]]:
+    norm, variance = removed_size(lesion, removed)
+    wanted = {True: n_draws // 2, False: n_draws - n_draws // 2}  # by whether they remove more
+    kept: list[list[Selection]] = []
+    variances = []
+    n_near = tried = 0
+    with tqdm(total=n_draws, desc=f"matched {kind} controls", leave=False) as bar:
+        while len(kept) < n_draws and tried < _TRIED * n_draws:
+            tried += 1
+            candidate = CONTROLS[kind](lesion, sheets, generator=generator)
+            its_norm, its_variance = removed_size(candidate, removed)
+            if abs(its_norm - norm) > tolerance * norm or abs(its_variance - variance) > tolerance * variance:
+                continue
+            n_near += 1
+            if wanted[its_norm > norm]:
+                wanted[its_norm > norm] -= 1
+                kept.append(candidate)
+                variances.append(its_variance)
+                bar.update()
+    sites = ", ".join(repr(one.site) for one in lesion)
+    said = f"(mean norm {norm:.3g}, variance {variance:.3g}, within {100 * tolerance:g} %)"
+    advice = "widen the tolerance, draw fewer, or take a lesion that is less extreme in what it removes"
+    if len(kept) < n_draws:
+        side = "more" if wanted[True] else "less"
+        raise NotMeasurable(
+            f"{n_near} of {tried} {kind} controls at {sites} remove as much as the lesion {said}, too few of them "
+            f"{side} than it for {n_draws} draws; {advice}"
+        )
+    low, high = (float(np.mean(side)) for side in (np.array(variances) <= variance, np.array(variances) >= variance))
+    if min(low, high) < _FEWEST_ON_A_SIDE:
+        raise NotMeasurable(
+            f"{100 * max(low, high):.0f} % of the matched {kind} controls at {sites} differ from the lesion {said} in "
+            f"variance to one side, so that they are no match; {advice}"
+        )
+    order = generator.permutation(n_draws)
+    return [kept[index] for index in order]
 
 
 def is_contiguous(selections: Sequence[Selection]) -> bool:

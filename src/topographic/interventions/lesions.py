@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import nn
 from tqdm.auto import tqdm
 
-from topographic.interventions.controls import CONTROLS, is_contiguous, one_per_site
+from topographic.interventions.controls import CONTROLS, is_contiguous, matched_controls, one_per_site
 from topographic.interventions.measures import Measure, measured
 from topographic.interventions.perturb import ablate
 from topographic.maps import Selection
@@ -50,6 +50,9 @@ class LesionEffect:
         Where 95 % of the differences lesion minus control lie; NaN for fewer than 39 draws.
     changes : tuple of float
         For controls: how far from the intact model the lesion lies, and then each draw.
+    tolerance : float
+        For controls that are matched in norm and variance of what they remove: the largest relative difference. NaN
+        where they are not matched so.
     """
 
     measure: str
@@ -62,6 +65,7 @@ class LesionEffect:
     low: float = float("nan")
     high: float = float("nan")
     changes: tuple[float, ...] = field(default=(), repr=False)
+    tolerance: float = float("nan")
 
 
 def lesion_effects(
@@ -72,6 +76,8 @@ def lesion_effects(
     *,
     mode: str = "zero",
     responses: Mapping[str, Responses] | None = None,
+    removed: Mapping[str, Responses] | None = None,
+    tolerance: float = 0.1,
     n_draws: int = 99,
     seed: int = 0,
     relayout: bool = False,
@@ -95,6 +101,11 @@ def lesion_effects(
         As in `ablate`.
     responses : mapping of str to Responses, optional
         Needed by "mean" and "resample", for every sheet.
+    removed : mapping of str to Responses, optional
+        Activity of the units at tokens (`record_tokens`), for every sheet that controls draw from. Where it is given
+        controls are matched in what they remove as well, see `matched_controls`, and only those that judge are drawn.
+    tolerance : float
+        Of that match: the largest relative difference of the removed norm and variance.
     n_draws : int
         Control lesions of each kind; no p is below ``1 / (n_draws + 1)``.
     seed : int
@@ -110,8 +121,8 @@ def lesion_effects(
     Raises
     ------
     ValueError
-        If the lesion is empty or no control is to be had, a number is out of range, or as `ablate`; before anything
-        is measured. Afterwards if the measure is NaN or infinite for one of the models.
+        If the lesion is empty or no control, or none that is matched, is to be had, a number is out of range, or as
+        `ablate`; before anything is measured. Afterwards if the measure is NaN or infinite for one of the models.
     TypeError
         If the measure returns no numbers, or as `ablate`.
 
@@ -129,14 +140,23 @@ def lesion_effects(
     how = {"mode": mode, "responses": responses, "relayout": relayout}
     with ablate(model, selections, seed=seed, **how):
         check_places(model, sheets.items(), "sheets=", relayout=relayout)
-        generators = [np.random.default_rng([seed, index]) for index in range(len(CONTROLS))]
-        drawn = {
-            kind: [control(selections, sheets, generator=generator) for _ in range(n_draws)]
-            for (kind, control), generator in zip(CONTROLS.items(), generators, strict=True)
-        }
+        judges = {"connected"} if is_contiguous(selections) else set(CONTROLS)
+        generators = {kind: np.random.default_rng([seed, index]) for index, kind in enumerate(CONTROLS)}
+        if removed is None:
+            drawn = {
+                kind: [control(selections, sheets, generator=generators[kind]) for _ in range(n_draws)]
+                for kind, control in CONTROLS.items()
+            }
+        else:
+            drawn = {
+                kind: matched_controls(
+                    kind, selections, sheets, removed, n_draws, generator=generators[kind], tolerance=tolerance
+                )
+                for kind in CONTROLS
+                if kind in judges
+            }
         lesioned = _finite(measure, model, "under the lesion")
     intact = _finite(measure, model, "for the intact model")
-    judges = {"connected"} if is_contiguous(selections) else set(CONTROLS)
     n_units = sum(selection.n_selected for selection in selections)
     rows = [LesionEffect(name, "intact", 0, value, 0.0, float("nan")) for name, value in intact.items()]
     rows += [LesionEffect(name, "lesion", n_units, value, 0.0, float("nan")) for name, value in lesioned.items()]
@@ -148,6 +168,7 @@ def lesion_effects(
         for name in intact:
             values = np.array([draw[name] for draw in draws])
             row = _compared(name, kind, n_units, intact[name], lesioned[name], values)
+            row = row if removed is None else replace(row, tolerance=tolerance)
             rows.append(row if kind in judges else replace(row, p=float("nan")))
     return rows
 

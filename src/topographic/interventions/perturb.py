@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from topographic.interventions.controls import one_per_site
+from topographic.interventions.stimulation import as_direction
 from topographic.maps import Selection, UnitMap
 from topographic.recording import Responses, edit
 from topographic.recording.placement import check_places
@@ -85,7 +86,7 @@ def ablate(
 @contextlib.contextmanager
 def drive(
     model: nn.Module,
-    selections: Selection | Sequence[Selection],
+    selections: Selection | Sequence[Selection] | None = None,
     *,
     strength: float = 1.0,
     direction: Mapping[str, UnitMap] | None = None,
@@ -95,14 +96,15 @@ def drive(
 
     ``a_u -> a_u + strength * m_u`` at the chosen units, with ``m`` the direction map (1 everywhere by
     default). With ``m`` the difference of two condition means, strength 1 drives towards the first
-    condition and -1 suppresses it.
+    condition and -1 suppresses it; with ``m`` of `micro_stimulation` it is a spread around a place. On the sheet of an
+    adaptor the stream of the model gets ``strength * m Q^-1 S`` (see `topographic.layouts.rebased`).
 
     Parameters
     ----------
     model : nn.Module
         Any model.
-    selections : Selection or sequence of Selection
-        Units to drive.
+    selections : Selection or sequence of Selection, optional
+        Units to drive; by default all where a direction is not 0.
     strength : float
         Factor, in units of the direction map or, without one, of activation.
     direction : mapping of str to UnitMap, optional
@@ -118,9 +120,16 @@ def drive(
     Raises
     ------
     ValueError
-        As `ablate`; also if the strength is not finite or a site has no direction.
+        As `ablate`; also if the strength is not finite, a site has no direction, or that has no value at some units.
     """
     expect_number("strength", strength, "a finite factor", least=-math.inf)
+    if selections is None:
+        if not direction:
+            raise ValueError("neither selections nor a direction; say which units to drive")
+        selections = [
+            Selection(site, as_direction(one).values != 0, one.sheet, "where the direction is not 0")
+            for site, one in direction.items()
+        ]
     functions = {}
     for site, mask in _masks_by_site(model, selections, relayout=relayout).items():
         amount = torch.full((len(mask),), float(strength))
@@ -132,7 +141,7 @@ def drive(
                 raise ValueError(
                     f"the direction map of {site!r} is not one of its {len(mask)} units; make it unsmoothed"
                 )
-            amount = strength * torch.from_numpy(unit_map.values)
+            amount = strength * torch.from_numpy(as_direction(unit_map).values)
         functions[site] = _replacing(site, mask, lambda a, amount=amount: a + amount.to(a))
     with edit(model, functions):
         yield
