@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 
 import pytest
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
@@ -27,11 +28,14 @@ from topographic.cli.evaluate import EvaluateCommand, evaluate
 from topographic.evaluation import Choices, Results, Shown
 from topographic.evaluation.results import load_findings
 from topographic.evaluation.suites import SUITES
+from topographic.layouts import Adaptor, Adaptors, ModelSource
 from topographic.losses import laplacian_pyramid_loss
 from topographic.maps import Selection, UnitMap
 from topographic.models import TopoLMForCausalLM
 from topographic.objectives.config import SmoothnessConfig, WeightSheetConfig
-from topographic.sheets import grid_cells, permuted_grid
+from topographic.recording import weights_checksum
+from topographic.runs import load_model
+from topographic.sheets import grid, grid_cells, permuted_grid
 from topographic.stimuli import load_localizer
 from topographic.training.config import RunConfig, save_config
 
@@ -566,3 +570,22 @@ def test_a_vision_run_is_evaluated_on_what_it_was_trained_on(image_folders, tmp_
     only(monkeypatch, "compression", suite="toponets", kind="vision")
     evaluate(dataclasses.replace(command, test_set="none"))
     assert "no test images are named" in (page.parent / "evaluation.md").read_text()
+
+
+def test_a_layout_is_measured_as_a_run_and_another_layout_anew(tiny_model, tmp_path, monkeypatch):
+    """Into its own folder; two rotations onto one sheet have different results under different keys."""
+    only(monkeypatch, "network")
+    model, _ = load_model(tiny_model, device="cpu")
+    layout = tmp_path / "layout"
+    seen = []
+    for seed in (0, 1):
+        rotation = torch.linalg.qr(torch.randn(36, 36, generator=torch.Generator().manual_seed(seed)))[0]
+        adaptor = Adaptor("transformer.h.0", torch.zeros(36), torch.ones(36), rotation, grid(36, "shown"), "rotation")
+        source = ModelSource(str(tiny_model), weights_checksum(model))
+        Adaptors([adaptor], source).save(layout)
+        page = evaluate(EvaluateCommand(str(layout), out=None if seed == 0 else str(tmp_path / "out"), **FAST))
+        seen.append(tables(page.parent))
+        if seed == 0:
+            assert page == layout / "evaluation" / "index.html"
+            shutil.copytree(page.parent, tmp_path / "out")
+    assert seen[0] != seen[1]
