@@ -20,11 +20,11 @@ _ROUNDS = 15  # of the assignment by Frank and Wolfe; after 40 the loss is lower
 _AT_ONCE = 64
 _PARTNERS = 6
 _NEAREST = 8  # neighbours of a place on a lattice
-_SMALL = 1152  # units by starts
+_SMALL = 500  # units by starts
 
 
 def fit_assignment(
-    values: Values, sheet: Sheet, *, seed: int = 0, swaps: int = 100_000, progress: bool = False
+    values: Values, sheet: Sheet, *, seed: int = 0, swaps: int = 50_000, progress: bool = False
 ) -> Int64[Tensor, " units"]:
     """Which unit to put at each place of a sheet, so that places close together respond alike.
 
@@ -181,7 +181,7 @@ def _assigned(arrangement: Arrangement, sheet: Sheet, generator: np.random.Gener
     """The best of the quadratic assignments that begin from an embedding and from random orders."""
     n_units, found = arrangement.n_units, {}
     # neighbourhoods say nothing of what lies far apart: an embedding unfolds the whole, small sheets afford many starts
-    n_random = int(np.clip(_SMALL / n_units, 1, 8))
+    n_random = int(np.clip(_SMALL / n_units, 0, 8))
     starts = [_embedded(arrangement, sheet), *(generator.permutation(n_units) for _ in range(n_random))]
     for start in starts:
         # around the barycentre, where no unit has a place yet; in it all places of a torus would be alike

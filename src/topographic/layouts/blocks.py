@@ -18,4 +18,4 @@ def fitting_neighborhoods(sheet: Sheet, radius: int = 5) -> Int64[Tensor, "neigh
         raise ValueError(f"sheet {sheet.name!r} has {sheet.n_units} units; a map needs at least 3")
     k = min((2 * radius - 1) ** 2, sheet.n_units)
     apart = distances(sheet.positions_mm, period_mm=sheet.period_mm)
-    return torch.unique(apart.sort(1, stable=True).indices[:, :k].sort(1).values, dim=0)
+    return torch.unique(apart.sort(stable=True, dim=1).indices[:, :k].sort(1).values, dim=0)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def cached_activations(
     n_tokens: int = 8192,
     context: int = 512,
     batch_size: int = 8,
-    dtype: Literal["float16", "float32"] = "float32",
+    dtype: str = "float32",
     progress: bool = True,
 ) -> dict[str, np.ndarray]:
     """What the units of some sites do at every token of a running text, kept on disk.

@@ -1,7 +1,7 @@
 """One contiguous sheet for all layers of one width: depth runs along an axis, and neighbourhoods cross layers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ _ROWS_A_STEP = 2048
 _MOST_JOINT_UNITS = 4096  # above, a step reads samples in place of rows of the joint covariance
 
 
-def contiguous_sheet(sheet: Sheet, n_sites: int, *, axis: Literal[0, 1] = 1, name: str | None = None) -> Sheet:
+def contiguous_sheet(sheet: Sheet, n_sites: int, *, axis: int = 1, name: str | None = None) -> Sheet:
     """Sheets of several sites side by side, as one.
 
     Parameters

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from topographic.sheets.expectations import expect_whole
 
 __all__ = ["Scale", "Values", "check_population", "covariance", "moments", "shuffled_within_units", "spread"]
 
-Values = Shaped[np.ndarray, "samples units"] | Shaped[Tensor, "samples units"]
-Scale = Literal["unit", "overall"]
+Values = Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]  # (samples, units), which `covariance` checks
+Scale = str  # "unit" or "overall", which `spread` checks
 _ROWS_AT_ONCE = 4096  # a memory-mapped file never lies in memory whole
 _FEWEST_SAMPLES_PER_UNIT = 2
 _ALIKE = 1 - 1e-9
