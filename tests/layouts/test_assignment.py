@@ -71,7 +71,7 @@ def test_a_hidden_map_is_recovered_up_to_symmetry(planted, shape, n_samples, wra
     control = fit_assignment(shuffled_within_units(population.fitted), population.sheet, swaps=2000).numpy()
     alike, kept = agreement(population, control)
     assert abs(alike) < 0.2
-    assert kept < 0.2
+    assert kept < 0.4
     assert loss(population.judged[:, control], population.sheet) > 0.4
 
 

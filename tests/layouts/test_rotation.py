@@ -109,7 +109,7 @@ def test_whitened_values_do_not_converge_and_say_so():
 def test_a_free_map_keeps_its_condition_number_and_does_no_worse(planted, max_condition):
     population = planted((6, 8), 600, mixed_by="rotation")
     matrix = fit_linear(population.fitted, population.sheet, max_condition=max_condition)
-    assert np.linalg.cond(matrix.double()) <= max_condition * (1 + 1e-4)
+    assert np.linalg.cond(matrix.double().numpy()) <= max_condition * (1 + 1e-4)
     rotated = fit_rotation(population.fitted, population.sheet)
     losses = [
         transcribed_loss(on_sheet(population.fitted, population.fitted, m), population.sheet) for m in (matrix, rotated)
@@ -117,7 +117,7 @@ def test_a_free_map_keeps_its_condition_number_and_does_no_worse(planted, max_co
     assert losses[0] < losses[1] + 0.01
     z = on_sheet(population.judged, population.fitted, matrix)
     mean, scale = (part.numpy() for part in moments(population.fitted))
-    back = z @ np.linalg.inv(matrix.double()) * scale + mean
+    back = z @ np.linalg.inv(matrix.double().numpy()) * scale + mean
     np.testing.assert_allclose(back, population.judged, atol=1e-4)
 
 

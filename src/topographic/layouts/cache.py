@@ -1,6 +1,7 @@
 """Activations of running text, recorded once into memory-mapped files that any number of fits read."""
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,17 +100,21 @@ def cached_activations(
             texts = [Text(bos + window, [False] * len(bos) + [True] * len(window), bool(bos)) for window in windows]
             part = whole.with_name(f"{whole.name}.partial")
             part.mkdir(parents=True, exist_ok=True)
-            _record(
-                model,
-                tokenizer,
-                texts,
-                names,
-                part,
-                n_tokens=n_tokens,
-                batch_size=batch_size,
-                dtype=dtype,
-                progress=progress,
-            )
+            try:
+                _record(
+                    model,
+                    tokenizer,
+                    texts,
+                    names,
+                    part,
+                    n_tokens=n_tokens,
+                    batch_size=batch_size,
+                    dtype=dtype,
+                    progress=progress,
+                )
+            except ValueError:  # it would fail there again; an interruption leaves what it has
+                shutil.rmtree(part)
+                raise
             save_json(part / "recording.json", about)
             publish_folder(part, whole)
     return {site: np.load(whole / _file(site), mmap_mode="r") for site in names}

@@ -118,9 +118,7 @@ def fit_contiguous(
             f"sites of widths {widths} on one contiguous sheet; choose sites of one width, or fit each width"
         )
     if len(set(shapes.values())) > 1:
-        raise ValueError(
-            f"sites hold {sorted(set(shapes.values()))} values; neighbourhoods that cross need the same samples"
-        )
+        raise ValueError(f"sites hold {sorted(set(shapes.values()))} values; expected the same samples at all of them")
     n_sites, n_units = len(values), widths[0]
     if sheet.n_units != n_sites * n_units:
         raise ValueError(
