@@ -40,6 +40,7 @@ def run_benchmark(monkeypatch, capsys):
         ("pyramid_loss.py", ["speed", "--quick"], "Speed-up: median"),
         ("pyramid_loss.py", ["step", "--quick"], "overhead, paired steps"),
         ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
+        ("layouts.py", ["--quick"], "plain / fit_rotation: median of 1 ratios"),
     ],
 )
 def test_speed_is_measured(run_benchmark, name, arguments, printed):

@@ -1,8 +1,48 @@
+"""Populations whose map is known, and adaptors drawn at random."""
+
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 import torch
 
 from topographic.layouts import Adaptor
-from topographic.sheets import grid
+from topographic.sheets import Sheet, grid
+
+
+class Planted(NamedTuple):
+    """Tuning that is smooth on a hidden lattice, then mixed; what it was fitted on and what it is judged on."""
+
+    sheet: Sheet
+    fitted: np.ndarray
+    judged: np.ndarray
+    mixing: np.ndarray
+
+
+@pytest.fixture
+def planted():
+    """Function that makes a population with a hidden map, mixed by a random rotation or permutation."""
+
+    def make(shape, n_samples, *, mixed_by, seed=0, sigma=1.5, noise=0.3, wrap=False):
+        draw = np.random.default_rng(seed)
+        n_units = shape[0] * shape[1]
+        sheet = grid(n_units, shape=shape, wrap=wrap)
+        apart = np.abs(sheet.positions_mm.numpy()[:, None] - sheet.positions_mm.numpy()[None])
+        if wrap:
+            apart = np.minimum(apart, np.array(shape) - apart)
+        kernel = np.exp(-(apart**2).sum(-1) / (2 * sigma**2))
+        kernel /= np.linalg.norm(kernel, axis=0)
+        hidden = draw.normal(size=(2 * n_samples, n_units)) @ kernel
+        hidden += noise * draw.normal(size=hidden.shape)
+        if mixed_by == "rotation":
+            mixing = np.linalg.qr(draw.normal(size=(n_units, n_units)))[0]
+            mixed = hidden @ mixing
+        else:
+            mixing = draw.permutation(n_units)
+            mixed = hidden[:, mixing]
+        return Planted(sheet, mixed[:n_samples], mixed[n_samples:], mixing)
+
+    return make
 
 
 @pytest.fixture
