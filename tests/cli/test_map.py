@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.map import MapCommand, map_model
-from topographic.evaluation.mapping import MapChoices
+from topographic.evaluation.choices import MapChoices
 from topographic.maps import MapSummary
 from topographic.runs.loading import load_model
 from topographic.stimuli import StimulusSet, load_localizer

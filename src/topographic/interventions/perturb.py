@@ -2,14 +2,14 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from topographic.interventions.controls import one_per_site
-from topographic.maps import Selection, UnitMap
+from topographic.interventions.controls import Selections, one_per_site
+from topographic.maps import UnitMap
 from topographic.recording import Responses, edit
 from topographic.recording.placement import check_places
 from topographic.sheets.expectations import expect_number, expect_whole
@@ -20,7 +20,7 @@ __all__ = ["ABLATIONS", "ablate", "drive"]
 @contextlib.contextmanager
 def ablate(
     model: nn.Module,
-    selections: Selection | Sequence[Selection],
+    selections: Selections,
     *,
     mode: str = "zero",
     responses: Mapping[str, Responses] | None = None,
@@ -36,7 +36,7 @@ def ablate(
     ----------
     model : nn.Module
         Any model.
-    selections : Selection or sequence of Selection
+    selections : Selection, sequence of Selection, or mapping of site to Selection
         Units to silence; several selections of one site are joined.
     mode : {"zero", "mean", "resample"}
         What takes the place of their activity.
@@ -85,7 +85,7 @@ def ablate(
 @contextlib.contextmanager
 def drive(
     model: nn.Module,
-    selections: Selection | Sequence[Selection],
+    selections: Selections,
     *,
     strength: float = 1.0,
     direction: Mapping[str, UnitMap] | None = None,
@@ -101,7 +101,7 @@ def drive(
     ----------
     model : nn.Module
         Any model.
-    selections : Selection or sequence of Selection
+    selections : Selection, sequence of Selection, or mapping of site to Selection
         Units to drive.
     strength : float
         Factor, in units of the direction map or, without one, of activation.
