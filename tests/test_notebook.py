@@ -91,7 +91,7 @@ def test_an_evaluation_stays_in_memory_and_can_be_saved(loaded, tmp_path, monkey
     assert "<table" in results._repr_html_()
     results.save(tmp_path / "kept")
     assert (tmp_path / "kept" / "evaluation.json").is_file()
-    with pytest.raises(TypeError, match="no choice 'lesion_drawz'; expected some of .*lesion_draws"):
+    with pytest.raises(TypeError, match=r"no choice 'lesion_drawz'; expected some of .*lesion_draws"):
         tg.evaluate(*loaded, lesion_drawz=3)
 
 
@@ -147,7 +147,7 @@ def test_a_vision_model_is_mapped_likewise(image_folders):
     images = category_images(4, folders=image_folders)
     maps = tg.contrast(model, Preparation(), "faces", "objects", stimuli=images, n_draws=9)
     assert len(maps) == 4, "every convolution of the blocks"
-    with pytest.raises(ValueError, match="the stimuli are texts and the reader .* of a vision model; give both of one"):
+    with pytest.raises(ValueError, match=r"the stimuli are texts and the reader .* of a vision model; give both"):
         tg.contrast(model, Preparation(), "sentences", "nonwords", stimuli=tg.load_localizer())
 
 

@@ -1,7 +1,6 @@
 """`topo evaluate`: everything a paper measures, on a trained run or on any Hugging Face model."""
 
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path

@@ -1,7 +1,6 @@
 """`topo map`: the maps of a trained run, or of any model laid out on sheets."""
 
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -57,7 +56,7 @@ class MapCommand(MapChoices, _Source):
 
 def map_model(command: MapCommand) -> "list[MapSummary]":
     """Make the maps that are not there yet, and say where they lie."""
-    print(f"topo map: reading {command.run}", file=sys.stderr, flush=True)  # torch takes seconds to load
+    print(f"reading {command.run}", flush=True)  # first of all: torch takes seconds to load
     from topographic.evaluation.mapping import check_choices, make_maps
     from topographic.recording import vision_layers
     from topographic.runs.folder import require_finished

@@ -205,7 +205,7 @@ def stimuli_with(
     asked = contrast if isinstance(contrast, str) else ", ".join(map(repr, contrast))
     sets = "; ".join(f"{name} ({', '.join(conditions)})" for name, conditions in told.items())
     raise ValueError(
-        f"no stimulus set that ships has the conditions of {asked}; it has {sets}: give stimuli= of your own"
+        f"no stimulus set that ships has the conditions {asked}; there are {sets}: give stimuli= of your own"
     )
 
 

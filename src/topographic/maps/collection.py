@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import quote
 
 import numpy as np
@@ -52,7 +52,7 @@ class Maps(Mapping[str, UnitMap]):
     UnitMap('h.0.mlp': welch_t of 6 units, from 0 to 5)
     """
 
-    def __init__(self, maps: Mapping[str, UnitMap]) -> None:
+    def __init__(self, maps: Mapping[str, Any]) -> None:
         others = [f"{site!r} is a {type(one).__name__}" for site, one in maps.items() if not isinstance(one, UnitMap)]
         if others:
             raise TypeError(f"{others[0]}; expected a UnitMap at every site: make them with t_map or contrast")
