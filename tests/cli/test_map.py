@@ -122,7 +122,9 @@ def test_an_unfinished_run_is_sent_back_to_training(tmp_path, capsys):
 
 
 def test_a_contrast_of_ones_own(tiny_model, tmp_path, capsys):
-    rows = [f"the dog {word},{kind},{run}" for word in ("runs", "sat", "is") for kind in "ab" for run in (1, 2)]
+    rows = [
+        f"the {kind} {word} {run},{kind},{run}" for word in ("runs", "sat", "is") for kind in "ab" for run in (1, 2)
+    ]
     (tmp_path / "my.csv").write_text("\n".join(["text,condition,run", *rows]), encoding="utf-8")
     words = [f"stimuli={tmp_path / 'my.csv'}", f"out={tmp_path / 'maps'}", "n_draws=9", "sites=attn"]
     assert main(["map", str(tiny_model), "contrast=a-b", *words]) == 0

@@ -67,6 +67,6 @@ def test_a_notebook_gets_text_where_matplotlib_is_missing(monkeypatch):
 
 
 def test_a_notebook_gets_a_picture():
-    png = style.notebook_png(lambda: style.new_figure(1, 1))
+    png = style.notebook_png(lambda: style.new_figure(1.0, 1.0))
     assert png.startswith(b"\x89PNG")
     assert 'src="data:image/png;base64,iVBOR' in style.notebook_html("one", png)

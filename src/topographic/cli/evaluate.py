@@ -54,9 +54,7 @@ class EvaluateCommand(Choices, Shown, _Run):
 
 def evaluate(command: EvaluateCommand) -> Path:
     """Measure every part that is not there yet, then write the page."""
-    print(
-        f"topo evaluate: reading {command.run}", file=sys.stderr, flush=True
-    )  # before torch is loaded, which takes long
+    print(f"reading {command.run}", flush=True)  # first of all: torch takes seconds to load
     from topographic.evaluation.evaluating import evaluate as measure
     from topographic.evaluation.suites import suite_for
     from topographic.pages.findings import write_findings

@@ -17,7 +17,7 @@ from topographic.maps.unit_map import UnitMap, statistic_label
 from topographic.storage import load_json, save_json, write_folder_atomically
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from topographic.drawing.picture import Figure
 
 __all__ = ["Maps", "Numbers"]
 

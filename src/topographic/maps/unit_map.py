@@ -14,7 +14,7 @@ from topographic.sheets import Sheet
 from topographic.storage import load_noun, save_arrays
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from topographic.drawing.picture import Axes
 
 __all__ = ["UnitMap", "statistic_label"]
 
