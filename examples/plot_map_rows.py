@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from topographic.drawing.site_names import site_labels
 from topographic.maps import UnitMap
 from topographic.plots import draw_map, symmetric_limit
-from topographic.plots.site_names import site_labels
 from topographic.sheets import grid_shape
 
 MOST = 6

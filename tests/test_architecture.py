@@ -16,7 +16,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 EXTRAS = {
     "accelerate": "training",
-    "datasets": "training",
+    "datasets": "training stimuli",
     "tokenizers": "training",
     "matplotlib": "drawing plots",
     "lm_eval": "behaviour",

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -150,3 +152,18 @@ def test_every_command_explains_and_prints_its_configuration(name, capsys):
         assert left.value.code == 0
     shown = capsys.readouterr().out
     assert COMMANDS[name][3] in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_neither_torch_nor_models(name):
+    told = (
+        "import sys\n"
+        "from topographic.cli import main\n"
+        "try: main([sys.argv[1], '--help'])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'scipy', 'matplotlib', 'accelerate'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", told, name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"topo {name}" in done.stdout

@@ -24,8 +24,8 @@ from transformers import (
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.convert import ConvertCommand, convert
-from topographic.cli.evaluate import EvaluateCommand, evaluate
-from topographic.evaluation import Choices, Results, Shown
+from topographic.cli.evaluate import EvaluateCommand, evaluate, headlines
+from topographic.evaluation import Choices, Findings, Results, Shown, Table
 from topographic.evaluation.results import load_findings
 from topographic.evaluation.suites import SUITES
 from topographic.layouts import Adaptor, Adaptors, ModelSource
@@ -589,3 +589,19 @@ def test_a_layout_is_measured_as_a_run_and_another_layout_anew(tiny_model, tmp_p
             assert page == layout / "evaluation" / "index.html"
             shutil.copytree(page.parent, tmp_path / "out")
     assert seen[0] != seen[1]
+
+
+def test_three_numbers_are_said_at_the_end():
+    row = {"FWHM (mm)": 2.0, "clusters": 5, "I": 0.4321, "p": 0.005}
+    about = {"keys": ("FWHM (mm)",), "headline": ("clusters", "I", "p")}
+    parts = {name: Findings(name.capitalize(), "", [Table("main", "Main", [row], **about)]) for name in _PARTS}
+    parts["lesions"] = Findings("Lesions", "", notes=["Not measured: no pairs."])
+    lines = headlines(Results("topolm", "A model.", parts))
+    assert lines == [
+        "Clusters (2.0): clusters 5, I 0.432, p .005",
+        "Minimal_pairs (2.0): clusters 5, I 0.432, p .005",
+        "Network (2.0): clusters 5, I 0.432, p .005",
+    ]
+
+
+_PARTS = ("network", "clusters", "minimal_pairs", "lesions")

@@ -19,7 +19,7 @@ from topographic.cli.arguments import parse_command
 from topographic.cli.finetune import FinetuneCommand
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.recording.checksum import weights_checksum
-from topographic.runs.finetuning import ClassifierConfig
+from topographic.runs.finetuning_choices import ClassifierConfig
 from topographic.storage import load_json
 from topographic.training.config import RunConfig, plain, save_config
 

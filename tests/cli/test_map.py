@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.map import MapCommand, map_model
-from topographic.evaluation.mapping import MapChoices
+from topographic.evaluation.choices import MapChoices
 from topographic.maps import MapSummary
 from topographic.runs.loading import load_model
 from topographic.stimuli import StimulusSet, load_localizer
@@ -119,3 +119,47 @@ def test_an_unfinished_run_is_sent_back_to_training(tmp_path, capsys):
     for command in ("map", "evaluate", "finetune"):
         assert main([command, str(tmp_path)]) == 1
         assert "whose training is not finished" in capsys.readouterr().err
+
+
+def test_a_contrast_of_ones_own(tiny_model, tmp_path, capsys):
+    rows = [
+        f"the {kind} {word} {run},{kind},{run}" for word in ("runs", "sat", "is") for kind in "ab" for run in (1, 2)
+    ]
+    (tmp_path / "my.csv").write_text("\n".join(["text,condition,run", *rows]), encoding="utf-8")
+    words = [f"stimuli={tmp_path / 'my.csv'}", f"out={tmp_path / 'maps'}", "n_draws=9", "sites=attn"]
+    assert main(["map", str(tiny_model), "contrast=a-b", *words]) == 0
+    said = capsys.readouterr()
+    kept = MapSummary.load(tmp_path / "maps" / "a-b")
+    assert list(kept.maps) == ["transformer.h.0.attn_sheet", "transformer.h.1.attn_sheet"]
+    assert StimulusSet.load(tmp_path / "maps" / "a-b" / "stimuli.json").runs == ("1", "2") * 6
+    assert said.out.startswith(f"reading {tiny_model}\n")
+    index = kept.morans_i
+    beside = f"(by chance {index.unit_null.mean:.3f}, p = {index.unit_null.p:.3g})"
+    assert f"a-b: mean Moran's I {index.value:.3f} {beside}" in said.out
+    assert " units with q < .05" in said.out
+    assert said.out.splitlines()[-1].startswith("next: topo evaluate ")
+    assert main(["map", str(tiny_model), "contrast=a-b", *words]) == 0
+    assert "there already" in capsys.readouterr().out
+    assert main(["map", str(tiny_model), "contrast=a-c", *words]) == 1
+    assert "contrast='a-c' names no two sides of 'my', whose conditions are a, b; expected" in capsys.readouterr().err
+
+
+def test_a_contrast_of_a_set_that_ships(tiny_model, tmp_path):
+    words = [f"out={tmp_path}", "n_draws=0", "sites=attn", "contrast=sentences+words-jabberwocky"]
+    assert main(["map", str(tiny_model), *words]) == 0
+    assert MapSummary.load(tmp_path / "sentences+words-jabberwocky").provenance["n_condition"] == 120
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ({"stimuli": "my.csv"}, r"stimuli=my\.csv without contrast; expected two of its conditions too: contrast=a-b"),
+        (
+            {"contrast": "a-b", "contrasts": ["syntax"]},
+            r"contrast=a-b beside contrasts=\['syntax'\]; give one of",
+        ),
+    ],
+)
+def test_what_is_compared_is_said_once(words, match):
+    with pytest.raises(ValueError, match=match):
+        MapCommand("run", **words)

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from topographic.drawing import draw_sheet, picture, symmetric_limit
+from topographic.drawing import draw_sheet, draw_sheets, picture, symmetric_limit
 from topographic.sheets import Sheet, from_positions, grid, permuted_grid, to_grid
 
 SHEET = grid((3, 5), "h.0.attn")
@@ -125,3 +125,35 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
 
 def test_the_examples_run():
     assert doctest.testmod(picture).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "expected_mm"), [((3, 5), 1.0, 1.0), ((28, 28), 1.0, 5.0), ((8, 8), 0.25, 0.5)]
+)
+def test_the_scale_is_as_long_as_it_says(shape, spacing_mm, expected_mm):
+    sheet = grid(shape, spacing_mm=spacing_mm)
+    ax = draw_sheet(sheet, np.arange(float(sheet.n_units)), has_scale=True)
+    (bar,), (text,) = ax.lines, ax.texts
+    assert text.get_text() == f"{expected_mm:g} mm"
+    pixels = np.ptp(bar.get_xdata()) * np.ptp(ax.get_xlim())
+    np.testing.assert_allclose(pixels * spacing_mm, expected_mm)
+
+
+def test_a_scale_of_points_counts_millimetres_too():
+    places = from_positions(np.array([[0.0, 0.0], [0.3, 2.0], [1.1, 10.0]]))(3, "points")
+    ax = draw_sheet(places, np.arange(3.0), has_scale=True)
+    (bar,), (text,) = ax.lines, ax.texts
+    length_mm = float(text.get_text().removesuffix(" mm"))
+    np.testing.assert_allclose(np.ptp(bar.get_xdata()) * np.ptp(ax.get_xlim()), length_mm)
+
+
+def test_many_sheets_share_one_scale_and_one_bar():
+    values = {f"h.{n}.mlp": (SHEET, n * hot_corner()) for n in range(1, 8)}
+    figure = draw_sheets(values, colour_label="t")
+    panels = [ax for ax in figure.axes if ax.images]
+    assert len(panels) == 7
+    limit = symmetric_limit([one for _, one in values.values()])
+    assert {ax.images[0].get_clim() for ax in panels} == {(-limit, limit)}
+    assert len([ax for ax in figure.axes if ax.get_xlabel() == "t"]) == 1
+    with pytest.raises(ValueError, match=r"no sheets to draw; expected \{site: \(sheet, values\)\}: give at least one"):
+        draw_sheets({})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib import rcParams
 
-from topographic.drawing import draw_sheet
+from topographic.drawing import draw_sheet, style
 from topographic.drawing.style import colour_bar, data_uri, finish, new_axes, new_figure, quieten
 from topographic.sheets import grid
 
@@ -57,3 +57,16 @@ def test_one_bar_says_the_colours_of_several_axes():
     assert len(figure.axes) == 3
     assert bar.get_xlabel() == "t"
     assert bar.get_xlim() == (-5.0, 5.0)
+
+
+def test_a_notebook_gets_text_where_matplotlib_is_missing(monkeypatch):
+    found = style.importlib.util.find_spec
+    monkeypatch.setattr(style.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
+    assert style.notebook_png(lambda: 1 / 0) is None
+    assert style.notebook_html("a < b", None) == "<code>a &lt; b</code>"
+
+
+def test_a_notebook_gets_a_picture():
+    png = style.notebook_png(lambda: style.new_figure(1.0, 1.0))
+    assert png.startswith(b"\x89PNG")
+    assert 'src="data:image/png;base64,iVBOR' in style.notebook_html("one", png)

@@ -13,7 +13,8 @@ from transformers import ResNetForImageClassification as ResNet
 
 from topographic.cli import main
 from topographic.evaluation import mapping
-from topographic.evaluation.mapping import KINDS, MapChoices, Mapped, make_maps
+from topographic.evaluation.choices import MapChoices
+from topographic.evaluation.mapping import KINDS, Mapped, make_maps
 from topographic.maps import MapSummary, cluster_mass_test
 from topographic.recording import Preparation
 from topographic.runs.building import build_vision_model

@@ -615,3 +615,9 @@ def test_each_pass_is_used_once(blocks, inputs):
     objective(task_loss, draw=0)
     with pytest.raises(RuntimeError, match="nothing was heard at site 'first'; run one forward pass"):
         objective(task_loss, draw=0)
+
+
+def test_sites_come_first_as_in_weight_smoothness():
+    assert SpatialCorrelation("enc").sites == SpatialCorrelation(sites="enc").sites == "enc"
+    with pytest.raises(TypeError, match="positional argument"):
+        SpatialCorrelation("enc", None)

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from topographic.drawing import draw_sheet
+from topographic.drawing.style import new_axes
 from topographic.maps import DistanceCurve, UnitMap
 from topographic.plots import draw_distance_curves, draw_map, draw_maps, draw_training_curves, figures, symmetric_limit
 from topographic.plots.figures import draw_spatial_curves, series, spatial_names
@@ -32,11 +33,26 @@ def pixels_of(ax):
 @pytest.mark.parametrize("options", [{}, {"limit": 1.5}, {"limit": 1.5, "is_signed": False}])
 def test_a_map_is_the_picture_of_its_sheet_pixel_for_pixel(options):
     one = hot_corner()
-    np.testing.assert_array_equal(
-        pixels_of(draw_map(one, **options)), pixels_of(draw_sheet(one.sheet, one.values, **options))
-    )
+    given = new_axes(2.4, 2.4)
+    assert draw_map(one, given, **options) is given
+    np.testing.assert_array_equal(pixels_of(given), pixels_of(draw_sheet(one.sheet, one.values, **options)))
+
+
+def test_a_map_alone_has_a_name_a_colour_bar_and_a_scale():
+    one = hot_corner()
     ax = draw_map(one)
-    assert draw_map(one, ax) is ax
+    assert ax.get_title() == one.site
+    bar = [other for other in ax.figure.axes if other is not ax]
+    assert [other.get_ylabel() for other in bar] == ["t"]
+    assert [text.get_text() for text in ax.texts] == ["1 mm"], "of a sheet of 3 x 5 mm"
+    (scale,) = ax.lines
+    np.testing.assert_allclose(np.ptp(scale.get_xdata()) * np.ptp(ax.get_xlim()), 1.0)
+    assert draw_map(one, title="", colour_label="z").get_title() == ""
+
+
+def test_maps_find_their_limit_themselves():
+    figure = draw_maps({"h.0.attn": hot_corner(), "h.1.attn": a_map(np.full((3, 5), 4.0))})
+    assert {ax.images[0].get_clim() for ax in figure.axes if ax.images} == {(-4.0, 4.0)}
 
 
 def test_values_of_one_sign_have_no_blue():

@@ -6,6 +6,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     BertConfig,
     BertModel,
@@ -19,7 +20,15 @@ from transformers import (
 from topographic.losses import weight_sheets
 from topographic.losses.wrappers import unwrapped
 from topographic.models import architecture, fresh_model, preset
-from topographic.recording import FIRST_MLP_LAYERS, find_sites, first_mlp_layers, suggested_sites, tap, vision_layers
+from topographic.recording import (
+    FIRST_MLP_LAYERS,
+    find_sites,
+    first_mlp_layers,
+    list_sites,
+    suggested_sites,
+    tap,
+    vision_layers,
+)
 from topographic.recording.reading import per_token
 from topographic.recording.sites import modules_by_site, site_name
 
@@ -295,3 +304,77 @@ def test_vision_layers_of_newer_and_older_transformers():
         ValueError, match=r"layers with sheets are known of resnet, .*, not of Linear .*; name its sites"
     ):
         vision_layers(nn.Linear(2, 2))
+
+
+SMALL = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+NEO = {
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "num_layers": 2,
+    "num_heads": 2,
+    "attention_types": [[["global", "local"], 1]],
+}
+ALIASES_OF = {
+    "gpt2": (
+        {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2},
+        ("h.*.attn", "h.*.mlp", "h.*", "wte"),
+    ),
+    "llama": (
+        {**SMALL, "num_key_value_heads": 2},
+        ("layers.*.self_attn", "layers.*.mlp", "layers.*", "embed_tokens"),
+    ),
+    "gpt_neox": (SMALL, ("layers.*.attention", "layers.*.mlp", "layers.*", "embed_in")),
+    "gpt_neo": (NEO, ("h.*.attn", "h.*.mlp", "h.*", "wte")),
+    "bert": (
+        SMALL,
+        ("encoder.layer.*.attention", "encoder.layer.*.output.dense", "encoder.layer.*", "embeddings.word_embeddings"),
+    ),
+    "vit": (
+        {**SMALL, "image_size": 32, "patch_size": 16},
+        ("layers.*.attention", "layers.*.mlp", "layers.*", "embeddings.patch_embeddings"),
+    ),
+}
+
+
+@pytest.mark.parametrize("model_type", ALIASES_OF)
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_aliases_mean_the_same_parts_in_every_family(model_type, is_wrapped):
+    given, patterns = ALIASES_OF[model_type]
+    given = {key: one for key, one in given.items() if (model_type, key) != ("vit", "vocab_size")}
+    model = AutoModel.from_config(AutoConfig.for_model(model_type, **given))
+    model = nn.DataParallel(model) if is_wrapped else model
+    for alias, pattern in zip(("attn", "mlp", "resid", "embed"), patterns, strict=True):
+        expected = [site for n in "01" for site in [pattern.replace("*", n, 1)]] if "*" in pattern else [pattern]
+        assert find_sites(model, alias) == expected
+        assert list(list_sites(model, alias)["site"]) == expected
+
+
+def test_what_an_alias_means_in_a_residual_network():
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[2, 1], layer_type="basic")
+    model = ResNetModel(config)
+    stages = ["encoder.stages.0.layers.0", "encoder.stages.0.layers.1", "encoder.stages.1.layers.0"]
+    assert find_sites(model, "resid") == stages
+    assert find_sites(model, "embed") == ["embedder"]
+    convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    assert set(find_sites(model, "conv")) == set(convolutions)
+    with pytest.raises(ValueError, match=r"ResNetModel has nothing that 'attn' means; it has resid \(encoder\.st"):
+        find_sites(model, "attn")
+
+
+def test_of_a_model_that_carries_sheets_they_are_meant():
+    model = fresh_model(preset("tiny", n_layer=2), seed=0)
+    assert find_sites(model, ["attn", "mlp"]) == find_sites(model, "*_sheet")
+    frame = list_sites(model).set_index("site")
+    assert list(frame.index) == find_sites(model, "*")
+    assert frame.loc["transformer.h.1.mlp_sheet", "alias"] == "mlp"
+    assert frame.loc["transformer.h.1.mlp", "alias"] == ""
+
+
+def test_a_module_that_is_called_like_an_alias_is_meant_itself():
+    model = nn.ModuleDict({"attn": nn.Linear(2, 2), "h": nn.ModuleList([nn.ModuleDict({"attn": nn.Linear(2, 2)})])})
+    assert find_sites(model, "attn") == ["attn"]
+
+
+def test_no_alias_is_refused():
+    with pytest.raises(ValueError, match="alias='heads'; expected one of attn, mlp, resid, embed, conv"):
+        list_sites(nn.Sequential(nn.Linear(2, 2)), "heads")

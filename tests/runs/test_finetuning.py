@@ -1,7 +1,8 @@
 import pytest
 
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
-from topographic.runs.finetuning import ClassifierConfig, constant_rate, fine_tune_on, kept_losses
+from topographic.runs.finetuning import fine_tune_on, kept_losses
+from topographic.runs.finetuning_choices import ClassifierConfig, constant_rate
 from topographic.training.config import RunConfig, save_config
 from topographic.training.finetuning.labelled import LabelledDataConfig
 

@@ -20,10 +20,12 @@ from transformers import (
 
 from topographic.cli import main
 from topographic.layouts import Adaptor, Adaptors, ModelSource
+from topographic.models import fresh_vision_model, vision_config
 from topographic.recording import Preparation, find_sites, suggested_sites, tap, weights_checksum
 from topographic.runs import loading
 from topographic.runs.loading import (
     kind_of,
+    load,
     load_model,
     load_tokenizer,
     load_vision_model,
@@ -313,3 +315,19 @@ def test_a_gguf_file_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
     with pytest.raises(ImportError, match=r"there\.gguf needs gguf; run `pip install 'topographic\[gguf\]'`"):
         load_model(tmp_path / "there.gguf")
+
+
+def test_one_door_opens_models_of_either_kind(tiny_model, tmp_path):
+    model, tokenizer = load(tiny_model)
+    assert type(model).__name__ == "TopoLMForCausalLM"
+    assert tokenizer("the dog")["input_ids"]
+    vision = fresh_vision_model(
+        vision_config("mnist_mlp", classes=list("0123456789"), image_size=28, num_channels=1), seed=0
+    )
+    vision.save_pretrained(tmp_path / "vision")
+    Preparation().save_pretrained(tmp_path / "vision")
+    model, prepare = load(tmp_path / "vision")
+    assert type(model).__name__ == "PixelMLPForImageClassification"
+    assert isinstance(prepare, Preparation)
+    with pytest.raises(ValueError, match=r"is a vision model, which reads no text; leave out tokenizer='gpt2'"):
+        load(tmp_path / "vision", "gpt2")

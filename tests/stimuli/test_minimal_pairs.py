@@ -1,7 +1,9 @@
 import json
+import sys
 
 import pytest
 
+from topographic.stimuli import minimal_pairs
 from topographic.stimuli.minimal_pairs import load_minimal_pairs
 from topographic.stimuli.stimulus_set import StimulusSet
 
@@ -123,3 +125,42 @@ def test_nothing_is_not_a_word(tmp_path, key):
 
 def test_pairs_are_what_was_sampled():
     assert load_minimal_pairs().sampled_by == "pair"
+
+
+@pytest.fixture
+def local_hub(tmp_path, monkeypatch):
+    """A dataset of two configurations, as the hub has BLiMP, in a folder."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    configs = []
+    for paradigm, phenomenon in {"anaphor_gender": "anaphor agreement", "passive_1": "argument structure"}.items():
+        row = {"UID": paradigm, "linguistics_term": phenomenon, "field": "syntax", "pair_id": 0}
+        rows = [{**row, "sentence_good": f"Good {n}.", "sentence_bad": f"Bad {n}."} for n in range(3)]
+        file = tmp_path / "hub" / f"{paradigm}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        configs.append(f"- config_name: {paradigm}\n  data_files:\n  - split: train\n    path: {file.name}")
+    (tmp_path / "hub" / "README.md").write_text("---\nconfigs:\n" + "\n".join(configs) + "\n---\n", encoding="utf-8")
+    monkeypatch.setitem(minimal_pairs.HUB, "blimp", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "hub"
+
+
+def test_pairs_of_the_hub_by_name_are_those_of_its_files(local_hub):
+    named, read = load_minimal_pairs("blimp"), load_minimal_pairs(local_hub)
+    assert named.items == read.items
+    assert named.labels == read.labels
+    assert named.name == "blimp"
+    assert len(load_minimal_pairs("blimp", n_per_paradigm=1)) == 4
+
+
+def test_a_hub_that_cannot_be_had_says_so(local_hub, monkeypatch):
+    monkeypatch.setitem(minimal_pairs.HUB, "blimp", str(local_hub / "absent"))
+    with pytest.raises(ValueError, match=r"dataset .*absent cannot be had .*check the network, or give a folder"):
+        load_minimal_pairs("blimp")
+
+
+def test_without_datasets_the_extra_is_named(local_hub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ImportError, match=r"minimal pairs 'blimp' need datasets; run `pip install 'topographic"):
+        load_minimal_pairs("blimp")

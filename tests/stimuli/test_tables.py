@@ -93,3 +93,19 @@ def test_no_file(tmp_path):
 def test_a_table_says_what_was_sampled():
     frame = pd.DataFrame({"text": ["a", "b"], "condition": ["x", "y"], "speaker": ["1", "2"]})
     assert stimuli_from(frame, sampled_by="speaker").sampled_by == "speaker"
+
+
+def test_the_column_run_is_read_where_there_is_one():
+    frame = pd.DataFrame({"text": ["a", "b"], "condition": ["x", "y"], "run": ["odd", "even"], "length": [1, 1]})
+    found = stimuli_from(frame)
+    assert found.runs == ("odd", "even")
+    assert list(found.labels) == ["length"]
+    assert stimuli_from(frame.drop(columns="run")).runs == ("1", "1")
+    assert stimuli_from(found) is found
+    assert stimuli_from(found.to_frame()).checksum == found.checksum
+
+
+def test_a_saved_set_is_read(tmp_path):
+    one = StimulusSet("pets", ["dog", "cat"], ["a", "b"])
+    one.save(tmp_path / "pets.json")
+    assert stimuli_from(tmp_path / "pets.json") == one

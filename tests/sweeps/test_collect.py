@@ -10,6 +10,7 @@ from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.storage import load_json
 from topographic.sweeps import Measures
+from topographic.sweeps.choices import CONTROL
 from topographic.sweeps.collect import (
     CellNumbers,
     Measure,
@@ -22,7 +23,6 @@ from topographic.sweeps.collect import (
     settings_of,
 )
 from topographic.sweeps.plan import find_reference, plan_cells
-from topographic.sweeps.sweep import CONTROL
 
 Z = Measure("z (unit)", "noun-verb", 2.0)
 

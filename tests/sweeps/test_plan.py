@@ -4,6 +4,7 @@ import pytest
 
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.runs.recipe import ModelConfig, Recipe
+from topographic.sweeps.choices import CONTROL
 from topographic.sweeps.plan import (
     check_folder,
     find_reference,
@@ -13,7 +14,6 @@ from topographic.sweeps.plan import (
     rehearse_cells,
     short_name,
 )
-from topographic.sweeps.sweep import CONTROL
 from topographic.training.config import DataConfig, ImageConfig, TrainingConfig, save_config
 
 BASE = Recipe(

@@ -1,18 +1,15 @@
 """`topo evaluate`: everything a paper measures, on a trained run or on any Hugging Face model."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from topographic.evaluation.choices import Choices, Shown
-from topographic.evaluation.evaluate import evaluate as measure
-from topographic.evaluation.evaluate import subject_of
-from topographic.evaluation.suites import suite_for
-from topographic.layouts import is_layout
-from topographic.pages.findings import write_findings
-from topographic.runs.folder import require_finished
-from topographic.runs.loading import kind_of, load_model, load_vision_model
+
+if TYPE_CHECKING:
+    from topographic.evaluation.results import Results
 
 __all__ = ["EvaluateCommand", "evaluate", "evaluation_folder"]
 
@@ -57,6 +54,14 @@ class EvaluateCommand(Choices, Shown, _Run):
 
 def evaluate(command: EvaluateCommand) -> Path:
     """Measure every part that is not there yet, then write the page."""
+    print(f"reading {command.run}", flush=True)  # first of all: torch takes seconds to load
+    from topographic.evaluation.evaluating import evaluate as measure
+    from topographic.evaluation.suites import suite_for
+    from topographic.layouts import is_layout
+    from topographic.pages.findings import write_findings
+    from topographic.runs.folder import require_finished
+    from topographic.runs.loading import kind_of, load_model, load_vision_model
+
     run = Path(command.run)
     require_finished(run)
     kind = kind_of(command.run)  # says first of all that a source is not there
@@ -65,25 +70,51 @@ def evaluate(command: EvaluateCommand) -> Path:
     folder = Path(command.out) if command.out is not None else run / evaluation_folder(command.suite)
     suite_for(kind, command.suite, command.run)
     model, reader = load_vision_model(command.run) if kind == "vision" else load_model(command.run, command.tokenizer)
-    subject = subject_of(
+    results = measure(
         model,
         reader,
         suite=command.suite,
+        folder=folder,
         sites=command.sites,
         layout=command.layout,
         run=command.run,
-        cache_folder=folder / "networks",
-        seed=command.seed,
+        **command.part(Choices),
         **command.part(Shown),
     )
-    results = measure(subject, command.suite, Choices(**command.part(Choices)), folder=folder)
     replace(results, record={**results.record, "command": asdict(command)}).save_record(folder)
     if results.replaced:
         print(f"replaced in {folder}: {_by_reason(results.replaced)}")
     title = f"Evaluation of {run.resolve().name if run.exists() else command.run}"
     _, page = write_findings(folder, title, results.lead, results)
+    for line in headlines(results):
+        print(line)
     print(page)
+    is_run = (run / "model").is_dir()
+    print("next: " + (f"topo report {shlex.quote(command.run)}" if is_run else f"open {page}"))
     return page
+
+
+def headlines(results: "Results") -> list[str]:
+    """The three numbers of a suite that one looks at first, each as its table shows it."""
+    from topographic.evaluation.results import cell_text
+
+    lines = []
+    for name in _FIRST[results.suite]:
+        shown = [one for one in results[name].tables if one.rows and one.headline] if name in results else []
+        if not shown:
+            continue
+        table, row = shown[0], shown[0].rows[0]
+        about = ", ".join(str(row[key]) for key in table.keys if row.get(key) is not None)
+        cells = [f"{key} {cell_text(key, row[key])}" for key in table.headline if row.get(key) is not None]
+        lines.append(f"{results[name].title}" + (f" ({about})" if about else "") + f": {', '.join(cells[:3])}")
+    return lines[:3]
+
+
+# by suite, the parts whose first row comes first
+_FIRST = {
+    "topolm": ("clusters", "minimal_pairs", "lesions", "network"),
+    "toponets": ("smoothness", "dimensionality", "compression", "selectivity"),
+}
 
 
 def evaluation_folder(suite: str) -> str:

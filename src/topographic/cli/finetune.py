@@ -4,11 +4,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from topographic.evaluation.glue_table import glue_table
-from topographic.evaluation.results import save_table
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig
-from topographic.runs.finetuning import ClassifierConfig, constant_rate, fine_tune_on, kept_losses
-from topographic.runs.folder import require_finished
+from topographic.runs.finetuning_choices import ClassifierConfig, constant_rate
 from topographic.training.config import TrainingConfig
 from topographic.training.finetuning.glue import task_named
 from topographic.training.finetuning.labelled import LabelledDataConfig
@@ -77,6 +74,11 @@ class FinetuneCommand:
 
 def finetune(command: FinetuneCommand) -> Path | None:
     """Fine-tune on every task, or go on where an interrupted command stopped, and write the table."""
+    from topographic.evaluation.glue_table import glue_table
+    from topographic.evaluation.results import save_table
+    from topographic.runs.finetuning import fine_tune_on, kept_losses
+    from topographic.runs.folder import require_finished
+
     run = Path(command.run)
     require_finished(run)
     is_run = (run / "model").is_dir()

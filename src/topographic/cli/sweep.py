@@ -5,13 +5,14 @@ import os
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from topographic.pages.findings import write_findings
 from topographic.runs.recipe import Recipe
-from topographic.sweeps import CellMaps, Measures, Sweep, collect_sweep, plan_sweep, run_cell
+from topographic.sweeps.choices import CONTROL, CellMaps
 from topographic.sweeps.executors import SlurmConfig, run_in_processes, run_on_slurm
-from topographic.sweeps.sweep import CONTROL, overview, run_cells
+
+if TYPE_CHECKING:
+    from topographic.sweeps import Sweep
 
 __all__ = ["SweepCommand", "sweep"]
 
@@ -58,14 +59,20 @@ class SweepCommand(Recipe):
                 "of each"
             )
 
-    def plan(self) -> Sweep:
+    def plan(self) -> "Sweep":
         """What these words amount to."""
+        from topographic.sweeps import Measures, plan_sweep
+
         base = Recipe(**{entry.name: getattr(self, entry.name) for entry in fields(Recipe)})
         return plan_sweep(base, self.blocks, Measures(self.maps, self.pairs), self.reference)
 
 
 def sweep(command: SweepCommand) -> Path:
     """Run every cell that is not finished."""
+    from topographic.pages.findings import write_findings
+    from topographic.sweeps import collect_sweep, run_cell
+    from topographic.sweeps.sweep import overview, run_cells
+
     planned = command.plan()
     folder, n_cells, failed = planned.folder, len(planned.cells), {}
     if command.cell is not None:

@@ -1,5 +1,6 @@
-"""One sheet on an axis."""
+"""One sheet on an axis, many in a figure, and what a notebook shows of them."""
 
-from topographic.drawing.picture import draw_sheet, symmetric_limit
+from topographic.drawing.picture import draw_sheet, draw_sheets, symmetric_limit
+from topographic.drawing.style import notebook_html, notebook_png
 
-__all__ = ["draw_sheet", "symmetric_limit"]
+__all__ = ["draw_sheet", "draw_sheets", "notebook_html", "notebook_png", "symmetric_limit"]

@@ -1,11 +1,13 @@
 """Values of units as a picture of their sheet: an axis goes in, the same axis comes out."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Shaped
 
+from topographic.drawing.site_names import arrange_sites, fold_layers, site_labels
 from topographic.drawing.style import (
     COLOUR_MAP,
     FAINT,
@@ -15,13 +17,18 @@ from topographic.drawing.style import (
     colour_bar,
     import_matplotlib,
     new_axes,
+    new_figure,
 )
 from topographic.sheets import Sheet, grid_shape, to_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["draw_sheet", "symmetric_limit"]
+__all__ = ["draw_sheet", "draw_sheets", "symmetric_limit"]
+
+_SCALE_STEPS = (1.0, 2.0, 5.0, 10.0)
+_SCALE_SHARE = 0.3  # of the width of a sheet that its scale is long at most
 
 
 def symmetric_limit(values: Sequence[np.ndarray], percentile: float = 99.5) -> float:
@@ -61,6 +68,7 @@ def draw_sheet(
     is_signed: bool = True,
     title: str | None = None,
     colour_label: str | None = None,
+    has_scale: bool = False,
 ) -> "Axes":
     """Draw one value per unit as a picture of their sheet, zero in white.
 
@@ -83,6 +91,8 @@ def draw_sheet(
         What to write above the picture.
     colour_label : str, optional
         What the colours mean, with their unit; gives the picture a colour bar.
+    has_scale : bool
+        Whether a bar below the picture says how long some millimetres are.
 
     Returns
     -------
@@ -134,4 +144,99 @@ def draw_sheet(
         ax.set_title(title, fontsize=9, color=INK)
     if colour_label is not None:
         colour_bar(ax.figure, drawn, ax, colour_label, extend="both" if is_signed else "max")
+    if has_scale:
+        _draw_scale(ax, sheet)
     return ax
+
+
+def draw_sheets(
+    sheets: Mapping[str, tuple[Sheet, np.ndarray]],
+    *,
+    limit: float | None = None,
+    is_signed: bool = True,
+    colour_label: str | None = None,
+) -> "Figure":
+    """Draw many sheets as small pictures with one colour scale, layers downwards, many in blocks side by side.
+
+    Parameters
+    ----------
+    sheets : mapping of str to (Sheet, ndarray)
+        The sheet of every site, and a value for each of its units.
+    limit : float, optional
+        Shared limit of the colour scale; `symmetric_limit` of all values by default.
+    is_signed : bool
+        As in `draw_sheet`.
+    colour_label : str, optional
+        What the colours mean, with their unit.
+
+    Returns
+    -------
+    matplotlib Figure
+        A picture per site, and one colour bar.
+
+    Raises
+    ------
+    ValueError
+        If there are no sheets, or as `draw_sheet`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from topographic.sheets import grid
+    >>> figure = draw_sheets({site: (grid((2, 3)), np.arange(6.0)) for site in ("h.0.mlp", "h.1.mlp")})
+    """
+    if not sheets:
+        raise ValueError("no sheets to draw; expected {site: (sheet, values)}: give at least one")
+    limit = symmetric_limit([values for _, values in sheets.values()]) if limit is None else limit
+    names = list(sheets)
+    row_names, column_names, layers = arrange_sites(names)
+    in_rows = len(column_names) == 1 and len(sheets) > 4  # one kind of module: a strip of all layers is too long
+    titles = dict(zip(sheets, row_names, strict=True)) if in_rows else site_labels(names)
+    each_named = in_rows or not row_names or max(map(len, column_names)) > 14  # a longer name is wider than its column
+    places = fold_layers(layers) if row_names else layers
+    places = {site: divmod(index, 6) for index, site in enumerate(sheets)} if in_rows else places
+    rows = 1 + max(row for row, _ in places.values())
+    columns = 1 + max(column for _, column in places.values())
+    side = 1.5 if rows > 6 or in_rows else 4.2 / max(columns, 2)
+    width, height = side * max(columns, 2) + 0.5, side * 1.02 * rows + 1.0
+    figure = new_figure(width, height)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.set_axis_off()
+    for site, (sheet, values) in sheets.items():
+        layer, kind = layers[site]
+        panel = panels[places[site]]
+        panel.set_axis_on()
+        draw_sheet(sheet, values, panel, limit=limit, is_signed=is_signed)
+        if each_named:
+            panel.set_title(titles[site], fontsize=9 if row_names else 7, color=INK)
+        elif places[site][0] == 0:
+            panel.set_title(column_names[kind], fontsize=10, color=INK)
+        if not each_named and kind == min(place[1] for place in layers.values() if place[0] == layer):
+            panel.set_ylabel(row_names[layer], fontsize=9.5, color=INK)
+    if in_rows:
+        figure.suptitle(column_names[0], fontsize=10, color=INK)
+    shown = panels[next(iter(places.values()))]
+    drawn = (shown.images or shown.collections)[0]
+    place = {"location": "bottom", "shrink": 0.75, "aspect": 28, "pad": 0.02}
+    colour_bar(figure, drawn, panels, colour_label or "value", extend="both" if is_signed else "max", **place)
+    return figure
+
+
+def _draw_scale(ax: "Axes", sheet: Sheet) -> None:
+    """A bar of a round number of millimetres below the left corner of a flat sheet."""
+    left, right = sorted(ax.get_xlim())
+    positions = sheet.positions_mm.numpy()[:, 1]
+    shape, span_mm = grid_shape(sheet), float(np.ptp(positions))
+    # a picture of a lattice counts columns, points lie in mm
+    steps_per_mm = 1.0 if shape is None else (shape[1] - 1) / span_mm if span_mm > 0 else 0.0
+    if not steps_per_mm or right <= left:
+        return
+    longest_mm = _SCALE_SHARE * (right - left) / steps_per_mm
+    unit = 10.0 ** math.floor(math.log10(longest_mm))
+    length_mm = max(step * unit for step in _SCALE_STEPS if step * unit <= longest_mm * (1 + 1e-9))
+    share = length_mm * steps_per_mm / (right - left)
+    ax.plot([0, share], [-0.03, -0.03], color=INK, linewidth=2, transform=ax.transAxes, clip_on=False)
+    ax.text(
+        share / 2, -0.045, f"{length_mm:g} mm", fontsize=8, color=INK, ha="center", va="top", transform=ax.transAxes
+    )

@@ -4,8 +4,11 @@ matplotlib is used without pyplot, so neither the backend nor the settings of th
 """
 
 import base64
+import html
 import importlib
+import importlib.util
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -27,8 +30,13 @@ __all__ = [
     "import_matplotlib",
     "new_axes",
     "new_figure",
+    "notebook_html",
+    "notebook_png",
     "quieten",
+    "rendered",
 ]
+
+_NOTEBOOK_DPI = 90
 
 # colours that the common forms of colour blindness keep apart (Okabe & Ito 2008)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
@@ -85,11 +93,32 @@ def colour_bar(
     bar.ax.tick_params(labelsize=9, colors=INK)
 
 
-def data_uri(figure: "Figure", kind: Literal["png", "svg"] = "svg") -> str:
-    """Render a figure into an address that carries the whole picture."""
+def rendered(figure: "Figure", kind: Literal["png", "svg"] = "png", *, dots_per_inch: int = 200) -> bytes:
+    """A figure as the content of a file."""
     settings = {"svg.hashsalt": "topographic"}  # element names from the content, not from a random number
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     with import_matplotlib().rc_context(settings), io.BytesIO() as buffer:
-        figure.savefig(buffer, format=kind, dpi=200, facecolor="white", metadata=metadata)
-        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"data:image/{'svg+xml' if kind == 'svg' else 'png'};base64,{encoded}"
+        figure.savefig(buffer, format=kind, dpi=dots_per_inch, facecolor="white", metadata=metadata)
+        return buffer.getvalue()
+
+
+def data_uri(figure: "Figure", kind: Literal["png", "svg"] = "svg") -> str:
+    """Render a figure into an address that carries the whole picture."""
+    return _address(rendered(figure, kind), "svg+xml" if kind == "svg" else "png")
+
+
+def notebook_png(draw: Callable[[], Any]) -> bytes | None:
+    """What a notebook shows of a figure; nothing where matplotlib is missing: the text still appears."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return None
+    return rendered(draw(), dots_per_inch=_NOTEBOOK_DPI)
+
+
+def notebook_html(line: str, png: bytes | None) -> str:
+    """One line of text, and the picture below it if there is one."""
+    picture = "" if png is None else f'<br><img alt="{html.escape(line)}" src="{_address(png, "png")}">'
+    return f"<code>{html.escape(line)}</code>{picture}"
+
+
+def _address(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -2,16 +2,34 @@
 
 import math
 import numbers
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, get_args
 
-__all__ = ["FEWEST_WINDOW_WORDS", "Choices", "Shown"]
+from topographic.objectives.config import expect
+from topographic.stimuli.category_contrasts import CATEGORY_CONTRASTS
+
+__all__ = [
+    "FEWEST_WINDOW_WORDS",
+    "LANGUAGE_CONTRASTS",
+    "Choices",
+    "ContrastChoices",
+    "MapChoices",
+    "Shown",
+]
+
+# Help and wrong words read this file: it loads neither torch nor transformers.
 
 FEWEST_WINDOW_WORDS = 8  # a window has four lags or more
 LesionMode = Literal["zero", "mean", "resample"]
 Pooling = Literal["mean", "last", "sum", "max", "class"]
 # a look at everything in about a minute on a small model; p values go down to 1 / 21 only
 _QUICK = {"n_draws": 20, "lesion_draws": 3, "permuted_draws": 3, "window_sequences": 3}
+# of language models: stimulus set, condition and baseline
+LANGUAGE_CONTRASTS = {
+    "language": ("language", "sentences", "nonwords"),
+    "syntax": ("language", "sentences", "words"),
+    "nouns_verbs": ("nouns_verbs", "noun", "verb"),
+}
 _SHARES = ("fwhm_mm", "lesion_fractions", "removed")
 
 
@@ -136,6 +154,72 @@ class Shown:
         for name, least in {"n_images": 2, "n_test_images": 1, "batch_size": 1}.items():
             _require_whole(self, name, least)
         _require_one_of(self, "pooling", Pooling)
+
+
+@dataclass(frozen=True)
+class ContrastChoices:
+    """Which contrasts are mapped and how they are tested, whatever the readout."""
+
+    contrasts: list[str] | None = None
+    """Which contrasts: language (sentences - nonword strings), syntax (sentences - word lists), nouns_verbs; by default
+    language and nouns_verbs. Of a vision model: faces, objects, characters, animals, vehicles (each against the rest),
+    faces-objects, animate-inanimate, and "scrambled faces" and so on; by default faces, animate-inanimate and these two
+    of scrambled images."""
+    n_draws: int = 200
+    """Draws of each of the three nulls."""
+    exchangeable: list[str] = field(default_factory=lambda: ["run"])
+    """Labels are permuted only among items that agree in these: run, length, or a label column."""
+    pooling: Literal["mean", "last", "sum", "max", "class"] = "mean"
+    """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
+    batch_size: int = 32
+    """Items per forward pass."""
+    seed: int = 0
+    """Seed of the nulls, and of the choice of images."""
+    nulls: bool = True
+    """Keep the null maps beside the maps (3 x n_draws per site), so that anything else can be tested on them later."""
+    n_images: int = 80
+    """Images of each category, for a vision model."""
+    image_folders: dict[str, str] | None = None
+    """For mnist, fashion_mnist, cifar10 and orl_faces, folders of their files in place of the packages."""
+    section: ClassVar[str] = ""  # what stands before a field's name on the command line
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be asked for, before anything is loaded."""
+        texts, images = sorted(LANGUAGE_CONTRASTS), sorted(CATEGORY_CONTRASTS)
+        if self.contrasts == [] or set(self.contrasts or ()) - {*texts, *images}:
+            raise ValueError(
+                f"{self.section}contrasts={self.contrasts}; expected one or more of {texts}, or of images, {images}"
+            )
+        draws = "0 for no nulls, or at least 2 draws of each null (200 give p to .005)"
+        expect(self.n_draws == 0 or self.n_draws >= 2, f"{self.section}n_draws", self.n_draws, draws)
+        expect(self.n_images >= 2, f"{self.section}n_images", self.n_images, "at least 2 images of each category")
+        expect(self.batch_size >= 1, f"{self.section}batch_size", self.batch_size, "at least 1 item")
+        expect(self.seed >= 0, f"{self.section}seed", self.seed, "a whole number from 0 on")
+
+
+@dataclass(frozen=True)
+class MapChoices(ContrastChoices):
+    """Which maps are made, and how; see the fields, which are also words of `topo map`.
+
+    Raises
+    ------
+    ValueError
+        If a contrast does not exist, or a number is none that maps can be made with.
+
+    Examples
+    --------
+    >>> MapChoices(contrasts=["nouns_verbs"], fwhm_mm=2.0).n_draws
+    200
+    """
+
+    fwhm_mm: float = 0.0
+    """Gaussian readout before the contrast, full width at half maximum; 0 for none, 2 in the TopoLM paper."""
+
+    def __post_init__(self) -> None:
+        """Refuse a width that is none."""
+        super().__post_init__()
+        good = math.isfinite(self.fwhm_mm) and self.fwhm_mm >= 0
+        expect(good, f"{self.section}fwhm_mm", self.fwhm_mm, "a width in mm from 0 (no readout) on")
 
 
 def _require_whole(choices: Any, name: str, least: int, why: str = "") -> None:

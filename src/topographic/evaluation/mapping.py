@@ -3,20 +3,19 @@
 import contextlib
 import functools
 import json
-import math
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
+from topographic.evaluation.choices import LANGUAGE_CONTRASTS, ContrastChoices, MapChoices
 from topographic.maps.clusters import cluster_mass_test
 from topographic.maps.contrasts import Conditions, contrast_name
 from topographic.maps.summary import MapSummary, summarize
-from topographic.objectives.config import expect
 from topographic.recording.checksum import weights_checksum
 from topographic.recording.images import IMAGE_POOLINGS, low_level_responses, record_images
 from topographic.recording.preparation import Preparation
@@ -24,7 +23,9 @@ from topographic.recording.record import POOLINGS, record
 from topographic.recording.responses import Responses
 from topographic.recording.sites import unwrapped
 from topographic.sheets import Layout, Sheet
-from topographic.stimuli.categories import CATEGORY_CONTRASTS, category_images
+from topographic.stimuli.categories import category_images
+from topographic.stimuli.category_contrasts import CATEGORY_CONTRASTS
+from topographic.stimuli.image_stimuli import ImageStimuli
 from topographic.stimuli.localizers import load_localizer
 from topographic.stimuli.stimulus_set import StimulusSet
 from topographic.storage import code_version, digest, disk_errors, load_json, locked, publish_folder, save_json
@@ -33,16 +34,17 @@ from topographic.training.text.tokenizer import tokenizer_checksum
 __all__ = [
     "KINDS",
     "Contrast",
-    "ContrastChoices",
-    "MapChoices",
     "Mapped",
     "ModelKind",
     "check_choices",
     "decided_by",
     "is_kept",
+    "kind_for",
     "make_maps",
     "map_folder",
+    "parse_contrast",
     "save_maps",
+    "stimuli_with",
 ]
 
 ModelKind = Literal["language", "vision"]
@@ -60,72 +62,6 @@ class Contrast(NamedTuple):
     def name(self) -> str:
         """What its folder is called."""
         return contrast_name(self.condition, self.baseline)
-
-
-@dataclass(frozen=True)
-class ContrastChoices:
-    """Which contrasts are mapped and how they are tested, whatever the readout."""
-
-    contrasts: list[str] | None = None
-    """Which contrasts: language (sentences - nonword strings), syntax (sentences - word lists), nouns_verbs; by default
-    language and nouns_verbs. Of a vision model: faces, objects, characters, animals, vehicles (each against the rest),
-    faces-objects, animate-inanimate, and "scrambled faces" and so on; by default faces, animate-inanimate and these two
-    of scrambled images."""
-    n_draws: int = 200
-    """Draws of each of the three nulls."""
-    exchangeable: list[str] = field(default_factory=lambda: ["run"])
-    """Labels are permuted only among items that agree in these: run, length, or a label column."""
-    pooling: Literal["mean", "last", "sum", "max", "class"] = "mean"
-    """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
-    batch_size: int = 32
-    """Items per forward pass."""
-    seed: int = 0
-    """Seed of the nulls, and of the choice of images."""
-    nulls: bool = True
-    """Keep the null maps beside the maps (3 x n_draws per site), so that anything else can be tested on them later."""
-    n_images: int = 80
-    """Images of each category, for a vision model."""
-    image_folders: dict[str, str] | None = None
-    """For mnist, fashion_mnist, cifar10 and orl_faces, folders of their files in place of the packages."""
-    section: ClassVar[str] = ""  # what stands before a field's name on the command line
-
-    def __post_init__(self) -> None:
-        """Refuse what no model can be asked for, before anything is loaded."""
-        texts, images = (sorted(kind.contrasts) for kind in KINDS.values())
-        if self.contrasts == [] or set(self.contrasts or ()) - {*texts, *images}:
-            raise ValueError(
-                f"{self.section}contrasts={self.contrasts}; expected one or more of {texts}, or of images, {images}"
-            )
-        draws = "0 for no nulls, or at least 2 draws of each null (200 give p to .005)"
-        expect(self.n_draws == 0 or self.n_draws >= 2, f"{self.section}n_draws", self.n_draws, draws)
-        expect(self.n_images >= 2, f"{self.section}n_images", self.n_images, "at least 2 images of each category")
-        expect(self.batch_size >= 1, f"{self.section}batch_size", self.batch_size, "at least 1 item")
-        expect(self.seed >= 0, f"{self.section}seed", self.seed, "a whole number from 0 on")
-
-
-@dataclass(frozen=True)
-class MapChoices(ContrastChoices):
-    """Which maps are made, and how; see the fields, which are also words of `topo map`.
-
-    Raises
-    ------
-    ValueError
-        If a contrast does not exist, or a number is none that maps can be made with.
-
-    Examples
-    --------
-    >>> MapChoices(contrasts=["nouns_verbs"], fwhm_mm=2.0).n_draws
-    200
-    """
-
-    fwhm_mm: float = 0.0
-    """Gaussian readout before the contrast, full width at half maximum; 0 for none, 2 in the TopoLM paper."""
-
-    def __post_init__(self) -> None:
-        """Refuse a width that is none."""
-        super().__post_init__()
-        good = math.isfinite(self.fwhm_mm) and self.fwhm_mm >= 0
-        expect(good, f"{self.section}fwhm_mm", self.fwhm_mm, "a width in mm from 0 (no readout) on")
 
 
 class Mapped(NamedTuple):
@@ -148,6 +84,8 @@ def make_maps(
     choices: MapChoices,
     folder: str | Path | None = None,
     *,
+    contrast: str | None = None,
+    stimuli: StimulusSet | ImageStimuli | None = None,
     tell: Callable[[Mapped], None] = lambda _: None,
 ) -> list[MapSummary]:
     """Show a model contrasts, test the maps of its units and, in a folder, keep them.
@@ -170,6 +108,10 @@ def make_maps(
         Where they are kept: ``folder/<contrast>/`` with ``summary.json``, ``stimuli.json`` and one file per site, of
         images also ``clusters.json`` and ``low_level/``. Maps that are there and were decided by the same code,
         weights, reader, sheets, stimuli and choices are taken as they are; others are replaced as a whole.
+    contrast : str, optional
+        A contrast of one's own in place of those of the choices, by its conditions: "a-b", "a+b-c".
+    stimuli : StimulusSet or ImageStimuli, optional
+        What is shown for it; by default the set of the library that has these conditions.
     tell : callable, optional
         Told what became of every contrast (`Mapped`) as soon as it is there.
 
@@ -192,32 +134,83 @@ def make_maps(
     >>> summaries = make_maps(model, tokenizer, "language", "transformer.h.*.mlp", grid, MapChoices())  # doctest: +SKIP
     """
     check_choices(choices, kind, type(model).__name__)
+    if contrast is None and stimuli is not None:
+        raise ValueError("stimuli are given without a contrast; expected one of their conditions, such as 'a-b'")
     known, summaries, checksums = KINDS[kind], [], {}
     hear = functools.partial(known.record, pooling=choices.pooling, batch_size=choices.batch_size)
-    show = functools.cache(lambda stimuli: known.show(stimuli, choices))
-    heard = functools.cache(lambda stimuli: hear(model, reader, show(stimuli), sites, layout))
-    for name in choices.contrasts or known.defaults:
-        contrast = known.contrasts[name]
-        shown = show(contrast.stimuli)
-        stimuli: StimulusSet = getattr(shown, "stimuli", shown)
+    wanted, own = [known.contrasts[name] for name in choices.contrasts or known.defaults], {}
+    if contrast is not None:
+        given = stimuli_with(contrast, kind, choices) if stimuli is None else stimuli
+        items = _items_of(given)
+        wanted, own = [Contrast(items.name, *parse_contrast(contrast, items))], {items.name: given}
+    show = functools.cache(lambda name: own[name] if name in own else known.show(name, choices))
+    heard = functools.cache(lambda name: hear(model, reader, show(name), sites, layout))
+    for one in wanted:
+        shown = show(one.stimuli)
+        items = _items_of(shown)
         if not checksums:
             two = hear(model, reader, shown.take([0, 1]), sites, layout, progress=False)
-            sheets = digest({site: one.sheet.checksum for site, one in two.items()})
+            sheets = digest({site: heard_at.sheet.checksum for site, heard_at in two.items()})
             checksums = {**_architecture(model), **known.identify(reader), "sheets": sheets}
-        decided = decided_by(checksums, stimuli.checksum, contrast, choices)
-        target = None if folder is None else map_folder(folder, contrast)
+        decided = decided_by(checksums, items.checksum, one, choices)
+        target = None if folder is None else map_folder(folder, one)
         with contextlib.nullcontext() if folder is None else locked(folder):
             if target is not None and is_kept(target, decided):
                 made = Mapped(MapSummary.load(target), target, decided, was_there=True)
             else:
                 changed = "" if target is None else _changed(target, decided)
-                summary = _summary(heard(contrast.stimuli), contrast, choices, choices.fwhm_mm)
-                low_level = _summary(known.low_level(shown), contrast, choices) if known.low_level else None
+                summary = _summary(heard(one.stimuli), one, choices, choices.fwhm_mm)
+                low_level = _summary(known.low_level(shown), one, choices) if known.low_level else None
                 made = Mapped(summary, target, decided, changed=changed, low_level=low_level)
-                save_maps(made, stimuli, choices)
+                save_maps(made, items, choices)
         tell(made)
         summaries.append(made.summary)
     return summaries
+
+
+def kind_for(reader: Any) -> ModelKind:
+    """What a model is shown, by what reads for it."""
+    return "language" if isinstance(reader, PreTrainedTokenizerBase) else "vision"
+
+
+def parse_contrast(name: str, stimuli: StimulusSet) -> tuple[list[str], list[str]]:
+    """Conditions on either side of a contrast's name, the inverse of `contrast_name`; names may hold a hyphen."""
+    there = set(stimuli.condition_names)
+    for place in (place for place, letter in enumerate(name) if letter == "-"):
+        sides = [[one.strip() for one in side.split("+")] for side in (name[:place], name[place + 1 :])]
+        if all(one in there for side in sides for one in side):
+            return sides[0], sides[1]
+    raise ValueError(
+        f"contrast={name!r} names no two sides of {stimuli.name!r}, whose conditions are "
+        f"{', '.join(stimuli.condition_names)}; expected CONDITION-BASELINE, several of them joined with +"
+    )
+
+
+def stimuli_with(
+    contrast: str | Collection[str], kind: ModelKind, choices: ContrastChoices
+) -> StimulusSet | ImageStimuli:
+    """The set of the library that has these conditions, or those that a contrast's name is made of."""
+    known = KINDS[kind]
+    told = {}
+    for name in dict.fromkeys(one.stimuli for one in known.contrasts.values()):
+        shown = known.show(name, choices)
+        items = _items_of(shown)
+        told[name] = items.condition_names
+        if isinstance(contrast, str):
+            with contextlib.suppress(ValueError):
+                parse_contrast(contrast, items)
+                return shown
+        elif set(contrast) <= set(items.condition_names):
+            return shown
+    asked = contrast if isinstance(contrast, str) else ", ".join(map(repr, contrast))
+    sets = "; ".join(f"{name} ({', '.join(conditions)})" for name, conditions in told.items())
+    raise ValueError(
+        f"no stimulus set that ships has the conditions {asked}; there are {sets}: give stimuli= of your own"
+    )
+
+
+def _items_of(shown: StimulusSet | ImageStimuli) -> StimulusSet:
+    return shown.stimuli if isinstance(shown, ImageStimuli) else shown
 
 
 def check_choices(choices: ContrastChoices, kind: ModelKind, source: str | Path) -> None:
@@ -350,11 +343,7 @@ _NOT_ARCHITECTURE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "
 _CHOICES = ("fwhm_mm", "n_draws", "exchangeable", "pooling", "batch_size", "seed", "nulls")
 KINDS: dict[ModelKind, Kind] = {
     "language": Kind(
-        contrasts={
-            "language": Contrast("language", "sentences", "nonwords"),
-            "syntax": Contrast("language", "sentences", "words"),
-            "nouns_verbs": Contrast("nouns_verbs", "noun", "verb"),
-        },
+        contrasts={name: Contrast(*about) for name, about in LANGUAGE_CONTRASTS.items()},
         defaults=("language", "nouns_verbs"),
         poolings=POOLINGS,
         others="images",

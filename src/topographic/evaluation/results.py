@@ -1,6 +1,7 @@
 """Findings: tables, pictures and maps of one analysis; results: those of all analyses of a suite, kept under keys."""
 
 import csv
+import html
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -152,6 +153,14 @@ class Findings:
             raise NotMeasurable(f"{self.title!r} has no table. {' '.join(self.notes)}")
         return self.tables[0].to_frame()
 
+    def _repr_html_(self) -> str:
+        shown = "".join(
+            f"<h4>{html.escape(one.title)}</h4>{one.to_frame().to_html(index=False)}" for one in self.tables
+        )
+        return (
+            f"<h3>{html.escape(self.title)}</h3>{shown}{''.join(f'<p>{html.escape(note)}</p>' for note in self.notes)}"
+        )
+
     def __repr__(self) -> str:
         """One line."""
         told = [f"tables {', '.join(one.name for one in self.tables)}"] if self.tables else []
@@ -205,6 +214,20 @@ class Results(Mapping[str, Findings]):
     def __len__(self) -> int:
         """Number of parts."""
         return len(self.parts)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per table of every part; ``results[part][table].to_frame()`` is the table itself."""
+        return pd.DataFrame(
+            [
+                {"part": name, "table": table.name, "title": table.title, "rows": len(table.rows)}
+                for name, part in self.parts.items()
+                for table in part.tables
+            ]
+            or [{"part": name, "table": "", "title": part.title, "rows": 0} for name, part in self.parts.items()]
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.lead)}</p>{self.to_frame().to_html(index=False)}"
 
     def __repr__(self) -> str:
         """One line."""

@@ -22,6 +22,7 @@ from topographic.sheets.expectations import expect_kind, expect_number
 
 __all__ = [
     "CONTROLS",
+    "Selections",
     "connected_control",
     "is_contiguous",
     "layer_control",
@@ -31,6 +32,7 @@ __all__ = [
     "removed_size",
 ]
 
+Selections = Selection | Sequence[Selection] | Mapping[str, Selection]
 _CANDIDATES = 20  # patches grown for one, of which the first that is as compact is taken, or else the nearest
 _COMPACT = 0.05  # how far the boundaries of two patches that are as compact may differ
 _PREFERENCES = (-4.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 4.0)  # for neighbours of many units of a patch: threads to discs
@@ -290,8 +292,10 @@ def is_contiguous(selections: Sequence[Selection]) -> bool:
 
 
 def one_per_site(selections: Any) -> list[Selection]:
-    """One selection or several as a list, those of one site joined."""
-    is_several = isinstance(selections, Iterable) and not isinstance(selections, Mapping | str)
+    """One selection, several, or a mapping of sites, as a list: those of one site joined."""
+    if isinstance(selections, Mapping):
+        selections = list(selections.values())
+    is_several = isinstance(selections, Iterable) and not isinstance(selections, str)
     chosen: list[Any] = list(selections) if is_several else [selections]
     joined: dict[str, Selection] = {}
     for selection in chosen:

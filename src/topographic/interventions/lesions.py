@@ -8,10 +8,9 @@ from jaxtyping import Float
 from torch import nn
 from tqdm.auto import tqdm
 
-from topographic.interventions.controls import CONTROLS, is_contiguous, matched_controls, one_per_site
+from topographic.interventions.controls import CONTROLS, Selections, is_contiguous, matched_controls, one_per_site
 from topographic.interventions.measures import Measure, measured
 from topographic.interventions.perturb import ablate
-from topographic.maps import Selection
 from topographic.recording import Responses, carried_sheets
 from topographic.recording.placement import check_places
 from topographic.sheets import Sheet
@@ -70,7 +69,7 @@ class LesionEffect:
 
 def lesion_effects(
     model: nn.Module,
-    selections: Selection | Sequence[Selection],
+    selections: Selections,
     sheets: Mapping[str, Sheet] | None,
     measure: Measure,
     *,
@@ -91,7 +90,7 @@ def lesion_effects(
     ----------
     model : nn.Module
         Any model.
-    selections : Selection or sequence of Selection
+    selections : Selection, sequence of Selection, or mapping of site to Selection
         The lesion.
     sheets : mapping of str to Sheet, optional
         Every sheet that controls may draw units from; with None those of the selections and all that the model carries.

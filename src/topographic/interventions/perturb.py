@@ -2,15 +2,15 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from topographic.interventions.controls import one_per_site
+from topographic.interventions.controls import Selections, one_per_site
 from topographic.interventions.stimulation import as_direction
-from topographic.maps import Selection, UnitMap
+from topographic.maps import UnitMap
 from topographic.recording import Responses, edit
 from topographic.recording.placement import check_places
 from topographic.sheets.expectations import expect_number, expect_whole
@@ -21,7 +21,7 @@ __all__ = ["ABLATIONS", "ablate", "drive"]
 @contextlib.contextmanager
 def ablate(
     model: nn.Module,
-    selections: Selection | Sequence[Selection],
+    selections: Selections,
     *,
     mode: str = "zero",
     responses: Mapping[str, Responses] | None = None,
@@ -37,7 +37,7 @@ def ablate(
     ----------
     model : nn.Module
         Any model.
-    selections : Selection or sequence of Selection
+    selections : Selection, sequence of Selection, or mapping of site to Selection
         Units to silence; several selections of one site are joined.
     mode : {"zero", "mean", "resample"}
         What takes the place of their activity.
@@ -86,7 +86,7 @@ def ablate(
 @contextlib.contextmanager
 def drive(
     model: nn.Module,
-    selections: Selection | Sequence[Selection] | None = None,
+    selections: Selections | None = None,
     *,
     strength: float = 1.0,
     direction: Mapping[str, UnitMap] | None = None,
@@ -103,7 +103,7 @@ def drive(
     ----------
     model : nn.Module
         Any model.
-    selections : Selection or sequence of Selection, optional
+    selections : Selection, sequence of Selection, or mapping of site to Selection, optional
         Units to drive; by default all where a direction is not 0.
     strength : float
         Factor, in units of the direction map or, without one, of activation.

@@ -9,8 +9,10 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
+from topographic.maps.collection import Numbers
 from topographic.maps.references import BesideNulls, NotMeasurable, NullReference, against_nulls, null_title
 from topographic.maps.unit_map import UnitMap
+from topographic.recording.by_site import by_site
 from topographic.sheets import Sheet, adjacent_pairs
 
 __all__ = ["MoransI", "morans_i"]
@@ -50,6 +52,7 @@ class MoransI(BesideNulls):
         return "\n".join([first, *(lines or ["  no null was drawn"])])
 
 
+@by_site(lambda found: Numbers(found, "Moran's I"))
 def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
     """Moran's I of a map, its nulls included.
 
@@ -58,9 +61,10 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
 
     Parameters
     ----------
-    unit_map : UnitMap
-        Map on a lattice, torus or mesh. Units whose value is NaN are left out with their edges. A
-        unit without a neighbour has no weights; it counts in ``n`` and in the variance only.
+    unit_map : UnitMap or mapping of site to UnitMap
+        Map on a lattice, torus or mesh; several give `Numbers`, a table corrected over the sites. Units whose value is
+        NaN are left out with their edges. A unit without a neighbour has no weights; it counts in ``n`` and in the
+        variance only.
     contiguity : {"queen", "rook"}
         Eight neighbours or four on a lattice; a mesh uses its own edges.
 

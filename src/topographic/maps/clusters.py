@@ -10,11 +10,17 @@ from scipy.sparse.csgraph import connected_components
 
 from topographic.maps.selection import Selection
 from topographic.maps.unit_map import UnitMap
+from topographic.recording.by_site import by_site
 from topographic.sheets import adjacency
 
 __all__ = ["CLUSTER_METHODS", "ClusterTest", "cluster_mass_test", "clusters"]
 
 
+def _largest_first(found: Mapping[str, list[Selection]]) -> list[Selection]:
+    return sorted((cluster for some in found.values() for cluster in some), key=lambda one: -one.provenance["mass"])
+
+
+@by_site(_largest_first)
 def clusters(
     unit_map: UnitMap,
     *,
@@ -29,8 +35,8 @@ def clusters(
 
     Parameters
     ----------
-    unit_map : UnitMap
-        Map with q (`control_fdr`), or any map when ``threshold`` is given.
+    unit_map : UnitMap or mapping of site to UnitMap
+        Map with q (`control_fdr`), or any map when ``threshold`` is given; of several, the clusters of all.
     q : float
         Units with an adjusted p below this and a positive value belong to clusters.
     threshold : float, optional

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from topographic.maps.collection import Maps
 from topographic.maps.independence import item_digests
 from topographic.maps.nulls import (
     Exchange,
@@ -24,6 +25,7 @@ from topographic.maps.nulls import (
 )
 from topographic.maps.two_sample import STATISTICS, Statistic, group_moments, grouped_p, welch_p
 from topographic.maps.unit_map import UnitMap
+from topographic.recording.by_site import by_site
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.responses import Responses
 
@@ -43,6 +45,7 @@ _N_LENGTH_BINS = 10
 _SAME = 0.01  # of the spread of the responses: nearer ones are to one item, which batches and padding may tell apart
 
 
+@by_site(Maps)
 def t_map(
     responses: Responses,
     condition: Conditions,
@@ -60,8 +63,8 @@ def t_map(
 
     Parameters
     ----------
-    responses : Responses
-        Responses of one site.
+    responses : Responses or mapping of site to Responses
+        Responses of one site; of several, each is mapped alike and `Maps` come back.
     condition, baseline : str or sequence of str
         Names of the conditions to compare; several names are pooled.
     fwhm_mm : float
@@ -124,6 +127,7 @@ def t_map(
     return _contrast_map("welch_t", responses, condition, baseline, **options)
 
 
+@by_site(Maps)
 def effect_size_map(
     responses: Responses,
     condition: Conditions,
@@ -271,6 +275,7 @@ def _like(
     return np.where(np.isnan(found), np.nan, np.clip(maps, -reached, reached)).astype(np.float32)
 
 
+@by_site(Maps)
 def condition_map(
     responses: Responses, condition: Conditions, *, fwhm_mm: float = 0.0, normalized: bool = True
 ) -> UnitMap:
@@ -278,8 +283,8 @@ def condition_map(
 
     Parameters
     ----------
-    responses : Responses
-        Responses of one site.
+    responses : Responses or mapping of site to Responses
+        Responses of one site, or of several, as in `t_map`.
     condition : str or sequence of str
         Names of the conditions to average over.
     fwhm_mm : float

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import false_discovery_control
 
+from topographic.maps.collection import Maps
 from topographic.maps.contrasts import Conditions, effect_size_map, t_map
 from topographic.maps.independence import item_digests
 from topographic.maps.length import length_adjusted_map, match_length
@@ -108,7 +109,7 @@ def localizer_maps(
     length: str = "none",
     fwhm_mm: float = 0.0,
     seed: int = 0,
-) -> dict[str, UnitMap]:
+) -> Maps:
     """The maps a localizer selects from.
 
     Parameters
@@ -120,7 +121,7 @@ def localizer_maps(
 
     Returns
     -------
-    dict of site to UnitMap
+    Maps
         One per site, those of t with p and q over all units of all sites. Without null maps.
 
     Raises
@@ -135,7 +136,7 @@ def localizer_maps(
     one_stimulus_set(responses)
     made = LENGTHS[length](responses, condition, baseline, statistic=statistic, fwhm_mm=fwhm_mm, seed=seed)
     maps = {site: _remembering(one, responses[site], length) for site, one in made.items()}
-    return control_fdr(maps) if statistic == "welch_t" else maps
+    return control_fdr(maps) if statistic == "welch_t" else Maps(maps)
 
 
 def load_or_localize(
@@ -246,7 +247,7 @@ def _as_they_are(
     seed: int,
 ) -> dict[str, UnitMap]:
     make = {"welch_t": t_map, "cohens_d": effect_size_map}[statistic]
-    return {site: make(one, condition, baseline, fwhm_mm=fwhm_mm) for site, one in responses.items()}
+    return dict(make(responses, condition, baseline, fwhm_mm=fwhm_mm))
 
 
 def _matched(

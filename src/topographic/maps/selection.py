@@ -3,19 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, no_type_check
+from typing import TYPE_CHECKING, Any, no_type_check
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool
 
+from topographic import drawing
 from topographic.sheets import Sheet
 from topographic.storage import load_noun, save_arrays
+
+if TYPE_CHECKING:
+    from topographic.drawing.picture import Axes
 
 __all__ = ["Selection"]
 
 
 @no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Selection:
     """Chosen units of one site.
 
@@ -62,6 +67,22 @@ class Selection:
     def n_selected(self) -> int:
         """Number of chosen units."""
         return int(self.mask.sum())
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Selection({self.site!r}: {self.n_selected} of {self.sheet.n_units} units, {self.rule})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per chosen unit: its number and its place on the sheet in mm."""
+        units = np.flatnonzero(self.mask)
+        places = self.sheet.positions_mm.numpy()[units]
+        axes = {f"{axis}_mm": places[:, index] for index, axis in zip(range(places.shape[1]), "xyz", strict=False)}
+        return pd.DataFrame({"unit": units, **axes})
+
+    def plot(self, ax: "Axes | None" = None, *, title: str | None = None) -> "Axes":
+        """The chosen units as a picture of their sheet; axes go in, the same come out."""
+        told = self.site if title is None else title
+        return drawing.draw_sheet(self.sheet, self.mask.astype(np.float32), ax, limit=1.0, is_signed=False, title=told)
 
     def save(self, path: str | Path) -> None:
         """Write the selection and its sheet to one safetensors file."""

@@ -7,14 +7,16 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.stats import false_discovery_control
 
+from topographic.maps.collection import Maps
 from topographic.maps.independence import items_of_all
 from topographic.maps.selection import Selection
 from topographic.maps.unit_map import UnitMap
+from topographic.recording.by_site import by_site
 
 __all__ = ["SIGNS", "control_fdr", "select", "select_top"]
 
 
-def control_fdr(maps: Mapping[str, UnitMap]) -> dict[str, UnitMap]:
+def control_fdr(maps: Mapping[str, UnitMap]) -> Maps:
     """Benjamini-Hochberg adjusted p over all units of all sites together.
 
     ``q_(i) = min over j >= i of p_(j) n / j``
@@ -26,7 +28,7 @@ def control_fdr(maps: Mapping[str, UnitMap]) -> dict[str, UnitMap]:
 
     Returns
     -------
-    dict of site to UnitMap
+    Maps
         The same maps with q. Units without a p (NaN) are not counted and keep NaN.
 
     Raises
@@ -49,19 +51,20 @@ def control_fdr(maps: Mapping[str, UnitMap]) -> dict[str, UnitMap]:
     q[tested] = false_discovery_control(p[tested])
     parts = np.split(q, np.cumsum([unit_map.sheet.n_units for unit_map in maps.values()])[:-1])
     items = items_of_all(maps)
-    return {
+    return Maps({
         site: replace(unit_map, q=part, provenance={**unit_map.provenance, **items})
         for (site, unit_map), part in zip(maps.items(), parts, strict=True)
-    }
+    })
 
 
+@by_site(dict)
 def select(unit_map: UnitMap, *, q: float = 0.05, sign: str = "positive") -> Selection:
     """Units that pass a false discovery rate.
 
     Parameters
     ----------
-    unit_map : UnitMap
-        Map with q (`control_fdr`).
+    unit_map : UnitMap or mapping of site to UnitMap
+        Map with q (`control_fdr`); of several, a selection of each.
     q : float
         Units with an adjusted p below this are chosen.
     sign : {"positive", "negative", "both"}

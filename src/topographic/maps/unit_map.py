@@ -3,19 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, no_type_check
+from typing import TYPE_CHECKING, Any, no_type_check
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
+from topographic import drawing
 from topographic.sheets import Sheet
 from topographic.storage import load_noun, save_arrays
 
-__all__ = ["UnitMap"]
+if TYPE_CHECKING:
+    from topographic.drawing.picture import Axes
+
+__all__ = ["UnitMap", "statistic_label"]
+
+_FDR = 0.05
+_LABELS = {"welch_t": "t", "cohens_d": "Cohen's d", "mean_response": "mean response (units of activation)"}
 
 
 @no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class UnitMap:
     """One value per unit of a site, with its sheet and its null maps.
 
@@ -80,6 +88,38 @@ class UnitMap:
             raise ValueError(f"map at {self.site!r}: {key} holds infinity; use NaN for units without a value")
         return converted
 
+    def __repr__(self) -> str:
+        """One line."""
+        present = self.values[~np.isnan(self.values)]
+        told = [f"{self.statistic} of {self.sheet.n_units} units"]
+        told += [f"from {present.min():.3g} to {present.max():.3g}"] if len(present) else ["no value"]
+        told += [] if self.q is None else [f"{int((self.q < _FDR).sum())} with q < {_FDR:g}"]
+        told += (
+            [f"nulls {', '.join(f'{null} x {len(maps)}' for null, maps in self.nulls.items())}"] if self.nulls else []
+        )
+        return f"UnitMap({self.site!r}: {', '.join(told)})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per unit: place on the sheet in mm, value, and p and q where there are some."""
+        positions = self.sheet.positions_mm.numpy()
+        places = {
+            f"{axis}_mm": positions[:, index] for index, axis in zip(range(positions.shape[1]), "xyz", strict=False)
+        }
+        tested = {key: column for key, column in (("p", self.p), ("q", self.q)) if column is not None}
+        return pd.DataFrame({**places, self.statistic: self.values, **tested}).rename_axis("unit")
+
+    def plot(self, ax: "Axes | None" = None, *, limit: float | None = None, title: str | None = None) -> "Axes":
+        """The map as a picture of its sheet, with a colour bar and a scale in mm; axes go in, the same come out."""
+        told = {"title": self.site if title is None else title, "colour_label": statistic_label(self.statistic)}
+        return drawing.draw_sheet(self.sheet, self.values, ax, limit=limit, has_scale=True, **told)
+
+    def _repr_png_(self) -> bytes | None:
+        flat = self.sheet.positions_mm.shape[1] == 2
+        return drawing.notebook_png(lambda: self.plot().figure) if flat else None
+
+    def _repr_html_(self) -> str:
+        return drawing.notebook_html(repr(self), self._repr_png_())
+
     def save(self, path: str | Path) -> None:
         """Write the map, its nulls and its sheet to one safetensors file."""
         sheet_arrays, sheet = self.sheet.to_arrays("sheet.")
@@ -107,3 +147,8 @@ class UnitMap:
             nulls=nulls,
             provenance=metadata["provenance"],
         )
+
+
+def statistic_label(statistic: str) -> str:
+    """What a statistic is called beside a colour bar."""
+    return _LABELS.get(statistic, statistic.replace("_", " "))

@@ -2,7 +2,7 @@
 
 With a loop of your own, this is all you need::
 
-    term = SpatialCorrelation(sites="transformer.h.*.attn", layout=permuted_grid, weight=2.5, radius=5)
+    term = SpatialCorrelation("transformer.h.*.attn", layout=permuted_grid, weight=2.5, radius=5)
     objective = Objective(model, [term])
     for step, batch in enumerate(batches):
         with objective.listen():
@@ -27,7 +27,7 @@ import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -221,7 +221,7 @@ class Objective:
         return loss, parts
 
 
-@dataclass(kw_only=True)
+@dataclass
 class SpatialCorrelation:
     """Spatial correlation loss of activations (`spatial_correlation_loss`), on neighbourhoods drawn anew each pass.
 
@@ -260,6 +260,7 @@ class SpatialCorrelation:
     """
 
     sites: str | Sequence[str] | None = SpatialConfig.sites
+    _: KW_ONLY
     layout: AnyLayout = None
     relayout: bool = False
     weight: float | Callable[[int], float] = SpatialConfig.weight

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from topographic.drawing.site_names import site_labels
 from topographic.drawing.style import data_uri
 from topographic.evaluation.wording import MINUS
 from topographic.maps import MapSummary, verdicts
@@ -22,7 +23,6 @@ from topographic.plots import (
     symmetric_limit,
 )
 from topographic.plots.figures import spatial_names
-from topographic.plots.site_names import site_labels
 
 __all__ = ["SECTIONS", "Comparison", "lead", "section", "write_page"]
 

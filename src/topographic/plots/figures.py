@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topographic import drawing
-from topographic.drawing.style import COLOURS, INK, ZERO_LINE, colour_bar, finish, new_axes, new_figure
+from topographic.drawing.style import COLOURS, ZERO_LINE, finish, new_axes
 from topographic.maps import DistanceCurve, UnitMap
-from topographic.plots.site_names import arrange_sites, fold_layers, site_labels
+from topographic.maps.unit_map import statistic_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,13 @@ def symmetric_limit(unit_maps: Sequence[UnitMap], percentile: float = 99.5) -> f
 
 
 def draw_map(
-    unit_map: UnitMap, ax: "Axes | None" = None, *, limit: float | None = None, is_signed: bool = True
+    unit_map: UnitMap,
+    ax: "Axes | None" = None,
+    *,
+    limit: float | None = None,
+    is_signed: bool = True,
+    title: str | None = None,
+    colour_label: str | None = None,
 ) -> "Axes":
     """Draw one map as a picture of its sheet, zero in white.
 
@@ -64,11 +70,15 @@ def draw_map(
     unit_map : UnitMap
         The map, on a flat sheet.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
+        Where to draw; by default a new figure, with the site's name, a colour bar and a scale in mm.
     limit : float, optional
         Value of the darkest red; its negative is the darkest blue. `symmetric_limit` of this map by default.
     is_signed : bool
         Whether values may lie on both sides of zero; if not, there is no blue.
+    title : str, optional
+        What to write above the picture; "" for nothing.
+    colour_label : str, optional
+        What the colours mean, with their unit; gives the picture a colour bar.
 
     Returns
     -------
@@ -87,12 +97,23 @@ def draw_map(
     >>> from topographic.plots import draw_map
     >>> from topographic.sheets import grid
     >>> ax = draw_map(UnitMap("h.0.mlp", np.arange(6.0), grid((2, 3)), "welch_t"), limit=3.0)
+    >>> ax.get_title()
+    'h.0.mlp'
     """
-    return drawing.draw_sheet(unit_map.sheet, unit_map.values, ax, limit=limit, is_signed=is_signed)
+    alone = ax is None
+    if alone:
+        title = unit_map.site if title is None else title
+        colour_label = statistic_label(unit_map.statistic) if colour_label is None else colour_label
+    told = {"title": title, "colour_label": colour_label, "has_scale": alone}
+    return drawing.draw_sheet(unit_map.sheet, unit_map.values, ax, limit=limit, is_signed=is_signed, **told)
 
 
 def draw_maps(
-    unit_maps: Mapping[str, UnitMap], *, limit: float, colour_label: str = "t", is_signed: bool = True
+    unit_maps: Mapping[str, UnitMap],
+    *,
+    limit: float | None = None,
+    colour_label: str = "t",
+    is_signed: bool = True,
 ) -> "Figure":
     """Draw the maps of one model sheet by sheet, layers downwards (many in blocks side by side), with a colour bar.
 
@@ -100,8 +121,8 @@ def draw_maps(
     ----------
     unit_maps : mapping of str to UnitMap
         One map per site.
-    limit : float
-        Shared limit of the colour scale, the same for every model that is compared.
+    limit : float, optional
+        Shared limit of the colour scale, the same for every model that is compared; by default that of these maps.
     colour_label : str
         What the colours mean, with their unit.
     is_signed : bool
@@ -119,40 +140,10 @@ def draw_maps(
     >>> from topographic.plots import draw_maps
     >>> from topographic.sheets import grid
     >>> maps = {site: UnitMap(site, np.arange(6.0), grid((2, 3)), "welch_t") for site in ("h.0.mlp", "h.1.mlp")}
-    >>> figure = draw_maps(maps, limit=5.0)
+    >>> figure = draw_maps(maps)
     """
-    row_names, column_names, layers = arrange_sites(list(unit_maps))
-    in_rows = len(column_names) == 1 and len(unit_maps) > 4  # one kind of module: a strip of all layers is too long
-    titles = dict(zip(unit_maps, row_names, strict=True)) if in_rows else site_labels(list(unit_maps))
-    each_named = in_rows or not row_names or max(map(len, column_names)) > 14  # a longer name is wider than its column
-    places = fold_layers(layers) if row_names else layers
-    places = {site: divmod(index, 6) for index, site in enumerate(unit_maps)} if in_rows else places
-    rows = 1 + max(row for row, _ in places.values())
-    columns = 1 + max(column for _, column in places.values())
-    side = 1.5 if rows > 6 or in_rows else 4.2 / max(columns, 2)
-    width, height = side * max(columns, 2) + 0.5, side * 1.02 * rows + 1.0
-    figure = new_figure(width, height)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for panel in panels.flat:
-        panel.set_axis_off()
-    for site, unit_map in unit_maps.items():
-        layer, kind = layers[site]
-        panel = panels[places[site]]
-        panel.set_axis_on()
-        draw_map(unit_map, panel, limit=limit, is_signed=is_signed)
-        if each_named:
-            panel.set_title(titles[site], fontsize=9 if row_names else 7, color=INK)
-        elif places[site][0] == 0:
-            panel.set_title(column_names[kind], fontsize=10, color=INK)
-        if not each_named and kind == min(place[1] for place in layers.values() if place[0] == layer):
-            panel.set_ylabel(row_names[layer], fontsize=9.5, color=INK)
-    if in_rows:
-        figure.suptitle(column_names[0], fontsize=10, color=INK)
-    shown = panels[next(iter(places.values()))]
-    drawn = (shown.images or shown.collections)[0]
-    place = {"location": "bottom", "shrink": 0.75, "aspect": 28, "pad": 0.02}
-    colour_bar(figure, drawn, panels, colour_label, extend="both" if is_signed else "max", **place)
-    return figure
+    sheets = {site: (one.sheet, one.values) for site, one in unit_maps.items()}
+    return drawing.draw_sheets(sheets, limit=limit, is_signed=is_signed, colour_label=colour_label)
 
 
 def draw_training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":

@@ -22,6 +22,7 @@ from topographic.recording.sites import (
     VISION_LAYERS,
     find_sites,
     first_mlp_layers,
+    list_sites,
     suggested_sites,
     vision_layers,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "embedding_matched_word",
     "find_sites",
     "first_mlp_layers",
+    "list_sites",
     "longest_context",
     "low_level_responses",
     "own_layout",

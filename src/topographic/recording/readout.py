@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from topographic.recording.by_site import by_site
 from topographic.recording.responses import Responses
 from topographic.sheets import Sheet, distances, grid, grid_shape, spacing_mm
 from topographic.sheets.expectations import expect_kind, expect_number
@@ -13,6 +14,7 @@ from topographic.sheets.expectations import expect_kind, expect_number
 __all__ = ["readout", "readout_kernel", "readout_sheet"]
 
 
+@by_site(dict)
 def readout(responses: Responses, fwhm_mm: float = 2.0, *, normalized: bool = True) -> Responses:
     """Blur responses with a Gaussian, as fMRI does (apply it before any contrast, never to a t-map).
 
@@ -20,8 +22,8 @@ def readout(responses: Responses, fwhm_mm: float = 2.0, *, normalized: bool = Tr
 
     Parameters
     ----------
-    responses : Responses
-        Responses of the units of one site, values of shape (stimuli, units).
+    responses : Responses or mapping of site to Responses
+        Responses of the units of one site (of several, each is read out), values of shape (stimuli, units).
     fwhm_mm : float
         Full width at half maximum of the point-spread in mm. 0 means no readout: the responses come
         back unchanged, in unit order.

@@ -16,7 +16,7 @@ __all__ = ["Responses"]
 
 
 @no_type_check  # lists and arrays are welcome: __post_init__ converts and checks what the fields then hold
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Responses:
     """Responses of one site's units to a stimulus set.
 
@@ -66,6 +66,11 @@ class Responses:
             if n_tokens.shape != expected[:1]:
                 raise ValueError(f"n_tokens at {self.site!r} has shape {n_tokens.shape}; expected {expected[:1]}")
             object.__setattr__(self, "n_tokens", n_tokens)
+
+    def __repr__(self) -> str:
+        """One line."""
+        items, units = self.values.shape
+        return f"Responses({self.site!r}: {items} items x {units} units, to {self.stimuli!r})"
 
     def take(self, indices: np.ndarray) -> "Responses":
         """Responses to some of the items, in the order of the indices."""

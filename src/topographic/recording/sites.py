@@ -5,15 +5,18 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+import pandas as pd
 from torch import nn
 
 from topographic.losses.wrappers import WRAPPER_NAMES, unwrapped
 
 __all__ = [
+    "ALIASES",
     "FIRST_MLP_LAYERS",
     "VISION_LAYERS",
     "find_sites",
     "first_mlp_layers",
+    "list_sites",
     "modules_by_site",
     "site_name",
     "sites_among",
@@ -37,7 +40,8 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
         Wildcards over module names: ``*`` matches anything, dots included, ``?`` one character,
         ``[0-3]`` one of a range. "transformer.h.*.attn" finds every attention block of a GPT-2.
         What is exactly a module's name means that module, brackets and all. Patterns may carry the
-        prefixes of wrappers ("module.", "_orig_mod.") or not.
+        prefixes of wrappers ("module.", "_orig_mod.") or not. An alias, "attn", "mlp", "resid", "embed" or "conv",
+        means those parts of every block, whatever the family of the model calls them (`list_sites`).
 
     Returns
     -------
@@ -68,7 +72,7 @@ def sites_among(modules: Mapping[str, nn.Module], patterns: Sequence[str], model
     found: dict[nn.Module, str] = {}
     for pattern in patterns:
         bare = re.sub(r"^((module|_orig_mod)\.)+", "", pattern)
-        matching = _matching(modules, pattern) or _matching(modules, bare)
+        matching = _matching(modules, pattern) or _matching(modules, bare) or _meant_by(bare, modules, model_name)
         if not matching:
             nearest = f"the nearest are {', '.join(map(repr, _nearest(pattern, list(modules))))}"
             raise ValueError(
@@ -78,6 +82,51 @@ def sites_among(modules: Mapping[str, nn.Module], patterns: Sequence[str], model
         for name in matching:
             found.setdefault(modules[name], name)
     return sorted(found.values(), key=_natural)
+
+
+def list_sites(model: nn.Module, alias: str | None = None) -> pd.DataFrame:
+    """Every module of a model that can be a site, with its alias where it has one.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model, wrapped or not.
+    alias : str, optional
+        Only the sites of this alias: "attn", "mlp", "resid" (the blocks), "embed" or "conv".
+
+    Returns
+    -------
+    DataFrame
+        ``site``, ``alias`` (empty for parts that have none) and ``module``, the name of its class.
+
+    Raises
+    ------
+    ValueError
+        If the alias fits nothing in this model; the message lists those that do.
+
+    Notes
+    -----
+    Of a model that carries sheets "attn" and "mlp" are these sheets. "mlp" of a model without a module around the two
+    layers (BERT, OPT) is the second layer, before it is added to the residual stream.
+
+    Examples
+    --------
+    >>> blocks = nn.ModuleList(nn.ModuleDict({"attn": nn.Linear(2, 2), "mlp": nn.Linear(2, 2)}) for _ in range(2))
+    >>> list_sites(nn.ModuleDict({"h": blocks}), "attn")
+           site alias  module
+    0  h.0.attn  attn  Linear
+    1  h.1.attn  attn  Linear
+    """
+    modules = modules_by_site(model)
+    found = {site: one for one in ALIASES for site in _aliased(one, modules)}
+    sites = (
+        sorted(modules, key=_natural) if alias is None else _meant_by(alias, modules, type(unwrapped(model)).__name__)
+    )
+    if not sites:
+        raise ValueError(f"alias={alias!r}; expected one of {', '.join(ALIASES)}, or None for every module")
+    return pd.DataFrame([
+        {"site": site, "alias": alias or found.get(site, ""), "module": type(modules[site]).__name__} for site in sites
+    ])
 
 
 def suggested_sites(model: nn.Module, *, weighted: bool = False) -> str:
@@ -242,6 +291,56 @@ def _matching(names: Collection[str], pattern: str) -> list[str]:
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
+def _meant_by(alias: str, modules: Mapping[str, nn.Module], model_name: str) -> list[str]:
+    """Sites of an alias; none if the word is no alias."""
+    if alias not in ALIASES:
+        return []
+    found = _aliased(alias, modules)
+    if not found:
+        there = {name: _aliased(name, modules) for name in ALIASES}
+        told = [f"{name} ({_with_wildcards(sites)[0]})" for name, sites in there.items() if sites]
+        raise ValueError(
+            f"{model_name} has nothing that {alias!r} means; it has {', '.join(told) or 'no part with an alias'}: "
+            "name one of these, or a wildcard over its modules"
+        )
+    return sorted(found, key=_natural)
+
+
+def _aliased(alias: str, modules: Mapping[str, nn.Module]) -> list[str]:
+    """Sites of the first of the alias's names that the model has."""
+    blocks = _blocks(modules)
+    if alias == "resid":
+        return blocks
+    if alias == "conv":
+        return [site for site, module in modules.items() if isinstance(module, _CONVOLUTIONS)]
+    if alias == "embed":
+        return next(([site] for name in ALIASES[alias] for site in modules if site.split(".")[-1] == name), [])
+    for name in ALIASES[alias]:
+        found = [f"{block}.{name}" for block in blocks if f"{block}.{name}" in modules]
+        if found:
+            return found
+    return ["fc1"] if alias == "mlp" and not blocks and "fc1" in modules else []  # a perceptron is one
+
+
+def _blocks(modules: Mapping[str, nn.Module]) -> list[str]:
+    """What is numbered and holds more: the blocks; of a network of stages the numbered parts of those."""
+    numbered = [site for site in modules if re.search(r"\.\d+$", f".{site}") and any(modules[site].children())]
+    outer = [site for site in numbered if not _within(site, numbered)]
+    inner = [site for site in numbered if len(_within(site, outer)) == 1 and len(_within(site, numbered)) == 1]
+    # a stage holds nothing but numbered blocks; a block holds other parts as well
+    staged = bool(inner) and all(site.count(".") and _is_stage(site, modules) for site in outer)
+    return inner if staged else outer
+
+
+def _is_stage(site: str, modules: Mapping[str, nn.Module]) -> bool:
+    names = [name for name, _ in modules[site].named_children()]
+    return names in (["layers"], ["blocks"]) or all(name.isdigit() for name in names)
+
+
+def _within(site: str, others: Iterable[str]) -> list[str]:
+    return [other for other in others if site.startswith(f"{other}.")]
+
+
 def _nearest(pattern: str, names: list[str]) -> list[str]:
     """Up to four existing names with their numbers as wildcards, ready to be pasted."""
     return difflib.get_close_matches(pattern, list(dict.fromkeys(_with_wildcards(names))), n=4, cutoff=0.0)
@@ -254,6 +353,16 @@ def _with_wildcards(names: Iterable[str]) -> list[str]:
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
 
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# what families call a part of a block, the first that is there; sheets that a model carries come first
+ALIASES: dict[str, tuple[str, ...]] = {
+    "attn": ("attn_sheet", "self_attn", "attn", "attention", "self_attention", "self_attention.dense"),
+    "mlp": ("mlp_sheet", "mlp", "feed_forward", "ffn", "output.dense", "fc2"),
+    "resid": (),  # the blocks themselves
+    "embed": ("wte", "embed_tokens", "embed_in", "word_embeddings", "patch_embeddings", "embedder", "embeddings"),
+    "conv": (),  # every convolution
+}
 
 # model_type in transformers -> names
 FIRST_MLP_LAYERS: dict[str, str] = {

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from topographic.runs.building import train_model
-    from topographic.runs.loading import kind_of, load_model, load_tokenizer, load_vision_model, sites_and_layout
+    from topographic.runs.loading import kind_of, load, load_model, load_tokenizer, load_vision_model, sites_and_layout
     from topographic.runs.recipe import ModelConfig, Recipe, read_recipe, write_recipe
 
 __all__ = [
     "ModelConfig",
     "Recipe",
     "kind_of",
+    "load",
     "load_model",
     "load_tokenizer",
     "load_vision_model",
@@ -26,7 +27,7 @@ __all__ = [
 
 _FILES = {
     "building": ("train_model",),
-    "loading": ("kind_of", "load_model", "load_tokenizer", "load_vision_model", "sites_and_layout"),
+    "loading": ("kind_of", "load", "load_model", "load_tokenizer", "load_vision_model", "sites_and_layout"),
     "recipe": ("ModelConfig", "Recipe", "read_recipe", "write_recipe"),
 }
 

@@ -8,8 +8,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from topographic.models import register
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig, expect
+from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 from topographic.recording.checksum import weights_checksum
+from topographic.runs.finetuning_choices import ClassifierConfig
 from topographic.runs.own_sheets import own_sections
 from topographic.training.config import TrainingConfig
 from topographic.training.finetuning.classifiers import load_classifier
@@ -17,32 +18,14 @@ from topographic.training.finetuning.fine_tune import fine_tune, open_task, whol
 from topographic.training.finetuning.labelled import LabelledDataConfig
 
 __all__ = [
-    "ClassifierConfig",
     "FinetuneRun",
     "KeptLosses",
     "StartConfig",
-    "constant_rate",
     "fine_tune_on",
     "kept_losses",
 ]
 
 KeptLosses = tuple[SpatialConfig, SmoothnessConfig]
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """How a causal model becomes a classifier."""
-
-    dropout: float | None = 0.1
-    """Every dropout of the model in fine-tuning; null leaves them as they were in pretraining."""
-    seed: int = 0
-    """Seed of the map from the last hidden state to the labels, and of all weights that are random."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no probability, and no seed."""
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout={self.dropout}; expected a probability from 0 to below 1, or null")
-        expect(self.seed >= 0, "model.seed", self.seed, "a whole number from 0 on")
 
 
 @dataclass(frozen=True)
@@ -79,12 +62,6 @@ class FinetuneRun:
     """The smoothness of weights, its weight already scaled."""
     training: TrainingConfig
     """The optimisation, its steps already counted."""
-
-
-def constant_rate() -> TrainingConfig:
-    """As published: constant learning rate, no warm-up, batches of 64, a patience of three rises."""
-    rates = {"learning_rate": 2e-5, "min_learning_rate": 2e-5, "warmup_steps": 0}
-    return TrainingConfig(batch_size=64, early_stopping_patience=3, keep_checkpoints=1, **rates)
 
 
 def kept_losses(

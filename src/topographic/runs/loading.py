@@ -27,6 +27,7 @@ from topographic.sheets import LAYOUTS, Layout, Sheet
 
 __all__ = [
     "kind_of",
+    "load",
     "load_model",
     "load_tokenizer",
     "load_vision_model",
@@ -36,6 +37,45 @@ __all__ = [
 
 # what transformers, safetensors and json raise because of a file, or of a package that reads it
 _FILE_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, StrictDataclassError)
+
+
+def load(
+    source: str | Path,
+    tokenizer: str | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> tuple[Any, Any]:
+    """A model of either kind and what reads for it, from any source.
+
+    Parameters
+    ----------
+    source : str or Path
+        Run folder, model folder, hub name, or a .gguf file.
+    tokenizer, device, dtype : optional
+        As in `load_model`.
+
+    Returns
+    -------
+    model, reader
+        As `load_model` returns them, of a vision model as `load_vision_model` does.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        As `load_model` and `load_vision_model`; also if a tokenizer is named for a vision model.
+
+    Examples
+    --------
+    >>> load("runs/absent")
+    Traceback (most recent call last):
+    FileNotFoundError: no folder or file at runs/absent; correct the name
+    """
+    if kind_of(source) == "language":
+        return load_model(source, tokenizer, device=device, dtype=dtype)
+    if tokenizer is not None:
+        raise ValueError(f"{source} is a vision model, which reads no text; leave out tokenizer={tokenizer!r}")
+    return load_vision_model(source, device=device, dtype=dtype)
 
 
 def load_model(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topographic.stimuli.category_contrasts import CATEGORY_CONTRASTS
 from topographic.stimuli.image_sets import load_images
 from topographic.stimuli.image_stimuli import ImageStimuli, joined
 from topographic.stimuli.low_level import gray, matched_contrast, phase_scrambled, resized
@@ -167,21 +168,3 @@ CATEGORIES: dict[str, _Category] = {
     "animals": _Category("cifar10", ("bird", "cat", "deer", "dog", "frog", "horse"), np.asarray),
     "vehicles": _Category("cifar10", ("airplane", "automobile", "ship", "truck"), np.asarray),
 }
-
-
-def _against_the_rest(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return (name,), tuple(other for other in CATEGORIES if other != name)
-
-
-def _of_scrambled(contrast: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(f"scrambled {name}" for name in side) for side in contrast)
-
-
-_CONTRASTS = {
-    **{name: _against_the_rest(name) for name in CATEGORIES},
-    "faces-objects": (("faces",), ("objects",)),
-    "animate-inanimate": (("animals",), ("vehicles",)),
-}
-
-# condition and baseline of every contrast, and of the same contrast between scrambled images
-CATEGORY_CONTRASTS = _CONTRASTS | {f"scrambled {name}": _of_scrambled(sides) for name, sides in _CONTRASTS.items()}

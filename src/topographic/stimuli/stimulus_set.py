@@ -191,7 +191,7 @@ class StimulusSet:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """The set as a table; `stimuli_from` reads it back with ``run="run"``.
+        """The set as a table; `stimuli_from` reads it back.
 
         Returns
         -------

@@ -11,12 +11,13 @@ from topographic.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["complete", "read_table", "stimuli_from"]
 
+_RUN = "run"
 # how Python and pandas write that there is nothing; words such as "none" or "null" are words
 _NOTHING = ("", "nan", "NaN", "None", "NaT", "<NA>")
 
 
 def stimuli_from(
-    frame_or_path: pd.DataFrame | str | Path,
+    frame_or_path: pd.DataFrame | StimulusSet | str | Path,
     text: str = "text",
     condition: str = "condition",
     run: str | None = None,
@@ -28,14 +29,15 @@ def stimuli_from(
 
     Parameters
     ----------
-    frame_or_path : DataFrame, str or Path
-        The table, or a comma- or tab-separated file with a header, in UTF-8.
+    frame_or_path : DataFrame, str, Path or StimulusSet
+        The table, or a comma- or tab-separated file with a header, in UTF-8; or a ``.json`` file that
+        `StimulusSet.save` wrote. A stimulus set comes back as it is.
     text : str
         Column of the items.
     condition : str
         Column of their conditions.
     run : str, optional
-        Column of their runs; one run by default.
+        Column of their runs; by default the column "run" where there is one, else all items are of one run.
     name : str, optional
         Name of the set; that of the file, or "stimuli", by default.
     sampled_by : str, optional
@@ -62,12 +64,19 @@ def stimuli_from(
     >>> stimuli_from(frame)
     StimulusSet('stimuli': 1 noun, 1 verb)
     """
+    if isinstance(frame_or_path, StimulusSet):
+        return frame_or_path
     is_frame = isinstance(frame_or_path, pd.DataFrame)
+    if not is_frame and Path(frame_or_path).suffix == ".json":
+        return StimulusSet.load(frame_or_path)
     place = "the table" if is_frame else str(frame_or_path)
     wanted = [text, condition, *([] if run is None else [run])]
     advice = "rename its columns, or say with text=, condition= and run= what they are called"
     frame = _with(wanted, frame_or_path, place, advice) if is_frame else read_table(frame_or_path, wanted, advice)
     frame = complete(frame.drop(columns=[column for column in frame.columns if not str(column)]), place)
+    if run is None and _RUN in frame.columns and _RUN not in wanted:
+        run = _RUN
+        wanted.append(run)
     onsets = None
     if "onset_s" in frame.columns:
         onsets = tuple(frame[["onset_s"]].apply(pd.to_numeric, errors="coerce")["onset_s"])

@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from topographic.sweeps.measure import CellMaps, Measures, run_cell
+    from topographic.sweeps.choices import CellMaps
+    from topographic.sweeps.measure import Measures, run_cell
     from topographic.sweeps.sweep import Sweep, collect_sweep, plan_sweep
 
 __all__ = ["CellMaps", "Measures", "Sweep", "collect_sweep", "plan_sweep", "run_cell"]
@@ -17,5 +18,5 @@ def __getattr__(name: str) -> Any:
     """Import the file that holds a name."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    file = "measure" if name in ("CellMaps", "Measures", "run_cell") else "sweep"
+    file = {"CellMaps": "choices", "Measures": "measure", "run_cell": "measure"}.get(name, "sweep")
     return getattr(importlib.import_module(f"{__name__}.{file}"), name)

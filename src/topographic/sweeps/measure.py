@@ -1,12 +1,11 @@
 """One cell of a sweep: train it, map it, measure weights and grammar; what is there under its key is left as it is."""
 
-import dataclasses
 import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -14,8 +13,6 @@ from topographic.behaviour.minimal_pairs import minimal_pairs
 from topographic.evaluation.mapping import (
     KINDS,
     Contrast,
-    ContrastChoices,
-    MapChoices,
     Mapped,
     ModelKind,
     check_choices,
@@ -25,7 +22,6 @@ from topographic.evaluation.mapping import (
     map_folder,
 )
 from topographic.maps.summary import MapSummary
-from topographic.objectives.config import expect
 from topographic.objectives.weight_terms import WeightSmoothness
 from topographic.recording import vision_layers
 from topographic.runs.building import train_model
@@ -34,11 +30,11 @@ from topographic.runs.own_sheets import own_weight_sheets
 from topographic.runs.recipe import Recipe
 from topographic.stimuli import StimulusSet, load_minimal_pairs
 from topographic.storage import code_version, digest, load_json, locked, save_json, sha256_of_file
+from topographic.sweeps.choices import CellMaps
 from topographic.sweeps.plan import Cell
 from topographic.training.config import plain
 
 __all__ = [
-    "CellMaps",
     "Measures",
     "check_measures",
     "is_finished",
@@ -50,40 +46,6 @@ __all__ = [
     "run_cell",
     "save_checksums",
 ]
-
-
-@dataclass(frozen=True)
-class CellMaps(ContrastChoices):
-    """Which maps are made of every cell; see the fields, which are also keys of ``maps`` in a sweep's file.
-
-    Raises
-    ------
-    ValueError
-        If a contrast does not exist, or a number is none that maps can be made with.
-
-    Examples
-    --------
-    >>> CellMaps(n_draws=19).at(2.0).fwhm_mm
-    2.0
-    """
-
-    fwhm_mm: list[float] = field(default_factory=lambda: [0.0, 2.0])
-    """Gaussian readouts before the contrasts, full widths at half maximum; 0 for none, 2 in the TopoLM paper."""
-    nulls: bool = False
-    """Keep the null maps too: 3 x n_draws maps per site, contrast and readout."""
-    section: ClassVar[str] = "maps."
-
-    def __post_init__(self) -> None:
-        """Refuse what says nothing."""
-        expect(self.n_draws >= 2, "maps.n_draws", self.n_draws, "at least 2 draws of each null (200 give p to .005)")
-        super().__post_init__()
-        different = 0 < len(self.fwhm_mm) == len(set(self.fwhm_mm)) and all(0 <= w < float("inf") for w in self.fwhm_mm)
-        expect(different, "maps.fwhm_mm", self.fwhm_mm, "different widths in mm from 0 (no readout) on, such as [0, 2]")
-
-    def at(self, fwhm_mm: float) -> MapChoices:
-        """The same at one readout."""
-        shared = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(ContrastChoices)}
-        return MapChoices(**shared, fwhm_mm=fwhm_mm)
 
 
 @dataclass(frozen=True, eq=False)

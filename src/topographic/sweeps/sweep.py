@@ -10,6 +10,7 @@ from typing import Any
 from topographic.evaluation.results import Findings
 from topographic.runs.recipe import Recipe
 from topographic.storage import locked
+from topographic.sweeps.choices import CONTROL
 from topographic.sweeps.collect import read_cell, settings_of
 from topographic.sweeps.executors import Executor, Work
 from topographic.sweeps.measure import Measures, check_measures, is_finished, is_trained
@@ -25,9 +26,7 @@ from topographic.sweeps.plan import (
 from topographic.sweeps.tables import write_sweep
 from topographic.training.config import save_config
 
-__all__ = ["CONTROL", "Sweep", "collect_sweep", "overview", "plan_sweep", "run_cells"]
-
-CONTROL: dict[str, Any] = {"spatial.weight": 0, "smoothness.weight": 0}
+__all__ = ["Sweep", "collect_sweep", "overview", "plan_sweep", "run_cells"]
 
 
 @dataclass(frozen=True, eq=False)

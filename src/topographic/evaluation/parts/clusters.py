@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.contrast_maps import significant_clusters
 from topographic.evaluation.published_numbers import published
@@ -13,7 +14,6 @@ from topographic.evaluation.subject import LanguageSubject
 from topographic.evaluation.wording import counted
 from topographic.maps import Selection, UnitMap, clusters, t_map
 from topographic.maps.localizer import localizer_maps
-from topographic.plots.site_names import site_labels
 
 __all__ = ["MIN_UNITS", "language_clusters"]
 

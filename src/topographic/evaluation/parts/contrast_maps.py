@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.published_numbers import published_columns
 from topographic.evaluation.results import Findings, Picture, Table, under
 from topographic.maps import ClusterTest, UnitMap, cluster_mass_test, summarize
 from topographic.plots.figures import draw_maps, symmetric_limit
 from topographic.plots.layer_figures import draw_by_depth
-from topographic.plots.site_names import site_labels
 from topographic.recording import Responses
 
 __all__ = [

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.published_numbers import published_models, published_note
 from topographic.evaluation.results import Findings, Picture, Table
 from topographic.evaluation.subject import Subject
 from topographic.maps import effective_dimensionality, independent_units_dimensionality
 from topographic.plots.layer_figures import draw_by_depth
-from topographic.plots.site_names import site_labels
 from topographic.recording import Responses
 
 __all__ = ["dimensionality"]

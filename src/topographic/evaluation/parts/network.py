@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.contrast_maps import map_picture
 from topographic.evaluation.published_numbers import published_columns
@@ -13,7 +14,6 @@ from topographic.evaluation.subject import LanguageSubject
 from topographic.maps import Selection
 from topographic.maps.localizer import LENGTHS, LOCALIZER_RULES, localize, localizer_maps
 from topographic.maps.stability import split_half_stability
-from topographic.plots.site_names import site_labels
 from topographic.recording import Responses
 
 __all__ = ["RULES", "language_network"]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.clusters import MIN_UNITS
 from topographic.evaluation.parts.network import RULES
@@ -14,7 +15,6 @@ from topographic.maps.localizer import localize, localizer_maps
 from topographic.maps.profiles import Profile, held_out, ordering_counts, response_profile
 from topographic.maps.stability import split_half
 from topographic.plots.layer_figures import draw_profiles
-from topographic.plots.site_names import site_labels
 from topographic.recording import Responses, readout
 
 __all__ = ["language_profiles"]

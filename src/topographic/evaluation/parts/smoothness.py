@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from tqdm.auto import tqdm
 
+from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.published_numbers import published_models, published_note
 from topographic.evaluation.results import Findings, Picture, Table, under, without_sd
@@ -21,7 +22,6 @@ from topographic.maps import (
     tuning_smoothness,
 )
 from topographic.plots.layer_figures import draw_by_depth, draw_by_layer
-from topographic.plots.site_names import site_labels
 
 __all__ = ["smooth_responses"]
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.results import Findings, Picture, Table, without_sd
 from topographic.evaluation.subject import Subject
@@ -17,7 +18,6 @@ from topographic.losses.blurs import shrunk
 from topographic.maps import Referenced, mean_over_sheets, weight_smoothness
 from topographic.objectives.weight_terms import WeightSheet
 from topographic.plots.layer_figures import draw_by_depth
-from topographic.plots.site_names import site_labels
 from topographic.recording.sites import modules_by_site
 from topographic.runs.own_sheets import placed
 from topographic.sheets import Sheet, grid_cells

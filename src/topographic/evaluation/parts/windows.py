@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import FEWEST_WINDOW_WORDS, Choices
 from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, under, without_sd
 from topographic.evaluation.subject import LanguageSubject
@@ -22,7 +23,6 @@ from topographic.maps import (
 )
 from topographic.plots.figures import draw_maps, symmetric_limit
 from topographic.plots.layer_figures import draw_by_layer
-from topographic.plots.site_names import site_labels
 from topographic.recording import (
     SwapDifferences,
     SwappedWords,

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 import topographic
 from topographic.evaluation.choices import Choices, Shown
+from topographic.evaluation.mapping import kind_for
 from topographic.evaluation.published_numbers import published_checksum
 from topographic.evaluation.results import (
     Findings,
@@ -32,12 +33,78 @@ from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import code_version, locked
 from topographic.training.config import ImageConfig
 
-__all__ = ["evaluate", "subject_of"]
+__all__ = ["evaluate", "evaluate_subject", "subject_of"]
 
 _EVERYTHING = Choices()
 
 
 def evaluate(
+    model: Any,
+    reader: PreTrainedTokenizerBase | Callable[[Any], Any],
+    *,
+    suite: str = "topolm",
+    quick: bool = False,
+    folder: str | Path | None = None,
+    sites: str | Sequence[str] | None = None,
+    layout: str | Layout | Mapping[str, Sheet] | None = None,
+    run: str | Path | None = None,
+    progress: bool = True,
+    **choices: Any,
+) -> Results:
+    """Measure a model in memory as a paper does, without the faults of its scripts, beside the published numbers.
+
+    Parameters
+    ----------
+    model, reader, suite, sites, layout, run
+        As in `subject_of`.
+    quick : bool
+        Few draws, one lesion, few sequences: a look, not a result.
+    folder : str or Path, optional
+        Where each part is kept as soon as it is finished, as in `evaluate_subject`; nothing is written by default.
+    progress : bool
+        Show which part is being measured.
+    **choices
+        Fields of `Choices` (``n_draws``, ``lesion_draws``, ``seed`` ...) and of `Shown` (``pairs``, ``text``,
+        ``n_images`` ...).
+
+    Returns
+    -------
+    Results
+        The findings of every part by its name: ``results["lesions"].to_frame()``, ``results.save(folder)``.
+
+    Raises
+    ------
+    TypeError
+        If a choice does not exist.
+    ValueError
+        As `subject_of` and `evaluate_subject`.
+
+    Examples
+    --------
+    >>> results = evaluate(model, tokenizer, suite="topolm", quick=True)  # doctest: +SKIP
+    >>> results["lesions"].to_frame()  # doctest: +SKIP
+    """
+    fields_of = {of: {entry.name for entry in fields(of)} for of in (Choices, Shown)}
+    unknown = sorted(set(choices) - fields_of[Choices] - fields_of[Shown])
+    if unknown:
+        known = ", ".join(sorted(fields_of[Choices] | fields_of[Shown]))
+        raise TypeError(f"evaluate has no choice {unknown[0]!r}; expected some of {known}")
+    chosen = Choices(quick=quick, **{name: choices[name] for name in fields_of[Choices] & set(choices)})
+    subject = subject_of(
+        model,
+        reader,
+        suite=suite,
+        sites=sites,
+        layout=layout,
+        run=run,
+        cache_folder=None if folder is None else Path(folder) / "networks",
+        seed=chosen.seed,
+        **{name: choices[name] for name in fields_of[Shown] & set(choices)},
+    )
+    return evaluate_subject(subject, suite, chosen, folder=folder, progress=progress)
+
+
+def evaluate_subject(
     subject: Subject,
     suite: str = "topolm",
     choices: Choices = _EVERYTHING,
@@ -45,7 +112,7 @@ def evaluate(
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Results:
-    """Measure a model as a paper does, without the faults of its scripts, beside the published numbers.
+    """`evaluate` of a subject that is made already: its parts, kept in a folder if there is one.
 
     Parameters
     ----------
@@ -77,7 +144,7 @@ def evaluate(
 
     Examples
     --------
-    >>> results = evaluate(subject_of(model, tokenizer), "topolm", Choices(quick=True))  # doctest: +SKIP
+    >>> results = evaluate_subject(subject_of(model, tokenizer), "topolm", Choices(quick=True))  # doctest: +SKIP
     >>> results["lesions"].to_frame()  # doctest: +SKIP
     """
     found = suite_for(subject.kind, suite, subject.source)
@@ -146,7 +213,7 @@ def subject_of(
     Returns
     -------
     LanguageSubject or VisionSubject
-        What `evaluate` takes.
+        What `evaluate_subject` takes.
 
     Raises
     ------
@@ -157,7 +224,7 @@ def subject_of(
     --------
     >>> subject_of(model, tokenizer, sites="transformer.h.*.attn", text="passages.txt")  # doctest: +SKIP
     """
-    of = LanguageSubject if isinstance(reader, PreTrainedTokenizerBase) else VisionSubject
+    of = LanguageSubject if kind_for(reader) == "language" else VisionSubject
     chosen = suite_for(of.kind, suite, str(run or ""))
     sections = OwnSections() if run is None else own_sections(run)
     own = sections.smoothness

@@ -7,14 +7,22 @@ import torch
 import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from topographic.evaluation import Choices, Findings, NotMeasurable, Results, Table, evaluate, subject_of
+from topographic.evaluation import (
+    Choices,
+    Findings,
+    NotMeasurable,
+    Results,
+    Table,
+    evaluate_subject,
+    subject_of,
+)
 from topographic.evaluation.results import load_findings
 from topographic.evaluation.suites import SUITES, Part
 from topographic.recording import first_mlp_layers
 from topographic.sheets import grid, permuted_grid
 from topographic.storage import HeldElsewhereError, code_version, load_json, locked, save_json
 
-room = importlib.import_module("topographic.evaluation.evaluate")
+room = importlib.import_module("topographic.evaluation.evaluating")
 
 FAST = Choices(quick=True, fwhm_mm=(2.0,), lesion_draws=1, lesion_pairs=1)
 PARTS = ["network", "clusters", "profiles", "word_classes", "minimal_pairs", "lesions"]
@@ -41,7 +49,7 @@ def measured(monkeypatch):
 
 def test_a_live_model_is_measured_in_memory(tiny_subject, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = evaluate(dataclasses.replace(tiny_subject, cache_folder=None), "topolm", FAST)
+    found = evaluate_subject(dataclasses.replace(tiny_subject, cache_folder=None), "topolm", FAST)
     assert isinstance(found, Results)
     assert list(found) == PARTS
     assert list(tmp_path.iterdir()) == [], "nothing is written"
@@ -55,7 +63,7 @@ def test_a_live_model_is_measured_in_memory(tiny_subject, tmp_path, monkeypatch)
     assert "A quick look" in found.lead
     found.save(tmp_path / "kept")
     assert list(Results.load(tmp_path / "kept")) == PARTS
-    again = evaluate(tiny_subject, "topolm", FAST, folder=tmp_path / "kept")
+    again = evaluate_subject(tiny_subject, "topolm", FAST, folder=tmp_path / "kept")
     assert again.replaced == {}, "what was saved is what would have been kept"
 
 
@@ -64,28 +72,28 @@ def test_what_is_read_is_shown_or_not(tiny_subject, monkeypatch, capfd, progress
     suite = SUITES["topolm"]["language"]
     few = {name: suite.parts[name] for name in ("network", "minimal_pairs")}
     monkeypatch.setitem(SUITES["topolm"], "language", suite._replace(parts=few))
-    evaluate(dataclasses.replace(tiny_subject, _recorded={}), "topolm", FAST, progress=progress)
+    evaluate_subject(dataclasses.replace(tiny_subject, _recorded={}), "topolm", FAST, progress=progress)
     assert ("record: " in capfd.readouterr().err) == progress
 
 
 def test_an_unchanged_second_call_measures_nothing(tiny_subject, measured, tmp_path):
-    first = evaluate(tiny_subject, folder=tmp_path / "kept", progress=False)
+    first = evaluate_subject(tiny_subject, folder=tmp_path / "kept", progress=False)
     assert measured == PARTS
-    second = evaluate(tiny_subject, folder=tmp_path / "kept", progress=False)
+    second = evaluate_subject(tiny_subject, folder=tmp_path / "kept", progress=False)
     assert measured == PARTS
     assert second.keys == first.keys
     assert second.replaced == {}
     assert load_json(tmp_path / "kept" / "evaluation.json")["parts"] == PARTS
-    evaluate(tiny_subject, progress=False)
+    evaluate_subject(tiny_subject, progress=False)
     assert measured == 2 * PARTS, "without a folder nothing is kept"
 
 
 def test_changed_code_measures_the_parts_that_are_made_of_it(tiny_subject, measured, tmp_path, monkeypatch):
-    evaluate(tiny_subject, folder=tmp_path / "kept")
+    evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     measured.clear()
     changed = "topographic.evaluation.parts.lesions"
     monkeypatch.setattr(room, "code_version", lambda name: "changed" if name == changed else code_version(name))
-    found = evaluate(tiny_subject, folder=tmp_path / "kept")
+    found = evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     assert measured == ["lesions"]
     assert found.replaced == {"lesions": "code changed"}
 
@@ -101,9 +109,9 @@ def test_changed_code_measures_the_parts_that_are_made_of_it(tiny_subject, measu
     ],
 )
 def test_a_changed_choice_measures_the_parts_that_read_it(tiny_subject, measured, tmp_path, choice, parts):
-    evaluate(tiny_subject, folder=tmp_path / "kept")
+    evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     measured.clear()
-    found = evaluate(tiny_subject, "topolm", Choices(**choice), folder=tmp_path / "kept")
+    found = evaluate_subject(tiny_subject, "topolm", Choices(**choice), folder=tmp_path / "kept")
     assert measured == parts
     assert found.replaced == dict.fromkeys(parts, f"{next(iter(choice))} changed")
 
@@ -111,11 +119,11 @@ def test_a_changed_choice_measures_the_parts_that_read_it(tiny_subject, measured
 def test_other_weights_sheets_sites_pooling_or_numbers_to_stand_beside(
     tiny_subject, measured, tmp_path, show, monkeypatch
 ):
-    evaluate(tiny_subject, folder=tmp_path / "kept")
+    evaluate_subject(tiny_subject, folder=tmp_path / "kept")
 
     def reasons(subject):
         measured.clear()
-        return set(evaluate(subject, folder=tmp_path / "kept").replaced.values()), len(measured)
+        return set(evaluate_subject(subject, folder=tmp_path / "kept").replaced.values()), len(measured)
 
     fewer = dataclasses.replace(
         tiny_subject, sites=["transformer.h.*.mlp"], layout=permuted_grid
@@ -123,7 +131,7 @@ def test_other_weights_sheets_sites_pooling_or_numbers_to_stand_beside(
     assert reasons(fewer) == ({"sites, sheets changed"}, 6)
     assert reasons(dataclasses.replace(fewer, layout=grid)) == ({"sheets changed"}, 6)
     assert reasons(show(dataclasses.replace(fewer, layout=grid), pooling="last")) == ({"pooling changed"}, 6)
-    evaluate(tiny_subject, folder=tmp_path / "kept")
+    evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     monkeypatch.setattr(room, "published_checksum", lambda name: f"another {name}")
     assert reasons(tiny_subject) == ({"published changed"}, 5), "lesions stand beside no published number"
     with torch.no_grad():
@@ -132,7 +140,7 @@ def test_other_weights_sheets_sites_pooling_or_numbers_to_stand_beside(
 
 
 def test_parts_of_an_earlier_version_are_read_and_never_mixed(tiny_subject, measured, tmp_path):
-    evaluate(tiny_subject, folder=tmp_path / "kept")
+    evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     file = tmp_path / "kept" / "network" / "findings.json"
     content = load_json(file)
     content |= {"format": 2, "key": {**content.pop("made_of"), "version": "0.1.0"}}
@@ -141,15 +149,15 @@ def test_parts_of_an_earlier_version_are_read_and_never_mixed(tiny_subject, meas
     with pytest.raises(ValueError, match="network is gone or of another evaluation"):
         Results.load(tmp_path / "kept")
     measured.clear()
-    found = evaluate(tiny_subject, folder=tmp_path / "kept")
+    found = evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     assert measured == ["network"]
     assert found.replaced == {"network": "made by an earlier version"}
 
 
 def test_a_lost_file_is_a_reason(tiny_subject, measured, tmp_path):
-    evaluate(tiny_subject, folder=tmp_path / "kept")
+    evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     (tmp_path / "kept" / "network" / "numbers.csv").unlink()
-    assert evaluate(tiny_subject, folder=tmp_path / "kept").replaced == {"network": "a file of it was gone"}
+    assert evaluate_subject(tiny_subject, folder=tmp_path / "kept").replaced == {"network": "a file of it was gone"}
 
 
 def part_that(monkeypatch, *raised):
@@ -170,21 +178,21 @@ def part_that(monkeypatch, *raised):
 def test_a_failure_is_never_kept(tiny_subject, tmp_path, monkeypatch, error):
     part_that(monkeypatch, error)
     with pytest.raises(type(error)):
-        evaluate(tiny_subject, folder=tmp_path / "kept")
+        evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
-    found = evaluate(tiny_subject, folder=tmp_path / "kept")
+    found = evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     assert found["integration_windows"].to_frame()["number"].tolist() == [1]
 
 
 def test_what_cannot_be_measured_says_why(tiny_subject, tmp_path, monkeypatch):
     part_that(monkeypatch, NotMeasurable("the text is too short"))
-    found = evaluate(tiny_subject, folder=tmp_path / "kept")["integration_windows"]
+    found = evaluate_subject(tiny_subject, folder=tmp_path / "kept")["integration_windows"]
     assert (found.title, found.notes) == ("Integration windows", ["Not measured: the text is too short."])
-    assert evaluate(tiny_subject, folder=tmp_path / "kept")["integration_windows"].notes == found.notes
+    assert evaluate_subject(tiny_subject, folder=tmp_path / "kept")["integration_windows"].notes == found.notes
 
 
 def test_old_parts_stay_until_new_ones_are_finished(tiny_subject, measured, tmp_path, monkeypatch):
-    evaluate(tiny_subject, folder=tmp_path / "kept")
+    evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     before = (tmp_path / "kept" / "lesions" / "findings.json").read_bytes()
     suite = SUITES["topolm"]["language"]
 
@@ -196,12 +204,12 @@ def test_old_parts_stay_until_new_ones_are_finished(tiny_subject, measured, tmp_
     with monkeypatch.context() as patch:
         patch.setitem(SUITES["topolm"], "language", broken)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(tiny_subject, "topolm", Choices(seed=1), folder=tmp_path / "kept")
+            evaluate_subject(tiny_subject, "topolm", Choices(seed=1), folder=tmp_path / "kept")
     assert (tmp_path / "kept" / "lesions" / "findings.json").read_bytes() == before
     with pytest.raises(ValueError, match="network is gone or of another evaluation"):
         Results.load(tmp_path / "kept")
     measured.clear()
-    found = evaluate(tiny_subject, "topolm", Choices(seed=1), folder=tmp_path / "kept")
+    found = evaluate_subject(tiny_subject, "topolm", Choices(seed=1), folder=tmp_path / "kept")
     assert measured == ["clusters", "profiles", "word_classes", "lesions"]
     assert list(Results.load(tmp_path / "kept")) == list(found) == PARTS
 
@@ -220,13 +228,13 @@ def test_a_second_process_is_told_who_writes(tiny_subject, measured, tmp_path):
     try:
         assert held.wait(60)
         with pytest.raises(HeldElsewhereError, match=rf"kept is being written by process {other.pid} on"):
-            evaluate(tiny_subject, folder=tmp_path / "kept")
+            evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     finally:
         done.set()
         other.join()
     assert measured == []
     assert not (tmp_path / "kept").exists()
-    evaluate(tiny_subject, folder=tmp_path / "kept")
+    evaluate_subject(tiny_subject, folder=tmp_path / "kept")
     assert measured == PARTS
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from topographic.plots.site_names import arrange_sites, fold_layers, site_labels
+from topographic.drawing.site_names import arrange_sites, fold_layers, site_labels
 
 
 def test_sites_are_arranged_by_layer_and_kind():
