@@ -1,7 +1,7 @@
 """Values of units as a picture of their sheet: an axis goes in, the same axis comes out."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -61,6 +61,7 @@ def draw_sheet(
     is_signed: bool = True,
     title: str | None = None,
     colour_label: str | None = None,
+    is_rooted: bool = False,
 ) -> "Axes":
     """Draw one value per unit as a picture of their sheet, zero in white.
 
@@ -83,6 +84,8 @@ def draw_sheet(
         What to write above the picture.
     colour_label : str, optional
         What the colours mean, with their unit; gives the picture a colour bar.
+    is_rooted : bool
+        Whether colours grow with the square root of a value, so that faint and strong pictures can share one scale.
 
     Returns
     -------
@@ -118,7 +121,10 @@ def draw_sheet(
     ax = ax if ax is not None else new_axes(2.4, 2.4)
     limit = symmetric_limit([values]) if limit is None else limit
     colours = import_matplotlib().colormaps[COLOUR_MAP if is_signed else UNSIGNED_COLOUR_MAP]
-    scale = {"cmap": colours.with_extremes(bad=MISSING), "vmin": -limit if is_signed else 0.0, "vmax": limit}
+    scale: dict[str, Any] = {"vmin": -limit if is_signed else 0.0, "vmax": limit}
+    if is_rooted:
+        scale = {"norm": import_matplotlib("colors").FuncNorm((_root, _square), **scale)}
+    scale["cmap"] = colours.with_extremes(bad=MISSING)
     if grid_shape(sheet) is not None:
         picture = np.ma.masked_invalid(to_grid(sheet, values))
         drawn = ax.imshow(picture, **scale, interpolation="nearest", aspect="equal", origin="upper")
@@ -135,3 +141,11 @@ def draw_sheet(
     if colour_label is not None:
         colour_bar(ax.figure, drawn, ax, colour_label, extend="both" if is_signed else "max")
     return ax
+
+
+def _root(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def _square(values: np.ndarray) -> np.ndarray:
+    return values * np.abs(values)

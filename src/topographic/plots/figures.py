@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from topographic import drawing
 from topographic.drawing.style import COLOURS, INK, ZERO_LINE, colour_bar, finish, new_axes, new_figure
@@ -52,7 +53,13 @@ def symmetric_limit(unit_maps: Sequence[UnitMap], percentile: float = 99.5) -> f
 
 
 def draw_map(
-    unit_map: UnitMap, ax: "Axes | None" = None, *, limit: float | None = None, is_signed: bool = True
+    unit_map: UnitMap,
+    ax: "Axes | None" = None,
+    *,
+    limit: float | None = None,
+    is_signed: bool = True,
+    title: str | None = None,
+    colour_label: str | None = None,
 ) -> "Axes":
     """Draw one map as a picture of its sheet, zero in white.
 
@@ -69,6 +76,10 @@ def draw_map(
         Value of the darkest red; its negative is the darkest blue. `symmetric_limit` of this map by default.
     is_signed : bool
         Whether values may lie on both sides of zero; if not, there is no blue.
+    title : str, optional
+        What to write above the picture.
+    colour_label : str, optional
+        What the colours mean, with their unit; gives the picture a colour bar.
 
     Returns
     -------
@@ -88,29 +99,42 @@ def draw_map(
     >>> from topographic.sheets import grid
     >>> ax = draw_map(UnitMap("h.0.mlp", np.arange(6.0), grid((2, 3)), "welch_t"), limit=3.0)
     """
-    return drawing.draw_sheet(unit_map.sheet, unit_map.values, ax, limit=limit, is_signed=is_signed)
+    options = {"limit": limit, "is_signed": is_signed, "title": title, "colour_label": colour_label}
+    return drawing.draw_sheet(unit_map.sheet, unit_map.values, ax, **options)
 
 
 def draw_maps(
-    unit_maps: Mapping[str, UnitMap], *, limit: float, colour_label: str = "t", is_signed: bool = True
+    unit_maps: Mapping[str, UnitMap],
+    *,
+    limit: float | None = None,
+    colour_label: str = "t",
+    is_signed: bool = True,
+    is_rooted: bool = False,
+    outlines: Sequence[Mapping[str, Bool[np.ndarray, " units"]]] = (),
 ) -> "Figure":
-    """Draw the maps of one model sheet by sheet, layers downwards (many in blocks side by side), with a colour bar.
+    """Draw the maps of one model sheet by sheet: layers to the right, kinds of modules downwards, with a colour bar.
 
     Parameters
     ----------
     unit_maps : mapping of str to UnitMap
-        One map per site.
-    limit : float
-        Shared limit of the colour scale, the same for every model that is compared.
+        One map per site. More than six layers lie in blocks one under the other.
+    limit : float, optional
+        Shared limit of the colour scale; give the same for every model that is compared. By default
+        `symmetric_limit` of these maps.
     colour_label : str
         What the colours mean, with their unit.
     is_signed : bool
         As in `draw_map`.
+    is_rooted : bool
+        As in `topographic.drawing.draw_sheet`.
+    outlines : sequence of mappings of str to ndarray of bool, shape (units,)
+        Units of each site to draw a line around, thin for the first mapping, thicker for the next ones.
 
     Returns
     -------
     matplotlib Figure
-        One picture per site.
+        One picture per site, and a bar of a few mm under the last row of them, or under every sheet where these
+        differ in size.
 
     Examples
     --------
@@ -121,36 +145,43 @@ def draw_maps(
     >>> maps = {site: UnitMap(site, np.arange(6.0), grid((2, 3)), "welch_t") for site in ("h.0.mlp", "h.1.mlp")}
     >>> figure = draw_maps(maps, limit=5.0)
     """
-    row_names, column_names, layers = arrange_sites(list(unit_maps))
-    in_rows = len(column_names) == 1 and len(unit_maps) > 4  # one kind of module: a strip of all layers is too long
-    titles = dict(zip(unit_maps, row_names, strict=True)) if in_rows else site_labels(list(unit_maps))
-    each_named = in_rows or not row_names or max(map(len, column_names)) > 14  # a longer name is wider than its column
-    places = fold_layers(layers) if row_names else layers
-    places = {site: divmod(index, 6) for index, site in enumerate(unit_maps)} if in_rows else places
-    rows = 1 + max(row for row, _ in places.values())
-    columns = 1 + max(column for _, column in places.values())
-    side = 1.5 if rows > 6 or in_rows else 4.2 / max(columns, 2)
-    width, height = side * max(columns, 2) + 0.5, side * 1.02 * rows + 1.0
-    figure = new_figure(width, height)
+    limit = symmetric_limit(list(unit_maps.values())) if limit is None else limit
+    layer_names, kinds, table = arrange_sites(list(unit_maps))
+    labels = site_labels(list(unit_maps))
+    each_named = not layer_names or max(map(len, kinds)) > 14  # a longer name is longer than its row is high
+    places = fold_layers(table) if layer_names else table
+    rows, columns = (1 + max(place[axis] for place in places.values()) for axis in (0, 1))
+    side = min(1.9, max(0.62, 4.6 / columns))
+    figure = new_figure(max(side * columns, 2.4) + 0.35, side * 1.04 * rows + 0.95)
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
         panel.set_axis_off()
+    titled, named = set(), set()
     for site, unit_map in unit_maps.items():
-        layer, kind = layers[site]
+        layer, kind = table[site]
         panel = panels[places[site]]
         panel.set_axis_on()
-        draw_map(unit_map, panel, limit=limit, is_signed=is_signed)
+        scale = {"limit": limit, "is_signed": is_signed, "is_rooted": is_rooted}
+        drawing.draw_sheet(unit_map.sheet, unit_map.values, panel, **scale)
+        for width, chosen in zip((0.6, *(1.5 for _ in outlines[1:])), outlines, strict=False):
+            if site in chosen:
+                drawing.draw_outline(unit_map.sheet, chosen[site], panel, width=width)
         if each_named:
-            panel.set_title(titles[site], fontsize=9 if row_names else 7, color=INK)
-        elif places[site][0] == 0:
-            panel.set_title(column_names[kind], fontsize=10, color=INK)
-        if not each_named and kind == min(place[1] for place in layers.values() if place[0] == layer):
-            panel.set_ylabel(row_names[layer], fontsize=9.5, color=INK)
-    if in_rows:
-        figure.suptitle(column_names[0], fontsize=10, color=INK)
+            panel.set_title(labels[site], fontsize=9 if layer_names else 7, color=INK)
+            continue
+        if layer not in titled:  # above the first kind of every layer
+            panel.set_title(layer_names[layer], fontsize=9, color=INK)
+            titled.add(layer)
+        if places[site][0] not in named:
+            panel.set_ylabel(kinds[kind], fontsize=9, color=INK)
+            named.add(places[site][0])
+    sizes = {tuple(np.ptp(unit_map.sheet.positions_mm.numpy(), axis=0)) for unit_map in unit_maps.values()}
+    last = max(places, key=lambda site: (places[site][0], -places[site][1]))
+    for site in [last] if len(sizes) == 1 else places:
+        drawing.draw_scale_bar(unit_maps[site].sheet, panels[places[site]])
     shown = panels[next(iter(places.values()))]
     drawn = (shown.images or shown.collections)[0]
-    place = {"location": "bottom", "shrink": 0.75, "aspect": 28, "pad": 0.02}
+    place = {"location": "bottom", "shrink": 0.6, "aspect": 34, "pad": 0.02}
     colour_bar(figure, drawn, panels, colour_label, extend="both" if is_signed else "max", **place)
     return figure
 
@@ -252,7 +283,8 @@ def draw_distance_curves(curves: Mapping[str, Sequence[DistanceCurve]], ax: "Axe
     Returns
     -------
     matplotlib Axes
-        Each sheet thin, the mean over sheets thick where all have the same bins, and a line at zero.
+        Each sheet thin, the mean over sheets thick where all have the same bins, and a line at zero. Where all sheets
+        of all runs have the same bins, grey bars at the foot show how many pairs of one sheet stand behind each point.
 
     Examples
     --------
@@ -262,7 +294,7 @@ def draw_distance_curves(curves: Mapping[str, Sequence[DistanceCurve]], ax: "Axe
     >>> curve = DistanceCurve(np.array([0.0, 1.0, 2.0]), np.array([0.8, 0.1]), np.array([40, 60]))
     >>> ax = draw_distance_curves({"a run": [curve]})
     """
-    ax = ax if ax is not None else new_axes(4.9, 3.3)
+    ax = ax if ax is not None else new_axes(5.6, 3.6)
     ax.axhline(0.0, **ZERO_LINE)
     for colour, (run, sheets) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
         for curve in sheets:
@@ -274,4 +306,24 @@ def draw_distance_curves(curves: Mapping[str, Sequence[DistanceCurve]], ax: "Axe
             ax.plot(sheets[0].centres_mm, mean, color=colour, linewidth=2.8, label=label)
         else:
             ax.plot([], [], color=colour, linewidth=0.8, label=f"{run} ({len(sheets)} sheets)")
-    return finish(ax, "distance between two units (mm)", "correlation of their responses")
+    every = [curve for sheets in curves.values() for curve in sheets]
+    finish(ax, "distance between two units (mm)", "correlation of their responses")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize=9)
+    if every and all(np.array_equal(curve.edges_mm, every[0].edges_mm) for curve in every):
+        _pair_bars(ax, every)
+    return ax
+
+
+def _pair_bars(ax: "Axes", curves: Sequence[DistanceCurve]) -> None:
+    """Bars of the pairs behind each point, in the lowest fifth of the axes, with a scale of their own."""
+    pairs = np.mean([curve.n_pairs for curve in curves], axis=0)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - (high - low) / 4, high)
+    behind = ax.twinx()
+    behind.bar(curves[0].centres_mm, pairs, 0.8 * np.diff(curves[0].edges_mm), color="#d5d9dd", linewidth=0)
+    behind.set_ylim(0, 5.5 * pairs.max())
+    behind.set_yticks([0, pairs.max()], ["0", f"{pairs.max():,.0f} pairs"], fontsize=8, color="#5a636d")
+    behind.spines[:].set_visible(False)
+    behind.tick_params(length=0)
+    ax.set_zorder(behind.get_zorder() + 1)
+    ax.patch.set_visible(False)  # the bars lie behind the lines
