@@ -65,6 +65,15 @@ def test_values_of_one_sign_have_no_blue():
     assert min(image.cmap(0.0)[:3]) > 0.85, "zero is nearly white"
 
 
+def test_roots_let_faint_values_be_seen_on_the_same_scale():
+    values = np.array([-16.0, -1.0, 0.0, 1.0, 4.0, 16.0])
+    ax = draw_sheet(grid((1, 6)), values, limit=16.0, is_rooted=True, colour_label="t")
+    (image,) = ax.images
+    assert image.get_clim() == (-16.0, 16.0)
+    np.testing.assert_allclose(np.asarray(image.norm(values)), [0, 0.375, 0.5, 0.625, 0.75, 1], atol=1e-12)
+    assert ax.figure.axes[1].get_yticks().tolist() == [-16, -4, 0, 4, 16], "squares lie evenly"
+
+
 def test_a_picture_follows_positions_not_unit_order():
     sheet, values = permuted_grid(15, "s", seed=3), np.arange(15.0)
     (image,) = draw_sheet(sheet, values).images

@@ -25,8 +25,8 @@ def pictured(runs: Sequence[RunFolder]) -> Iterator[Mapping[str, UnitMap]]:
     """All maps of t that `side_by_side` draws."""
     for run in runs:
         for one in run.evaluations.values():
-            for findings in one.parts.values():
-                for picture in findings.pictures if findings is not None else ():
+            for findings in filter(None, one.parts.values()):
+                for picture in findings.pictures:
                     if _is_shown(run, picture):
                         yield pictured_maps(findings, picture.name)
 
@@ -34,7 +34,7 @@ def pictured(runs: Sequence[RunFolder]) -> Iterator[Mapping[str, UnitMap]]:
 def shown_picture(
     folder: Path, findings: Findings, picture: Picture, limit: float, others: Sequence[Findings]
 ) -> dict[str, Any]:
-    """A picture of a part, whose folder this is: maps of t drawn again on the page's colour scale, others as they are."""
+    """A picture of a part, which lies in this folder: maps of t drawn again on the page's scale, others as they are."""
     about = {"title": picture.title, "note": picture.note}
     maps = pictured_maps(findings, picture.name)
     if not maps:

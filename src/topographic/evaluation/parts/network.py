@@ -78,11 +78,7 @@ def language_network(subject: LanguageSubject, choices: Choices) -> Findings:
             for index, (width, one) in enumerate(maps.items())
         ],
         list(dict.fromkeys(notes)),
-        {
-            own: one
-            for width, drawn in maps.items()
-            for own, one in under(f"{name}_fwhm_{width}", drawn).items()
-        },
+        {own: one for width, drawn in maps.items() for own, one in under(f"{name}_fwhm_{width}", drawn).items()},
         networks,
     )
 
