@@ -85,9 +85,8 @@ def test_figures_have_words_and_what_is_missing_names_the_command(said):
 
 
 def test_a_page_carries_its_style_and_is_written_whole(tmp_path):
-    written = write_rendered(
-        tmp_path / "new" / "page.html", "findings.html", title="$a <b>", lead="{{ x }}", parts=[], chance=[]
-    )
+    given = {"title": "$a <b>", "lead": "{{ x }}", "parts": [], "chance": []}
+    written = write_rendered(tmp_path / "new" / "page.html", "findings.html", **given)
     page = written.read_text(encoding="utf-8")
     assert "<h1>$a &lt;b&gt;</h1>" in page
     assert '<p class="lead">{{ x }}</p>' in page, "what a run says is no template"
