@@ -35,11 +35,11 @@ def test_where_numbers_alone_differ_they_are_the_label():
     assert site_labels([*sites, "resnet.stem.1.x"])[sites[3]] == "layer 10 layers.1.convolution"
 
 
-def test_long_tables_are_folded_into_blocks():
-    few = {f"h.{layer}.{kind}": (layer, column) for layer in range(12) for column, kind in enumerate(("attn", "mlp"))}
-    assert fold_layers(few) == few
-    many = {f"h.{layer}.{kind}": (layer, column) for layer in range(30) for column, kind in enumerate(("attn", "mlp"))}
+def test_layers_run_to_the_right_and_long_tables_are_cut_into_blocks():
+    few = {f"h.{layer}.{kind}": (layer, column) for layer in range(6) for column, kind in enumerate(("attn", "mlp"))}
+    assert fold_layers(few) == {site: (column, layer) for site, (layer, column) in few.items()}
+    many = {f"h.{layer}.{kind}": (layer, column) for layer in range(15) for column, kind in enumerate(("attn", "mlp"))}
     folded = fold_layers(many)
-    assert len(set(folded.values())) == 60
-    assert (folded["h.9.mlp"], folded["h.10.attn"], folded["h.29.mlp"]) == ((9, 1), (0, 2), (9, 5))
-    assert {row for row, _ in fold_layers({str(row): (row, 0) for row in range(13)}).values()} == set(range(7))
+    assert len(set(folded.values())) == 30
+    assert (folded["h.4.mlp"], folded["h.5.attn"], folded["h.14.mlp"]) == ((1, 4), (2, 0), (5, 4))
+    assert {column for _, column in fold_layers({str(row): (row, 0) for row in range(13)}).values()} == set(range(5))

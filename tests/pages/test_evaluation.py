@@ -1,15 +1,21 @@
+import dataclasses
 import html
 import re
+import shutil
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from topographic.evaluation.results import Findings, Picture, Table, save_findings
-from topographic.pages import write_page
+from topographic.maps import UnitMap
+from topographic.pages import pictures, write_page
 from topographic.pages.evaluation import side_by_side
 from topographic.pages.findings import write_findings
 from topographic.pages.render import render
-from topographic.pages.run_folder import RunFolder, read_evaluations
+from topographic.pages.report import Comparison, section
+from topographic.pages.run_folder import RunFolder, read_evaluations, read_runs
+from topographic.sheets import grid
 from topographic.storage import digest, load_json, save_json
 
 KEYS = ("contrast", "FWHM (mm)")
@@ -53,7 +59,7 @@ def evaluated(run, parts, *, suite="topolm", folder="evaluation", lead="A model 
 def blocks(place, **runs):
     """What the page says of the evaluations of these folders."""
     read = [RunFolder(run, name, {}, {}, [], {}, {}, read_evaluations(run)) for name, run in runs.items()]
-    return render("evaluations.html", runs=read, suites=side_by_side(read, place))
+    return render("evaluations.html", runs=read, suites=side_by_side(read, place, 1.0))
 
 
 @pytest.fixture
@@ -121,6 +127,71 @@ def test_a_part_of_another_evaluation_is_not_shown(both, tmp_path):
     said = text_of(blocks(tmp_path, **both))
     assert "control has no finished part 'words'" in said
     assert "0.200" not in said
+
+
+def chance_part(p=(0.4, 0.9), accuracy=0.52):
+    pairs = [{"phenomenon": "all", "pairs": 64, "accuracy": accuracy, "low": accuracy - 0.12, "high": accuracy + 0.12}]
+    effects = [{"measure": str(index), "effect": 0.1, "p": one} for index, one in enumerate(p)]
+    tables = [
+        Table("phenomena", "By phenomenon", pairs, keys=("phenomenon",), headline=("pairs", "accuracy", "low", "high")),
+        Table("lesions", "Effects", effects, keys=("measure",), headline=("effect", "p")),
+    ]
+    return Findings("Lesions", "Done.", tables)
+
+
+def test_a_part_at_chance_is_said_once_and_its_tables_are_folded(tmp_path):
+    first = evaluated(tmp_path / "topographic", {"lesions": chance_part()})
+    made = blocks(tmp_path, topographic=first, control=evaluated(tmp_path / "control", {"lesions": chance_part()}))
+    said = text_of(made)
+    assert said.count("Not told from chance") == 1
+    assert "Lesions: topographic and control: every interval of the accuracy holds the 0.5 of chance" in said
+    assert re.findall(r"<summary>(.*?)</summary>", made) == [
+        "By phenomenon (2 rows, nothing told from chance)",
+        "Effects (4 rows, nothing told from chance)",
+    ]
+    made = blocks(tmp_path, a=first, b=evaluated(tmp_path / "b", {"lesions": chance_part(p=(0.4, 0.01))}))
+    assert "Not told from chance" not in text_of(made)
+    assert re.findall(r"<summary>(.*?)</summary>", made) == ["By phenomenon (2 rows, nothing told from chance)"]
+
+
+def maps_of(scale, seed=0):
+    rng = np.random.default_rng(seed)
+    sites = ("h.0.mlp", "h.1.mlp")
+    found = {site: UnitMap(site, scale * rng.normal(size=16), grid((4, 4), site), "welch_t") for site in sites}
+    return {site: dataclasses.replace(one, q=np.linspace(0, 1, 16)) for site, one in found.items()}
+
+
+def with_maps(scale, name="sentences-nonwords_fwhm_0"):
+    figure = Figure(figsize=(1, 1), dpi=20)
+    shown = [Picture(name, "The maps", figure, "A scale of its own.", headline=True)]
+    return Findings("Network", "Done.", pictures=shown, maps={f"{name}/{k}": one for k, one in maps_of(scale).items()})
+
+
+def test_maps_of_several_runs_are_drawn_again_on_one_colour_scale(tmp_path, monkeypatch):
+    drawn, original = [], pictures.draw_maps
+    monkeypatch.setattr(
+        pictures, "draw_maps", lambda *args, **kwargs: drawn.append(original(*args, **kwargs)) or drawn[-1]
+    )
+    runs = [evaluated(tmp_path / name, {"network": with_maps(scale)}) for name, scale in (("a", 1.0), ("b", 9.0))]
+    drawn.clear()
+    page = write_page(runs, tmp_path / "report.html").read_text()
+    assert len(drawn) == 2
+    limits = {ax.images[0].get_clim() for figure in drawn for ax in figure.axes if ax.images}
+    expected = pictures.common_limit([maps_of(1.0), maps_of(9.0)])
+    assert limits == {(-expected, expected)}
+    assert "A scale of its own" not in page
+    assert text_of(page).count(f"One colour scale on the whole page: the darkest colours are t = ±{expected:.1f}") == 2
+
+
+def test_a_map_that_the_report_shows_already_is_not_shown_again(tmp_path, run_folders, no_ink):
+    for folder in run_folders:
+        shutil.copytree(folder, tmp_path / folder.name)
+        evaluated(tmp_path / folder.name, {"network": with_maps(1.0), "other": with_maps(1.0, "a-b_fwhm_0")})
+    runs = read_runs([tmp_path / folder.name for folder in run_folders])
+    made = section("Evaluation", Comparison(runs, tmp_path))
+    assert made.count("<img") == 2, "those of a-b alone"
+    wide = [dataclasses.replace(run, summaries={}) for run in runs]
+    assert section("Evaluation", Comparison(wide, tmp_path)).count("<img") == 4
 
 
 def test_every_suite_appears_under_its_name(both, tmp_path):

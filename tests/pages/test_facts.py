@@ -84,10 +84,11 @@ def test_model_is_named_from_the_maps_where_it_was_not_trained_here(runs):
 def test_contrast_in_words(runs, measured):
     summary = measured["topographic"]
     made = section("Maps", Comparison(runs, runs[0].folder.parent))
-    assert "<h3>sentences against nonwords</h3>" in made
+    assert "<h3>sentences-nonwords</h3>" in made
     said = maps_of(runs[0], summary)
     assert "40 items (sentences)" in said
-    assert "without any smoothing. Red units prefer sentences, blue units prefer nonwords." in said
+    assert "Welch's t, without any smoothing." in said
+    assert "Red units prefer sentences, blue units nonwords" in said
     assert "60 draws (seed 0)" in said
     assert "exchanged within run." in said
     said = maps_of(runs[0], with_provenance(summary, fwhm_mm=2.0, n_draws=0))

@@ -68,7 +68,30 @@ def test_the_page_holds_all_and_loads_nothing(tmp_path):
     assert "a &lt; b" in html
     pictures = [base64.b64decode(one) for one in re.findall(r'src="data:image/png;base64,([^"]+)"', html)]
     assert pictures == [(tmp_path / name / "bars.png").read_bytes() for name in made]
-    assert not re.search(r'(src|href)="(?!data:)', html)
+    assert not re.search(r'src="(?!data:)', html)
+    links = re.findall(r'href="([^"]*)"', html)
+    assert links == ["#maps", "#word-classes"]
+    assert all(html.count(f'id="{link[1:]}"') == 1 for link in links)
+
+
+def test_pictures_come_before_words_and_tables(tmp_path):
+    save_findings(tmp_path / "maps", findings(), {})
+    html = write_findings(tmp_path, "Evaluation", "", {"maps": findings()})[1].read_text()
+    assert html.index("<img") < html.index("What was done.") < html.index("<table")
+
+
+def test_what_is_at_chance_is_said_above_and_folded(tmp_path):
+    noise = Findings("Lesions", "", [Table("lesions", "Effects", [{"measure": "a", "effect": 0.1, "p": 0.75}])])
+    made = {"maps": findings(), "lesions": noise}
+    for name, one in made.items():
+        save_findings(tmp_path / name, one, {})
+    html = write_findings(tmp_path, "Evaluation", "", made)[1].read_text()
+    assert html.count("Not told from chance") == 1
+    assert html.index("no effect shown: the smallest of 1 p value is .750") < html.index("<main>")
+    assert "<summary>Effects (1 row, nothing told from chance)</summary>" in html
+    assert "<h3>By sheet</h3>" in html
+    only = write_findings(tmp_path, "Evaluation", "", {"maps": findings()})[1].read_text()
+    assert "Not told from chance" not in only
 
 
 def test_the_markdown_file_takes_a_name_and_parts_may_lie_deeper(tmp_path):

@@ -6,7 +6,7 @@ import jinja2
 import pytest
 
 from topographic.pages import render as module
-from topographic.pages.render import link, png_source, render, write_rendered
+from topographic.pages.render import anchor, link, png_source, render, write_rendered
 from topographic.pages.tables import Cells
 
 
@@ -52,6 +52,27 @@ def test_rows_with_several_names_and_rows_that_go_on(said):
     assert re.findall(r'<th scope="col"[^>]*>[^<]*', made)[1] == '<th scope="col" class="name">run'
 
 
+def test_sparse_long_and_chance_tables_fold_under_their_heading(said):
+    full, empty = Cells(["a", "b"], [["x", "1"]]), Cells(["a", "b"], [["x", "\u2013"]])
+    folded = {"heading": "By sheet", "cells": full, "fold": False}
+
+    def summary(**changes):
+        words = "{{ table(cells, heading=heading, fold=fold) }}"
+        return re.findall(r"<summary>(.*?)</summary>", said(words, **folded | changes))
+
+    assert summary() == []
+    assert "<h4>By sheet</h4>" in said("{{ table(cells, heading=heading) }}", **folded)
+    assert summary(fold=True) == ["By sheet (1 row, nothing told from chance)"]
+    assert summary(cells=empty) == ["By sheet (1 row, mostly empty)"]
+    assert summary(cells=Cells(["a", "b"], [["x", "1"]] * 25)) == ["By sheet (25 rows)"]
+    assert "<details>" not in said("{{ table(cells) }}", cells=empty), "there is nothing to unfold it by"
+
+
+def test_headings_become_anchors():
+    assert anchor("Versions, seeds and files") == "versions-seeds-and-files"
+    assert anchor("word_classes") == "word-classes"
+
+
 def test_figures_have_words_and_what_is_missing_names_the_command(said):
     made = said("{{ missing('No maps:', 'topo map a&b') }}").strip()
     assert made == '<p class="missing">No maps: <code>topo map a&amp;b</code></p>'
@@ -64,12 +85,13 @@ def test_figures_have_words_and_what_is_missing_names_the_command(said):
 
 
 def test_a_page_carries_its_style_and_is_written_whole(tmp_path):
-    written = write_rendered(tmp_path / "new" / "page.html", "findings.html", title="$a <b>", lead="{{ x }}", parts=[])
+    given = {"title": "$a <b>", "lead": "{{ x }}", "parts": [], "chance": []}
+    written = write_rendered(tmp_path / "new" / "page.html", "findings.html", **given)
     page = written.read_text(encoding="utf-8")
     assert "<h1>$a &lt;b&gt;</h1>" in page
     assert '<p class="lead">{{ x }}</p>' in page, "what a run says is no template"
     assert "prefers-color-scheme: dark" in page
-    assert render("findings.html", title="$a <b>", lead="{{ x }}", parts=[]) == page
+    assert render("findings.html", **given) == page
 
 
 def test_every_template_comes_with_the_package():

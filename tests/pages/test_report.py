@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from fixtures.written_runs import beside
 
-from topographic.pages import report, write_page
+from topographic.pages import pictures, report, write_page
 from topographic.pages.report import SECTIONS, Comparison, lead, section
 from topographic.pages.run_folder import read_runs
+from topographic.sheets import to_grid
 
 CONTRAST = "sentences-nonwords"
 QUESTIONS = {
@@ -24,7 +25,7 @@ QUESTIONS = {
     "about the contrast": "Is the organisation about this contrast?",
     "caution": "A caution.",
 }
-VOID = {"meta", "img", "br", "hr", "link"}
+VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 class Checker(html.parser.HTMLParser):
@@ -164,7 +165,7 @@ def page_of(runs, heading):
 
 
 def answers(runs):
-    return re.findall(r'<li class="(\w+)"><strong>(.*?)</strong>', page_of(runs, "In short"))
+    return re.findall(r'<li class="(\w+)"><strong>(.*?)</strong>', page_of(runs, "Maps"))
 
 
 def test_verdicts_say_what_was_planted(runs):
@@ -173,7 +174,7 @@ def test_verdicts_say_what_was_planted(runs):
         ("holds", f"{organised} Yes."),
         ("fails", f"{organised} Not shown."),
     ]
-    said = text_of(page_of(runs, "In short"))
+    said = text_of(page_of(runs, "Maps"))
     assert "The topographic model is spatially organised beyond its unit null" in said
     assert "The control model's autocorrelation lies inside its unit null" in said
 
@@ -211,24 +212,114 @@ def test_lead_says_what_was_trained(runs):
     assert "not trained here" in lead([dataclasses.replace(runs[0], record={})])
 
 
-def spy(monkeypatch, name, action):
+def spy(monkeypatch, name, action, module=report):
     """What a drawing function returned while the action ran."""
-    kept, original = [], getattr(report, name)
-    monkeypatch.setattr(report, name, lambda *args, **kwargs: kept.append(original(*args, **kwargs)) or kept[-1])
+    kept, original = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args, **kwargs: kept.append(original(*args, **kwargs)) or kept[-1])
     action()
     return kept
 
 
 def test_one_colour_scale_for_all_maps(runs, monkeypatch):
     made = []
-    kept = spy(monkeypatch, "draw_maps", lambda: made.append(page_of(runs, "Maps")))
+    kept = spy(monkeypatch, "draw_maps", lambda: made.append(page_of(runs, "Maps")), pictures)
     panels = [ax for figure in kept for ax in figure.axes if ax.images]
     assert len(panels) == 16
     (limits,) = {ax.images[0].get_clim() for ax in panels}
     assert limits[0] == -limits[1]
     values = np.concatenate([one.values for run in runs for one in run.summaries[CONTRAST].maps.values()])
     assert limits[1] == pytest.approx(np.percentile(np.abs(values), 99.5))
-    assert f"t = ±{limits[1]:.1f}" in text_of(made[0])
+    assert (
+        f"One colour scale on the whole page: white is t = 0, the darkest colours are t = ±{limits[1]:.1f}"
+        in text_of(made[0])
+    )
+
+
+def test_contrasts_share_the_scale_too(runs, monkeypatch):
+    summary = runs[0].summaries[CONTRAST]
+    faint = {site: dataclasses.replace(one, values=one.values / 9) for site, one in summary.maps.items()}
+    other = dataclasses.replace(summary, contrast="noun-verb", maps=faint)
+    both = dataclasses.replace(runs[0], summaries={CONTRAST: summary, "noun-verb": other})
+    kept = spy(monkeypatch, "draw_maps", lambda: page_of([both], "Maps"), pictures)
+    assert len(kept) == 2
+    assert len({ax.images[0].get_clim() for figure in kept for ax in figure.axes if ax.images}) == 1
+
+
+@pytest.fixture
+def with_null_maps(runs, measured):
+    """The runs as they are where null maps were kept."""
+    return [
+        replaced(run, maps=dict(zip(run.summaries[CONTRAST].maps, measured[run.name].maps.values(), strict=True)))
+        for run in runs
+    ]
+
+
+def test_one_draw_of_the_label_null_stands_beside_the_maps(with_null_maps, monkeypatch):
+    made = []
+    kept = spy(monkeypatch, "draw_maps", lambda: made.append(page_of(with_null_maps, "Maps")), pictures)
+    assert made[0].count("<img") == 4
+    assert text_of(made[0]).count("The same with shuffled labels: the first of 60 draws of the label null.") == 2
+    maps = with_null_maps[0].summaries[CONTRAST].maps
+    shown = [np.asarray(ax.images[0].get_array()) for ax in kept[2].axes if ax.images]
+    expected = [to_grid(one.sheet, one.nulls["label"][0]) for one in maps.values()]
+    np.testing.assert_array_equal(sorted(map(np.sum, shown)), sorted(map(np.sum, expected)))
+    limits = {ax.images[0].get_clim() for figure in kept for ax in figure.axes if ax.images}
+    assert len(limits) == 1
+
+
+def test_maps_without_kept_nulls_say_what_keeps_them(runs):
+    made = page_of(runs, "Maps")
+    assert made.count("<img") == 2
+    assert "the maps with shuffled labels were not kept" in text_of(made)
+    assert "nulls=true" in made
+
+
+def test_units_that_pass_are_outlined(runs, monkeypatch):
+    first, *_ = spy(monkeypatch, "draw_maps", lambda: page_of(runs, "Maps"), pictures)
+    lined = [bool(ax.collections and ax.collections[0].get_segments()) for ax in first.axes if ax.images]
+    passing = [bool((one.q < 0.05).any()) for one in runs[0].summaries[CONTRAST].maps.values()]
+    assert sum(lined) == sum(passing) > 0
+
+
+def test_the_page_opens_with_one_sentence_and_the_maps(page):
+    text = page.read_text(encoding="utf-8")
+    headline, maps, numbers = text.index('class="headline"'), text.index("<img"), text.index("<table")
+    assert headline < text.index("<nav") < maps < numbers
+    above = text_of(text[headline:maps])
+    assert re.search(r"the maps of topographic are spatially organised \(Moran's I \d\.\d\d, p = \.016\)", above)
+    assert "those of control are not shown to be spatially organised" in above
+    assert "Moran's I says how alike neighbouring units are on a map" in above, "explained where it appears first"
+    assert text.index('class="verdicts"') < numbers
+
+
+def test_no_picture_is_shown_twice(page):
+    found = re.findall(r'<img src="([^"]+)"', page.read_text(encoding="utf-8"))
+    assert len(found) == len(set(found)) > 5
+
+
+def test_every_picture_can_be_enlarged_without_a_script(page):
+    text = page.read_text(encoding="utf-8")
+    assert text.count('<label class="zoom"><input type="checkbox"') == text.count("<img")
+    assert ".zoom input:checked + img {" in text
+
+
+def test_contents_lead_to_every_section(page):
+    checker, text = check(page)
+    contents = text[text.index("<nav") : text.index("</nav>")]
+    links = re.findall(r'href="#([^"]+)"', contents)
+    assert links == re.findall(r'<section id="([^"]+)"', text)
+    assert set(links) <= set(checker.ids)
+    assert "position: sticky" in text
+
+
+def test_the_distance_curve_says_how_many_pairs_and_why_it_dips(runs):
+    said = text_of(page_of(runs, "Correlation against distance"))
+    pairs = np.concatenate([row.curve.n_pairs for run in runs for row in run.summaries[CONTRAST].rows])
+    assert f"A point stands for {pairs[pairs > 0].min():,} to {pairs.max():,} pairs of a sheet." in said
+    assert "Why a curve dips below zero" in said
+    rows = runs[0].summaries[CONTRAST].rows
+    mean = np.mean([np.average(row.curve.values, weights=row.curve.n_pairs) for row in rows])
+    assert f"Mean over all pairs: topographic {mean:.2f}," in said.replace("\N{MINUS SIGN}", "-")
 
 
 def test_null_figures_share_their_axis(runs, monkeypatch):
@@ -269,7 +360,7 @@ def test_references_are_explained_in_plain_words(runs):
 def test_a_run_without_maps_or_metrics_is_told_what_makes_them(runs, heading):
     bare = dataclasses.replace(runs[0], summaries={}, stimuli={}, metrics=[])
     said = text_of(page_of([bare], heading))
-    if heading in ("In short", "Maps", "Correlation against distance", "Statistics", "Stimuli and caveats"):
+    if heading in ("In numbers", "Maps", "Correlation against distance", "Statistics", "Stimuli and caveats"):
         assert "topographic has no maps yet" in said
         assert f"topo map {bare.folder}" in said
     if heading == "Evaluation":
@@ -282,10 +373,10 @@ def test_a_run_without_maps_or_metrics_is_told_what_makes_them(runs, heading):
 def test_a_contrast_that_one_run_lacks_is_named(runs):
     other = dataclasses.replace(runs[0].summaries[CONTRAST], contrast="noun-verb")
     both = dataclasses.replace(runs[0], summaries={**runs[0].summaries, "noun-verb": other})
-    for heading in ("In short", "Maps", "Correlation against distance", "Statistics", "Stimuli and caveats"):
+    for heading in ("In numbers", "Maps", "Correlation against distance", "Statistics", "Stimuli and caveats"):
         made = page_of([both, runs[1]], heading)
         assert text_of(made).count("control has no maps of noun-verb yet") == 1
-        assert made.count("<h3>sentences against nonwords</h3>") == 2  # both contrasts have these conditions here
+        assert re.findall("<h3>(.*?)</h3>", made)[:2] == [CONTRAST, "noun-verb"], "as their folders are called"
     assert page_of([both, runs[1]], "Maps").count("<img") == 3
 
 
@@ -342,7 +433,7 @@ def test_a_run_that_failed_is_said_to_have_failed(tmp_path, run_folders, record)
     folder = failed_run(tmp_path / "dead", run_folders[0], **record)
     text = write_page([folder, run_folders[1]], tmp_path / "report.html").read_text(encoding="utf-8")
     said = "dead: training failed at step 120: loss is NaN"
-    above, *_ = text.split("<nav>")
+    above, *_ = text.split("<nav ")
     assert said in text_of(above), "before anything else"
     for heading in ("What was run", "Training"):
         assert said in text_of(text.split(f"<h2>{heading}</h2>")[1].split("</section>")[0])
@@ -394,7 +485,7 @@ def test_nulls_of_any_name_stand_in_tables_and_text(runs):
     made = page_of(runs, "Statistics")
     assert '<th colspan="3" scope="colgroup">spin null</th>' in made
     assert "Spin null." in text_of(made)
-    assert "I against the spin null" in text_of(page_of(runs, "In short"))
+    assert "I against the spin null" in text_of(page_of(runs, "In numbers"))
 
 
 def test_the_examples_run():

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from topographic.evaluation.wording import number, p_value
-from topographic.pages.tables import headline_table, last_value, settings_table, statistics_table
+from topographic.pages.tables import Cells, headline_table, last_value, settings_table, statistics_table
 
 
 def cells(made):
@@ -92,3 +92,9 @@ def test_settings_side_by_side():
     made = settings_table(settings, differing=True)
     assert [row[0] for row in cells(made)] == ["", "spatial.weight", "new"]
     assert settings_table({"a": {"x": 1}, "b": {"x": 1}}, differing=True) is None
+
+
+def test_tables_of_which_most_cells_say_nothing_are_sparse():
+    assert Cells(["a", "b", "c"], [["x", "\u2013", "1"], ["y", "\u2013", "\u2013"]]).is_sparse
+    assert not Cells(["a", "b", "c"], [["x", "\u2013", "1"], ["y", "\u2013", "2"]]).is_sparse
+    assert not Cells(["a"], []).is_sparse

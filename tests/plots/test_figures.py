@@ -1,3 +1,4 @@
+import dataclasses
 import doctest
 
 import numpy as np
@@ -61,6 +62,12 @@ def test_values_of_one_sign_have_no_blue():
     assert draw_map(hot_corner(), limit=2.0).images[0].get_clim() == (-2.0, 2.0)
 
 
+def test_a_map_has_a_title_and_a_colour_bar_when_asked():
+    ax = draw_map(hot_corner(), title="layer 0", colour_label="Welch's t")
+    assert ax.get_title() == "layer 0"
+    assert [other.get_ylabel() for other in ax.figure.axes[1:]] == ["Welch's t"]
+
+
 def test_meshes_are_refused():
     sheet = Sheet(name="cortex", positions_mm=np.eye(3))
     with pytest.raises(ValueError, match=r"mesh in 3 dimensions.*flat"):
@@ -82,53 +89,76 @@ def test_every_sheet_has_its_own_panel_and_all_one_scale():
     assert len(panels) == 6
     assert {ax.images[0].get_clim() for ax in panels} == {(-2.5, 2.5)}
     figure.draw_without_rendering()
-    for site, panel in zip(sites, panels, strict=True):  # subplots come row by row
+    panels = [panels[index] for index in (0, 3, 1, 4, 2, 5)]  # subplots come row by row, kind by kind
+    for site, panel in zip(sites, panels, strict=True):
         np.testing.assert_array_equal(
             np.asarray(panel.images[0].get_array()), to_grid(maps[site].sheet, maps[site].values)
         )
     corners = np.array([[ax.get_position().x0, ax.get_position().y1] for ax in panels]).reshape(3, 2, 2)
-    assert (np.diff(corners[:, :, 0], axis=1) > 0).all(), "kinds go to the right"
-    assert (np.diff(corners[:, :, 1], axis=0) < 0).all(), "layers go down"
-    assert [panels[index].get_ylabel() for index in (0, 2, 4)] == ["layer 0", "layer 1", "layer 2"]
-    assert [panel.get_title() for panel in panels[:2]] == ["attn", "mlp"]
+    assert (np.diff(corners[:, :, 0], axis=0) > 0).all(), "layers go to the right"
+    assert (np.diff(corners[:, :, 1], axis=1) < 0).all(), "kinds go down"
+    assert [panel.get_title() for panel in panels] == ["layer 0", "", "layer 1", "", "layer 2", ""]
+    assert [panel.get_ylabel() for panel in panels] == ["attn", "mlp", "", "", "", ""]
 
 
-def test_many_layers_of_one_kind_lie_in_rows_of_six():
+def test_the_limit_is_that_of_the_maps_unless_given():
+    quiet, loud = a_map(np.eye(2), site="h.0.mlp"), a_map(3 * np.eye(2), site="h.1.mlp")
+    panels = [ax for ax in draw_maps({"h.0.mlp": quiet, "h.1.mlp": loud}).axes if ax.images]
+    assert {ax.images[0].get_clim()[1] for ax in panels} == {symmetric_limit([quiet, loud])}
+
+
+def test_every_block_of_layers_names_its_kind_and_each_layer():
     maps = {f"h.{layer}.mlp": a_map(np.full((2, 2), layer), site=f"h.{layer}.mlp") for layer in range(8)}
     figure = draw_maps(maps, limit=8.0)
-    panels = [ax for ax in figure.axes if ax.images]
+    panels = sorted((ax for ax in figure.axes if ax.images), key=lambda ax: ax.images[0].get_array()[0, 0])
     assert [panel.get_title() for panel in panels] == [f"layer {layer}" for layer in range(8)]
-    assert [panel.images[0].get_array()[0, 0] for panel in panels] == list(range(8))
+    assert [panel.get_ylabel() for panel in panels] == ["mlp", "", "", "", "mlp", "", "", ""]
     figure.draw_without_rendering()
     assert len({round(panel.get_position().y1, 3) for panel in panels}) == 2
-    assert figure.get_suptitle() == "mlp"
 
 
-def test_names_wider_than_their_columns_give_way_to_labels_of_every_panel():
+def test_names_longer_than_their_rows_give_way_to_labels_of_every_panel():
     sites = [f"resnet.encoder.stages.{stage}.layers.{layer}.convolution" for stage in (0, 1) for layer in (0, 1)]
     figure = draw_maps({site: a_map(np.eye(2), site=site) for site in sites}, limit=1.0)
     panels = [ax for ax in figure.axes if ax.images]
-    assert [panel.get_title() for panel in panels] == ["layer 0.0", "layer 0.1", "layer 1.0", "layer 1.1"]
+    assert {panel.get_title() for panel in panels} == {"layer 0.0", "layer 0.1", "layer 1.0", "layer 1.1"}
     assert {panel.get_ylabel() for panel in panels} == {""}
 
 
-def test_many_layers_of_two_kinds_lie_in_blocks_side_by_side():
+def test_many_layers_of_two_kinds_lie_in_blocks_one_under_the_other():
     sites = [f"h.{layer}.{kind}" for layer in range(14) for kind in ("attn", "mlp")]
     maps = {site: a_map(np.full((2, 2), index), site=site) for index, site in enumerate(sites)}
     figure = draw_maps(maps, limit=28.0)
     panels = {ax.images[0].get_array()[0, 0]: ax for ax in figure.axes if ax.images}
-    assert [panels[index].get_title() for index in (0, 1, 14, 15)] == ["attn", "mlp", "attn", "mlp"]
-    assert [panels[index].get_ylabel() for index in (0, 1, 12, 14, 26)] == [
-        "layer 0",
-        "",
-        "layer 6",
-        "layer 7",
-        "layer 13",
-    ]
+    assert [panels[index].get_title() for index in (0, 1, 10, 26)] == ["layer 0", "", "layer 5", "layer 13"]
+    assert [panels[index].get_ylabel() for index in (0, 1, 2, 10, 11, 20)] == ["attn", "mlp", "", "attn", "mlp", "attn"]
     figure.draw_without_rendering()
     places = {index: panel.get_position() for index, panel in panels.items()}
-    assert places[1].x0 < places[14].x0 < places[15].x0
-    assert places[0].y1 == pytest.approx(places[14].y1)
+    assert places[0].y1 > places[1].y1 > places[10].y1 > places[11].y1
+    assert places[0].x0 == pytest.approx(places[10].x0)
+
+
+def test_lines_surround_units_thin_first_and_thick_after():
+    maps = {site: a_map(np.eye(3), site=site) for site in ("h.0.mlp", "h.1.mlp")}
+    first, second = (np.arange(9) < count for count in (3, 1))
+    figure = draw_maps(maps, limit=1.0, outlines=[{"h.0.mlp": first, "h.1.mlp": first}, {"h.1.mlp": second}])
+    left, right = (ax for ax in figure.axes if ax.images)
+    assert [len(lines.get_segments()) for lines in left.collections] == [8]
+    assert [len(lines.get_segments()) for lines in right.collections] == [8, 4]
+    thin, thick = (lines.get_linewidth()[0] for lines in right.collections)
+    assert thin < thick
+
+
+def test_one_bar_of_millimetres_for_sheets_of_one_size_and_one_each_otherwise():
+    sites = ("h.0.attn", "h.0.mlp")
+
+    def bars(*sides):
+        maps = {site: a_map(np.zeros((side, side)), site=site) for site, side in zip(sites, sides, strict=True)}
+        return [text.get_text() for ax in draw_maps(maps, limit=1.0).axes for text in ax.texts]
+
+    assert bars(6, 6) == ["2 mm"]
+    assert bars(6, 12) == ["2 mm", "2 mm"]
+    assert bars(6, 16) == ["2 mm", "5 mm"]
 
 
 def test_maps_without_layers_carry_their_names():
@@ -208,6 +238,20 @@ def test_distance_curves_draw_sheets_thin_and_their_mean_thick():
     assert ax.lines[0].get_ydata() == [0, 0]
     named = [text.get_text() for text in ax.get_legend().get_texts()]
     assert named == ["a (mean of 2 sheets)", "b (mean of 1 sheet)"]
+
+
+def test_distance_curves_say_how_many_pairs_stand_behind_each_point():
+    many = DistanceCurve(np.array([0.0, 1.0, 2.0, 4.0]), np.array([0.9, 0.5, 0.1]), np.array([40, 1200, 10]))
+    ax = draw_distance_curves({"a": [many], "b": [many]})
+    (behind,) = (other for other in ax.figure.axes if other is not ax)
+    assert [bar.get_height() for bar in behind.patches] == [40, 1200, 10]
+    assert [label.get_text() for label in behind.get_yticklabels()] == ["0", "1,200 pairs"]
+    ax.figure.draw_without_rendering()
+    tops = [behind.transData.transform((0, bar.get_height()))[1] for bar in behind.patches]
+    lines = [ax.transData.transform((0, value))[1] for value in (0.0, 0.1, 0.5, 0.9)]
+    assert max(tops) < min(lines), "no line lies on a bar"
+    other = dataclasses.replace(many, edges_mm=np.array([0.0, 1.0, 2.0, 5.0]))
+    assert len(draw_distance_curves({"a": [many], "b": [other]}).figure.axes) == 1
 
 
 def test_sheets_with_different_bins_have_no_mean():

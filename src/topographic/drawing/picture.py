@@ -1,12 +1,12 @@
 """Values of units as a picture of their sheet: an axis goes in, the same axis comes out."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Shaped
 
+from topographic.drawing.marks import draw_outline, draw_scale_bar
 from topographic.drawing.site_names import arrange_sites, fold_layers, site_labels
 from topographic.drawing.style import (
     COLOUR_MAP,
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw_sheet", "draw_sheets", "symmetric_limit"]
-
-_SCALE_STEPS = (1.0, 2.0, 5.0, 10.0)
-_SCALE_SHARE = 0.3  # of the width of a sheet that its scale is long at most
 
 
 def symmetric_limit(values: Sequence[np.ndarray], percentile: float = 99.5) -> float:
@@ -68,6 +65,7 @@ def draw_sheet(
     is_signed: bool = True,
     title: str | None = None,
     colour_label: str | None = None,
+    is_rooted: bool = False,
     has_scale: bool = False,
 ) -> "Axes":
     """Draw one value per unit as a picture of their sheet, zero in white.
@@ -91,6 +89,8 @@ def draw_sheet(
         What to write above the picture.
     colour_label : str, optional
         What the colours mean, with their unit; gives the picture a colour bar.
+    is_rooted : bool
+        Whether colours grow with the square root of a value, so that faint and strong pictures can share one scale.
     has_scale : bool
         Whether a bar below the picture says how long some millimetres are.
 
@@ -128,7 +128,10 @@ def draw_sheet(
     ax = ax if ax is not None else new_axes(2.4, 2.4)
     limit = symmetric_limit([values]) if limit is None else limit
     colours = import_matplotlib().colormaps[COLOUR_MAP if is_signed else UNSIGNED_COLOUR_MAP]
-    scale = {"cmap": colours.with_extremes(bad=MISSING), "vmin": -limit if is_signed else 0.0, "vmax": limit}
+    scale: dict[str, Any] = {"vmin": -limit if is_signed else 0.0, "vmax": limit}
+    if is_rooted:
+        scale = {"norm": import_matplotlib("colors").FuncNorm((_root, _square), **scale)}
+    scale["cmap"] = colours.with_extremes(bad=MISSING)
     if grid_shape(sheet) is not None:
         picture = np.ma.masked_invalid(to_grid(sheet, values))
         drawn = ax.imshow(picture, **scale, interpolation="nearest", aspect="equal", origin="upper")
@@ -145,7 +148,7 @@ def draw_sheet(
     if colour_label is not None:
         colour_bar(ax.figure, drawn, ax, colour_label, extend="both" if is_signed else "max")
     if has_scale:
-        _draw_scale(ax, sheet)
+        draw_scale_bar(sheet, ax)
     return ax
 
 
@@ -154,25 +157,31 @@ def draw_sheets(
     *,
     limit: float | None = None,
     is_signed: bool = True,
+    is_rooted: bool = False,
     colour_label: str | None = None,
+    outlines: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> "Figure":
-    """Draw many sheets as small pictures with one colour scale, layers downwards, many in blocks side by side.
+    """Draw many sheets on one colour scale: layers to the right, kinds of modules downwards, with one colour bar.
 
     Parameters
     ----------
     sheets : mapping of str to (Sheet, ndarray)
-        The sheet of every site, and a value for each of its units.
+        The sheet of every site, and a value for each of its units. More than six layers lie in blocks one under the
+        other.
     limit : float, optional
-        Shared limit of the colour scale; `symmetric_limit` of all values by default.
-    is_signed : bool
+        Shared limit of the colour scale, the same for every model that is compared; `symmetric_limit` of all values
+        by default.
+    is_signed, is_rooted : bool
         As in `draw_sheet`.
     colour_label : str, optional
         What the colours mean, with their unit.
+    outlines : sequence of mapping of str to ndarray of bool
+        Units to draw a line around, by site; the first thin, the others thick.
 
     Returns
     -------
     matplotlib Figure
-        A picture per site, and one colour bar.
+        A picture per site, a bar of some millimetres, and one colour bar.
 
     Raises
     ------
@@ -188,55 +197,48 @@ def draw_sheets(
     if not sheets:
         raise ValueError("no sheets to draw; expected {site: (sheet, values)}: give at least one")
     limit = symmetric_limit([values for _, values in sheets.values()]) if limit is None else limit
-    names = list(sheets)
-    row_names, column_names, layers = arrange_sites(names)
-    in_rows = len(column_names) == 1 and len(sheets) > 4  # one kind of module: a strip of all layers is too long
-    titles = dict(zip(sheets, row_names, strict=True)) if in_rows else site_labels(names)
-    each_named = in_rows or not row_names or max(map(len, column_names)) > 14  # a longer name is wider than its column
-    places = fold_layers(layers) if row_names else layers
-    places = {site: divmod(index, 6) for index, site in enumerate(sheets)} if in_rows else places
-    rows = 1 + max(row for row, _ in places.values())
-    columns = 1 + max(column for _, column in places.values())
-    side = 1.5 if rows > 6 or in_rows else 4.2 / max(columns, 2)
-    width, height = side * max(columns, 2) + 0.5, side * 1.02 * rows + 1.0
-    figure = new_figure(width, height)
+    layer_names, kinds, table = arrange_sites(list(sheets))
+    labels = site_labels(list(sheets))
+    each_named = not layer_names or max(map(len, kinds)) > 14  # a longer name is longer than its row is high
+    places = fold_layers(table) if layer_names else table
+    rows, columns = (1 + max(place[axis] for place in places.values()) for axis in (0, 1))
+    side = min(1.9, max(0.62, 4.6 / columns))
+    figure = new_figure(max(side * columns, 2.4) + 0.35, side * 1.04 * rows + 0.95)
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
         panel.set_axis_off()
+    titled, named = set(), set()
     for site, (sheet, values) in sheets.items():
-        layer, kind = layers[site]
+        layer, kind = table[site]
         panel = panels[places[site]]
         panel.set_axis_on()
-        draw_sheet(sheet, values, panel, limit=limit, is_signed=is_signed)
+        draw_sheet(sheet, values, panel, limit=limit, is_signed=is_signed, is_rooted=is_rooted)
+        for width, chosen in zip((0.6, *(1.5 for _ in outlines[1:])), outlines, strict=False):
+            if site in chosen:
+                draw_outline(sheet, chosen[site], panel, width=width)
         if each_named:
-            panel.set_title(titles[site], fontsize=9 if row_names else 7, color=INK)
-        elif places[site][0] == 0:
-            panel.set_title(column_names[kind], fontsize=10, color=INK)
-        if not each_named and kind == min(place[1] for place in layers.values() if place[0] == layer):
-            panel.set_ylabel(row_names[layer], fontsize=9.5, color=INK)
-    if in_rows:
-        figure.suptitle(column_names[0], fontsize=10, color=INK)
+            panel.set_title(labels[site], fontsize=9 if layer_names else 7, color=INK)
+            continue
+        if layer not in titled:  # above the first kind of every layer
+            panel.set_title(layer_names[layer], fontsize=9, color=INK)
+            titled.add(layer)
+        if places[site][0] not in named:
+            panel.set_ylabel(kinds[kind], fontsize=9, color=INK)
+            named.add(places[site][0])
+    sizes = {tuple(np.ptp(sheet.positions_mm.numpy(), axis=0)) for sheet, _ in sheets.values()}
+    last = max(places, key=lambda site: (places[site][0], -places[site][1]))
+    for site in [last] if len(sizes) == 1 else places:
+        draw_scale_bar(sheets[site][0], panels[places[site]])
     shown = panels[next(iter(places.values()))]
     drawn = (shown.images or shown.collections)[0]
-    place = {"location": "bottom", "shrink": 0.75, "aspect": 28, "pad": 0.02}
+    place = {"location": "bottom", "shrink": 0.6, "aspect": 34, "pad": 0.02}
     colour_bar(figure, drawn, panels, colour_label or "value", extend="both" if is_signed else "max", **place)
     return figure
 
 
-def _draw_scale(ax: "Axes", sheet: Sheet) -> None:
-    """A bar of a round number of millimetres below the left corner of a flat sheet."""
-    left, right = sorted(ax.get_xlim())
-    positions = sheet.positions_mm.numpy()[:, 1]
-    shape, span_mm = grid_shape(sheet), float(np.ptp(positions))
-    # a picture of a lattice counts columns, points lie in mm
-    steps_per_mm = 1.0 if shape is None else (shape[1] - 1) / span_mm if span_mm > 0 else 0.0
-    if not steps_per_mm or right <= left:
-        return
-    longest_mm = _SCALE_SHARE * (right - left) / steps_per_mm
-    unit = 10.0 ** math.floor(math.log10(longest_mm))
-    length_mm = max(step * unit for step in _SCALE_STEPS if step * unit <= longest_mm * (1 + 1e-9))
-    share = length_mm * steps_per_mm / (right - left)
-    ax.plot([0, share], [-0.03, -0.03], color=INK, linewidth=2, transform=ax.transAxes, clip_on=False)
-    ax.text(
-        share / 2, -0.045, f"{length_mm:g} mm", fontsize=8, color=INK, ha="center", va="top", transform=ax.transAxes
-    )
+def _root(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def _square(values: np.ndarray) -> np.ndarray:
+    return values * np.abs(values)

@@ -22,11 +22,11 @@ def arrange_sites(sites: Sequence[str]) -> tuple[list[str], list[str], dict[str,
     return [f"layer {layer}" for layer in layers], [kind.removesuffix("_sheet") for kind in kinds], places
 
 
-def fold_layers(places: Mapping[str, tuple[int, int]], at_most: int = 12) -> dict[str, tuple[int, int]]:
-    """The same table cut into blocks side by side where it is too long."""
-    rows, columns = (1 + max(place[axis] for place in places.values()) for axis in (0, 1))
-    height = -(-rows // -(-rows // at_most))
-    return {site: (row % height, column + columns * (row // height)) for site, (row, column) in places.items()}
+def fold_layers(places: Mapping[str, tuple[int, int]], at_most: int = 6) -> dict[str, tuple[int, int]]:
+    """The same table lying down, layers to the right and kinds downwards, cut into blocks where it is too long."""
+    n_layers, n_kinds = (1 + max(place[axis] for place in places.values()) for axis in (0, 1))
+    width = -(-n_layers // -(-n_layers // at_most))
+    return {site: (kind + n_kinds * (layer // width), layer % width) for site, (layer, kind) in places.items()}
 
 
 def site_labels(sites: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import html
 import importlib
 import importlib.util
 import io
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,6 +92,18 @@ def colour_bar(
     bar = figure.colorbar(drawn, ax=axes, extend=extend, label=label, **place)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=9, colors=INK)
+    if type(drawn.norm).__name__ == "FuncNorm":  # a scale of roots: ticks at squares lie evenly
+        bar.set_ticks(_square_ticks(drawn.norm.vmin, drawn.norm.vmax))
+        bar.minorticks_off()
+
+
+def _square_ticks(low: float, high: float) -> list[float]:
+    """Squares of multiples of a round number, with their signs, between both ends."""
+    root = math.sqrt(high)
+    power = 10.0 ** math.floor(math.log10(root / 2))
+    step = next(factor * power for factor in (5.0, 2.0, 1.0) if factor * power <= root / 2)
+    above = [(step * count) ** 2 for count in range(1, math.floor(root / step) + 1)]
+    return [*(-tick for tick in reversed(above) if -tick >= low), 0.0, *above]
 
 
 def rendered(figure: "Figure", kind: Literal["png", "svg"] = "png", *, dots_per_inch: int = 200) -> bytes:

@@ -6,7 +6,10 @@ from typing import Any
 from urllib.parse import quote
 
 from topographic.evaluation.results import Findings, markdown_table, rest_of, shown_rows
-from topographic.pages.render import png_source, write_rendered
+from topographic.pages.chance import chance_of_part, chance_of_table
+from topographic.pages.evaluation import shown_picture
+from topographic.pages.pictures import common_limit, pictured_maps
+from topographic.pages.render import anchor, write_rendered
 from topographic.pages.tables import Cells
 from topographic.storage import write_atomically
 
@@ -29,17 +32,23 @@ def write_findings(
         ]
     with write_atomically(folder / f"{name}.md") as temporary:
         temporary.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
-    shown = [_part(folder / part, findings) for part, findings in parts.items()]
-    page = write_rendered(folder / "index.html", "findings.html", title=title, lead=lead, parts=shown)
+    drawn = [(findings, one.name) for findings in parts.values() for one in findings.pictures]
+    limit = common_limit(pictured_maps(findings, picture) for findings, picture in drawn)
+    shown = [_part(folder, part, parts, limit) for part in parts]
+    chance = [(one["findings"].title, {"": one["chance"]}) for one in shown if one["chance"]]
+    page = write_rendered(folder / "index.html", "findings.html", title=title, lead=lead, parts=shown, chance=chance)
     return folder / f"{name}.md", page
 
 
-def _part(folder: Path, findings: Findings) -> dict[str, Any]:
+def _part(folder: Path, name: str, parts: Mapping[str, Findings], limit: float) -> dict[str, Any]:
+    findings, others = parts[name], list(parts.values())
     return {
+        "anchor": anchor(name),
         "findings": findings,
-        "pictures": [
-            {"title": one.title, "note": one.note, "src": png_source(folder / f"{one.name}.png")}
-            for one in findings.pictures
+        "pictures": [shown_picture(folder / name, findings, one, limit, others) for one in findings.pictures],
+        "tables": [
+            (one, Cells(one.columns, shown_rows(one)), rest_of(one), bool(chance_of_table(one)))
+            for one in findings.tables
         ],
-        "tables": [(one, Cells(one.columns, shown_rows(one)), rest_of(one)) for one in findings.tables],
+        "chance": chance_of_part(findings),
     }

@@ -3,6 +3,7 @@
 import base64
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,7 @@ from topographic.evaluation import wording
 from topographic.plots.nulls import null_title
 from topographic.storage import write_atomically
 
-__all__ = ["link", "png_source", "render", "write_rendered"]
+__all__ = ["anchor", "link", "png_source", "render", "write_rendered"]
 
 
 @functools.cache
@@ -52,6 +53,11 @@ def write_rendered(file: Path, template: str, **context: Any) -> Path:
 def png_source(file: Path) -> str:
     """An address that carries a whole picture."""
     return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
+
+
+def anchor(heading: str) -> str:
+    """Where a page's own links find a heading."""
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
 def link(file: Path, place: Path) -> str:

@@ -2,31 +2,30 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from topographic.drawing.site_names import site_labels
-from topographic.drawing.style import data_uri
 from topographic.evaluation.wording import MINUS
-from topographic.maps import MapSummary, verdicts
-from topographic.pages.evaluation import side_by_side
+from topographic.maps import DistanceCurve, MapSummary, verdicts
+from topographic.pages.evaluation import pictured, side_by_side
 from topographic.pages.facts import examples, files, repeat_commands, trained, versions_and_seeds, what_was_run
-from topographic.pages.render import render, write_rendered
+from topographic.pages.pictures import common_limit, embedded, flat_maps, map_picture, one_null_draw
+from topographic.pages.render import anchor, render, write_rendered
 from topographic.pages.run_folder import RunFolder, read_runs
 from topographic.pages.tables import headline_table, named_nulls, settings_table, statistics_table
 from topographic.plots import (
     draw_distance_curves,
-    draw_maps,
     draw_null_distribution,
     draw_spatial_curves,
     draw_training_curves,
-    symmetric_limit,
 )
 from topographic.plots.figures import spatial_names
 
 __all__ = ["SECTIONS", "Comparison", "lead", "section", "write_page"]
-
-_PIXELS_PER_INCH = 112  # of the page, so that letters in figures are nearly as large as those of the text
 
 Made = dict[str, Any]
 
@@ -44,6 +43,12 @@ class Comparison:
         names = dict.fromkeys(name for run in self.runs for name in run.summaries)
         found = {name: {run.name: run.summaries[name] for run in self.runs if name in run.summaries} for name in names}
         return dict(sorted(found.items(), key=lambda one: -max(each.mean_abs_t.value for each in one[1].values())))
+
+    @cached_property
+    def limit(self) -> float:
+        """Of the one colour scale of all maps that the page shows."""
+        own = [summary.maps for run in self.runs for summary in run.summaries.values()]
+        return common_limit([*own, *pictured(self.runs)])
 
     def each(self, make: Callable[[dict[str, MapSummary]], Made]) -> Made:
         """What a section makes of each contrast."""
@@ -88,8 +93,16 @@ def write_page(run_folders: Sequence[Path], out: Path, *, title: str | None = No
     comparison = Comparison(read_runs(run_folders), out.parent)
     *names, last = (run.name for run in comparison.runs)
     title = title or f"Report on {', '.join(names)}{' and ' if names else ''}{last}"
-    sections = [(heading.lower().replace(" ", "-"), heading, section(heading, comparison)) for heading in SECTIONS]
-    return write_rendered(out, "report.html", title=title, lead=lead(comparison.runs), sections=sections)
+    sections = [(anchor(heading), heading, section(heading, comparison)) for heading in SECTIONS]
+    above = headline(comparison) + lead(comparison.runs)
+    return write_rendered(out, "report.html", title=title, lead=above, sections=sections)
+
+
+def headline(comparison: Comparison) -> str:
+    """What the maps of the first contrast say, in one sentence."""
+    contrast, summaries = next(iter(comparison.contrasts.items()), ("", {}))
+    first = {run: verdicts(summary)[0] for run, summary in summaries.items()}
+    return render("headline.html", contrast=contrast, summaries=summaries, first=first)
 
 
 def lead(runs: Sequence[RunFolder]) -> str:
@@ -103,18 +116,9 @@ def section(heading: str, comparison: Comparison) -> str:
     return render(f"sections/{template}", comparison=comparison, **make(comparison))
 
 
-def _picture(figure: Any, kind: Literal["svg", "png"] = "svg") -> Made:
-    return {"src": data_uri(figure, kind), "width": round(_PIXELS_PER_INCH * figure.get_figwidth())}
-
-
-def _in_short(comparison: Comparison) -> Made:
+def _numbers_in_short(comparison: Comparison) -> Made:
     metrics = {run.name: run.metrics for run in comparison.runs}
-    return comparison.each(
-        lambda summaries: {
-            "verdicts": {run: verdicts(summary, f"the {run} model") for run, summary in summaries.items()},
-            "headline": headline_table(summaries, metrics),
-        }
-    )
+    return comparison.each(lambda summaries: {"headline": headline_table(summaries, metrics)})
 
 
 def _runs(comparison: Comparison) -> Made:
@@ -137,23 +141,26 @@ def _training(comparison: Comparison) -> Made:
         "logged": list(logged),
         "spatial": list(spatial),
         "without": [run for run in logged if run not in spatial],
-        "task_loss": _picture(draw_training_curves(logged).figure) if logged else None,
-        "spatial_loss": _picture(draw_spatial_curves(spatial).figure) if spatial else None,
+        "task_loss": embedded(draw_training_curves(logged).figure) if logged else None,
+        "spatial_loss": embedded(draw_spatial_curves(spatial).figure) if spatial else None,
     }
 
 
 def _maps(comparison: Comparison) -> Made:
     def make(summaries: dict[str, MapSummary]) -> Made:
-        flat = {
-            run: {site: one for site, one in summary.maps.items() if one.sheet.positions_mm.shape[1] == 2}
-            for run, summary in summaries.items()
-        }
-        limit = symmetric_limit([one for maps in flat.values() for one in maps.values()])
+        flat = {run: flat_maps(summary.maps) for run, summary in summaries.items()}
+        drawn = {run: maps for run, maps in flat.items() if maps}
         given = next(iter(summaries.values())).provenance
         compared = f" {MINUS} ".join(" and ".join(given[side]) for side in ("condition", "baseline"))
-        options = {"limit": limit, "colour_label": f"{compared}  (Welch's t)"}
-        pictures = {run: _picture(draw_maps(maps, **options), "png") for run, maps in flat.items() if maps}
-        return {"flat": flat, "limit": limit, "pictures": pictures}
+        options = {"limit": comparison.limit, "label": f"{compared} (Welch's t)"}
+        nulls = {run: one_null_draw(maps) for run, maps in drawn.items()}
+        return {
+            "flat": flat,
+            "limit": comparison.limit,
+            "pictures": {run: map_picture(maps, **options) for run, maps in drawn.items()},
+            "nulls": {run: map_picture(maps, **options) for run, maps in nulls.items() if maps},
+            "verdicts": {run: verdicts(summary, f"the {run} model") for run, summary in summaries.items()},
+        }
 
     return comparison.each(make)
 
@@ -161,9 +168,20 @@ def _maps(comparison: Comparison) -> Made:
 def _distance(comparison: Comparison) -> Made:
     def make(summaries: dict[str, MapSummary]) -> Made:
         curves = {run: [row.curve for row in summary.rows] for run, summary in summaries.items()}
-        return {"curves": _picture(draw_distance_curves(curves).figure)}
+        pairs = [n for of_run in curves.values() for curve in of_run for n in curve.n_pairs.tolist() if n]
+        return {
+            "curves": embedded(draw_distance_curves(curves).figure),
+            "pairs": (min(pairs), max(pairs)),
+            "overall": {run: _mean_over_pairs(of_run) for run, of_run in curves.items()},
+        }
 
     return comparison.each(make)
+
+
+def _mean_over_pairs(curves: Sequence[DistanceCurve]) -> float:
+    """Mean correlation of all pairs at any distance, over sheets."""
+    means = [np.average(curve.values[curve.n_pairs > 0], weights=curve.n_pairs[curve.n_pairs > 0]) for curve in curves]
+    return float(np.mean(means))
 
 
 def _statistics(comparison: Comparison) -> Made:
@@ -174,7 +192,7 @@ def _statistics(comparison: Comparison) -> Made:
             ax.axhline(len(summaries[run].rows) - 0.5, color="#888888", linewidth=0.8)  # the mean stands apart
             ax.set_xlim(min(ends), max(ends))
         return {
-            "pictures": {run: _picture(ax.figure) for run, ax in axes.items()},
+            "pictures": {run: embedded(ax.figure) for run, ax in axes.items()},
             "tables": {run: statistics_table(summary) for run, summary in summaries.items()},
         }
 
@@ -189,7 +207,7 @@ def _numbers(summary: MapSummary) -> dict[str, Any]:
 
 
 def _evaluation(comparison: Comparison) -> Made:
-    return {"runs": comparison.runs, "suites": side_by_side(comparison.runs, comparison.place)}
+    return {"runs": comparison.runs, "suites": side_by_side(comparison.runs, comparison.place, comparison.limit)}
 
 
 def _stimuli(comparison: Comparison) -> Made:
@@ -212,13 +230,13 @@ def _versions(comparison: Comparison) -> Made:
 
 
 SECTIONS: Mapping[str, tuple[str, Callable[[Comparison], Made]]] = {
-    "In short": ("in_short.html", _in_short),
-    "What was run": ("what_was_run.html", _runs),
-    "Training": ("training.html", _training),
     "Maps": ("maps.html", _maps),
-    "Correlation against distance": ("distance.html", _distance),
+    "In numbers": ("in_numbers.html", _numbers_in_short),
     "Statistics": ("statistics.html", _statistics),
+    "Correlation against distance": ("distance.html", _distance),
+    "Training": ("training.html", _training),
     "Evaluation": ("evaluation.html", _evaluation),
+    "What was run": ("what_was_run.html", _runs),
     "Stimuli and caveats": ("stimuli.html", _stimuli),
     "Versions, seeds and files": ("versions.html", _versions),
 }

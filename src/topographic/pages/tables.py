@@ -27,6 +27,12 @@ class Cells:
     groups: Sequence[tuple[str, int]] = ()
     n_names: int = 1
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether most cells say nothing."""
+        cells = [cell for row in self.rows for cell in row[self.n_names :]]
+        return 2 * sum(cell in (NOTHING, "") for cell in cells) > len(cells)
+
 
 def named_nulls(summaries: Sequence[MapSummary]) -> list[str]:
     """The nulls that `topo map` draws, with a dash where a map has none, and any other that some map has."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from topographic import drawing
 from topographic.drawing.style import COLOURS, ZERO_LINE, finish, new_axes
@@ -114,24 +115,32 @@ def draw_maps(
     limit: float | None = None,
     colour_label: str = "t",
     is_signed: bool = True,
+    is_rooted: bool = False,
+    outlines: Sequence[Mapping[str, Bool[np.ndarray, " units"]]] = (),
 ) -> "Figure":
-    """Draw the maps of one model sheet by sheet, layers downwards (many in blocks side by side), with a colour bar.
+    """Draw the maps of one model sheet by sheet: layers to the right, kinds of modules downwards, with a colour bar.
 
     Parameters
     ----------
     unit_maps : mapping of str to UnitMap
-        One map per site.
+        One map per site. More than six layers lie in blocks one under the other.
     limit : float, optional
-        Shared limit of the colour scale, the same for every model that is compared; by default that of these maps.
+        Shared limit of the colour scale; give the same for every model that is compared. By default
+        `symmetric_limit` of these maps.
     colour_label : str
         What the colours mean, with their unit.
     is_signed : bool
         As in `draw_map`.
+    is_rooted : bool
+        As in `topographic.drawing.draw_sheet`.
+    outlines : sequence of mappings of str to ndarray of bool, shape (units,)
+        Units of each site to draw a line around, thin for the first mapping, thicker for the next ones.
 
     Returns
     -------
     matplotlib Figure
-        One picture per site.
+        One picture per site, and a bar of a few mm under the last row of them, or under every sheet where these
+        differ in size.
 
     Examples
     --------
@@ -143,7 +152,8 @@ def draw_maps(
     >>> figure = draw_maps(maps)
     """
     sheets = {site: (one.sheet, one.values) for site, one in unit_maps.items()}
-    return drawing.draw_sheets(sheets, limit=limit, is_signed=is_signed, colour_label=colour_label)
+    scale = {"limit": limit, "is_signed": is_signed, "is_rooted": is_rooted}
+    return drawing.draw_sheets(sheets, colour_label=colour_label, outlines=outlines, **scale)
 
 
 def draw_training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":
@@ -243,7 +253,8 @@ def draw_distance_curves(curves: Mapping[str, Sequence[DistanceCurve]], ax: "Axe
     Returns
     -------
     matplotlib Axes
-        Each sheet thin, the mean over sheets thick where all have the same bins, and a line at zero.
+        Each sheet thin, the mean over sheets thick where all have the same bins, and a line at zero. Where all sheets
+        of all runs have the same bins, grey bars at the foot show how many pairs of one sheet stand behind each point.
 
     Examples
     --------
@@ -253,7 +264,7 @@ def draw_distance_curves(curves: Mapping[str, Sequence[DistanceCurve]], ax: "Axe
     >>> curve = DistanceCurve(np.array([0.0, 1.0, 2.0]), np.array([0.8, 0.1]), np.array([40, 60]))
     >>> ax = draw_distance_curves({"a run": [curve]})
     """
-    ax = ax if ax is not None else new_axes(4.9, 3.3)
+    ax = ax if ax is not None else new_axes(5.6, 3.6)
     ax.axhline(0.0, **ZERO_LINE)
     for colour, (run, sheets) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
         for curve in sheets:
@@ -265,4 +276,24 @@ def draw_distance_curves(curves: Mapping[str, Sequence[DistanceCurve]], ax: "Axe
             ax.plot(sheets[0].centres_mm, mean, color=colour, linewidth=2.8, label=label)
         else:
             ax.plot([], [], color=colour, linewidth=0.8, label=f"{run} ({len(sheets)} sheets)")
-    return finish(ax, "distance between two units (mm)", "correlation of their responses")
+    every = [curve for sheets in curves.values() for curve in sheets]
+    finish(ax, "distance between two units (mm)", "correlation of their responses")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize=9)
+    if every and all(np.array_equal(curve.edges_mm, every[0].edges_mm) for curve in every):
+        _pair_bars(ax, every)
+    return ax
+
+
+def _pair_bars(ax: "Axes", curves: Sequence[DistanceCurve]) -> None:
+    """Bars of the pairs behind each point, in the lowest fifth of the axes, with a scale of their own."""
+    pairs = np.mean([curve.n_pairs for curve in curves], axis=0)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - (high - low) / 4, high)
+    behind = ax.twinx()
+    behind.bar(curves[0].centres_mm, pairs, 0.8 * np.diff(curves[0].edges_mm), color="#d5d9dd", linewidth=0)
+    behind.set_ylim(0, 5.5 * pairs.max())
+    behind.set_yticks([0, pairs.max()], ["0", f"{pairs.max():,.0f} pairs"], fontsize=8, color="#5a636d")
+    behind.spines[:].set_visible(False)
+    behind.tick_params(length=0)
+    ax.set_zorder(behind.get_zorder() + 1)
+    ax.patch.set_visible(False)  # the bars lie behind the lines

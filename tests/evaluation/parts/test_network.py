@@ -24,8 +24,8 @@ def test_the_network_is_found_stable_and_beside_the_published_share(language):
     assert sum(row["units (q)"] for row in sheets) == q["units"]
     assert all(row["Dice (q)"] > 0.8 for row in sheets)
     assert [(picture.name, picture.headline) for picture in found.pictures] == [
-        ("maps_fwhm_0", True),
-        ("maps_fwhm_2", False),
+        ("sentences-nonwords_fwhm_0", True),
+        ("sentences-nonwords_fwhm_2", False),
     ]
     assert found.notes == []
     assert "nonwords 12." in found.text

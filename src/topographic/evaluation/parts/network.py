@@ -48,6 +48,7 @@ def language_network(subject: LanguageSubject, choices: Choices) -> Findings:
                 for site, one in found.items():
                     sheets[site][f"units ({rule})"] = one.n_selected
             rows.append(row)
+    name = "-".join(contrast)
     maps = {f"{fwhm_mm:g}": localizer_maps(responses, *contrast, fwhm_mm=fwhm_mm) for fwhm_mm in choices.fwhm_mm}
     q = LOCALIZER_RULES["q"]
     for width, one in maps.items():
@@ -73,15 +74,11 @@ def language_network(subject: LanguageSubject, choices: Choices) -> Findings:
             Table("sheets", "By sheet", list(sheets.values())),
         ],
         [
-            map_picture(f"maps_fwhm_{width}", f"Sentences - nonwords, FWHM {width} mm", one, headline=index == 0)
+            map_picture(f"{name}_fwhm_{width}", f"{name}, FWHM {width} mm", one, headline=index == 0)
             for index, (width, one) in enumerate(maps.items())
         ],
         list(dict.fromkeys(notes)),
-        {
-            name: one
-            for width, drawn in maps.items()
-            for name, one in under(f"{'-'.join(contrast)}_fwhm_{width}", drawn).items()
-        },
+        {own: one for width, drawn in maps.items() for own, one in under(f"{name}_fwhm_{width}", drawn).items()},
         networks,
     )
 
