@@ -18,10 +18,10 @@ from topographic.pages.run_folder import read_runs
 
 CONTRAST = "sentences-nonwords"
 QUESTIONS = {
-    "organised": "Is the map spatially organised?",
+    "organised": "Is the map smooth?",
     "beyond readout": "More than smoothing alone would make it?",
     "separates": "Do the units tell the conditions apart?",
-    "about the contrast": "Is the organisation about this contrast?",
+    "about the contrast": "Is the smoothness about this contrast?",
     "caution": "A caution.",
 }
 VOID = {"meta", "img", "br", "hr", "link"}
@@ -174,7 +174,7 @@ def test_verdicts_say_what_was_planted(runs):
         ("fails", f"{organised} Not shown."),
     ]
     said = text_of(page_of(runs, "In short"))
-    assert "The topographic model is spatially organised beyond its unit null" in said
+    assert "The topographic model has maps smoother than those of its units shuffled" in said
     assert "The control model's autocorrelation lies inside its unit null" in said
 
 
