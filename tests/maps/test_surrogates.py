@@ -184,9 +184,7 @@ def test_variograms_are_about_matched():
     shuffled = variogram(unit_map, np.random.default_rng(0).permutation(unit_map.values))
     assert (drawn / wanted)[1:].max() < 2.6
     assert (drawn / wanted)[0] < 6, "next neighbours are matched badly, as the notes say"
-    assert (shuffled / wanted)[0] > 1.5 * (drawn / wanted)[0], (
-        "white noise is many times as different from its neighbour"
-    )
+    assert (shuffled / wanted)[0] > 1.2 * (drawn / wanted)[0]
 
 
 def test_variogram_surrogates_say_what_to_install(monkeypatch):

@@ -80,8 +80,8 @@ def split_half_stability(
     Null hypothesis: in the second half the labels say nothing about the responses, items of a run being exchangeable,
     or whole entries of what was sampled where the set says so (``sampled_by``), as in `t_map`. Each draw exchanges
     labels of the second half, makes its maps and chooses its units anew, and compares them with those of the first
-    half, which stays; where there are no more labellings than draws each is used once. Responses are not touched, so the null is as smooth as
-    the sheet and as tied together over sheets as the data.
+    half, which stays; where there are no more labellings than draws each is used once. Responses are not touched, so
+    the null is as smooth as the sheet and as tied together over sheets as the data.
 
     Parameters
     ----------
@@ -141,8 +141,8 @@ def _check_apart(first: StimulusSet, second: StimulusSet) -> None:
     shared = set() if by is None else {*first.labels[by]} & {*second.labels[by]}
     if shared:
         raise NotMeasurable(
-            f"{len(shared)} entries of {by!r} have items in both halves of {first.name!r}, which agree by these whatever "
-            "the labels: give runs that keep the items of an entry together"
+            f"{len(shared)} entries of {by!r} have items in both halves of {first.name!r}, which agree by these "
+            "whatever the labels: give runs that keep the items of an entry together"
         )
 
 
