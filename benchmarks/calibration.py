@@ -151,7 +151,7 @@ def lesion(rng: np.random.Generator, share: float, *, connected: bool = True, wo
     chosen = Selection("a", mask, sheet, "random")
     value = value + worth * mask
     drawn = [value[control([chosen], {"a": sheet}, generator=rng)[0].mask].sum() for _ in range(19)]
-    return (1 + sum(abs(one) >= abs(value[mask].sum()) - 1e-9 for one in drawn)) / 20 <= 0.05
+    return (1 + sum(abs(one) >= abs(value[mask].sum()) * (1 - 1e-9) for one in drawn)) / 20 <= 0.05
 
 
 def profile(rng: np.random.Generator, n: int, *, lognormal: bool = False, group: int = 1) -> bool:

@@ -176,12 +176,12 @@ def _drawn_maps(
         labels = relabel(in_condition, blocks, n_draws, stream(seed, "split half"))
     else:
         pieces = exchange([runs], in_condition, groups)
-        labels = pieces.labels(n_draws, stream(seed, "split half"))
-        if len(labels) < 2:
+        if pieces.n_labellings < 3:  # two besides the observed one
             raise NotMeasurable(
                 f"the second half of {stimuli!r} was sampled by {by!r} and has {pieces.n_labellings} labellings of its "
                 "entries, too few for a null: show items of more entries on each side"
             )
+        labels = pieces.labels(n_draws, stream(seed, "split half"))
     drawn = []
     for one in half.values():
         values = one.values[items].astype(np.float64)
