@@ -124,7 +124,7 @@ def response_profile(
     Coverage of the mean, measured at 5, 10, 20 and 60 items: .93 to .95 where items are normal, and .88, .89, .93 and
     .92 where they are lognormal (skewness 6), of which Student's t covers .81, .83, .88 and .90 and percentiles of a
     bootstrap fewer still. Of 8 groups of 5 items that share half of their variance .94, where
-    intervals over single items cover .74; of 5 groups .95.
+    intervals over single items cover less than .85.
 
     Released code for TopoLM averages over all sites of a sheet with zeros outside the cluster, so that its values
     grow with the size of the cluster; here they do not depend on it.
