@@ -29,6 +29,7 @@ EXTRAS = {
     "PIL": "stimuli",
     "submitit": "sweeps",
     "jinja2": "pages",
+    "brainsmash": "maps",
 }
 
 

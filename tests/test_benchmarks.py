@@ -101,5 +101,31 @@ def test_every_benchmark_is_tried():
 
 def test_calibration_runs(run_benchmark):
     printed = run_benchmark("calibration.py", "--quick")
-    assert printed.count("| false alarms |") == 21
+    assert printed.count("| false alarms |") == 33
+    assert printed.count("| coverage |") == 20
     assert "| interval of a profile's mean | 5 items, lognormal | coverage |" in printed
+
+
+def test_a_row_that_does_not_hold_is_named_and_ends_in_an_error(monkeypatch, capsys):
+    found = runpy.run_path(str(BENCHMARKS / "calibration.py"))
+    row, main_of = found["Row"], found["main"]
+    always, never = (lambda rng: True), (lambda rng: False)
+    rows = [
+        row("honest test", "here", "false alarms", 0.05, 400, never),
+        row("broken test", "here", "false alarms", 0.05, 400, always),
+        row("known to break", "here", "false alarms", 0.05, 400, always, "too few items"),
+        row("broken interval", "there", "coverage", 0.95, 400, never),
+        row("weak test", "there", "power", 1.0, 400, never),
+    ]
+    monkeypatch.setitem(main_of.__globals__, "ROWS", rows)
+    monkeypatch.setattr(sys, "argv", ["calibration.py", "--quick"])
+    with pytest.raises(SystemExit, match="these rows do not hold") as ended:
+        main_of()
+    assert str(ended.value).splitlines()[1:] == [
+        "broken test, here: false alarms 1.000 of 8, nominal 0.05",
+        "broken interval, there: coverage 0.000 of 8, nominal 0.95",
+    ]
+    printed = capsys.readouterr().out
+    assert (
+        "| known to break | here | false alarms | 1.000 [0.631, 1.000] **off** | 0.05 | 8 | too few items |" in printed
+    )

@@ -47,6 +47,16 @@ def measured(monkeypatch):
     return names
 
 
+@pytest.mark.parametrize("mode", ["mean", "resample"])
+def test_summed_responses_cannot_fill_lesions_and_nothing_is_measured_before(tiny_subject, measured, mode):
+    summed = dataclasses.replace(tiny_subject, shown=dataclasses.replace(tiny_subject.shown, pooling="sum"))
+    with pytest.raises(ValueError, match=f"pooling='sum' with lesion_mode='{mode}': .*; use pooling='mean' or 'last'"):
+        evaluate(summed, "topolm", dataclasses.replace(FAST, lesion_mode=mode))
+    assert measured == []
+    evaluate(summed, "topolm", FAST)
+    assert "lesions" in measured
+
+
 def test_a_live_model_is_measured_in_memory(tiny_subject, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = evaluate_subject(dataclasses.replace(tiny_subject, cache_folder=None), "topolm", FAST)

@@ -126,7 +126,7 @@ def test_it_reads_well():
     assert lines[0].startswith("Moran's I = 0.8")
     assert lines[1].startswith("  unit null    ")
     assert "over 99 draws: z = " in lines[1]
-    assert lines[1].endswith("p = 0.01")
+    assert lines[1].endswith("p = .010")
     bare = UnitMap("s", np.arange(60.0), SHEETS["oblong"], "t")
     assert str(morans_i(bare)).splitlines()[1] == "  no null was drawn"
 

@@ -105,6 +105,45 @@ def test_the_interval_covers_the_truth(respond, kind, n_items):
         assert hits / (n_sheets * at_once) > LOGNORMAL[n_items]
 
 
+def grouped(rng, respond, n_groups, *, declared=True, at_once=12):
+    """Conditions of groups of five items that share half of their variance; the truth is 0."""
+    groups = np.repeat(np.arange(n_groups * at_once), 5)
+    drawn = rng.standard_normal(n_groups * at_once)[groups] + rng.standard_normal(len(groups))
+    about = {"labels": {"passage": groups.astype(str)}, "sampled_by": "passage" if declared else None}
+    names = [f"condition {group % at_once}" for group in groups]
+    return {"site": respond(np.repeat(drawn[:, None], 2, axis=1), sheet=grid(2), conditions=names, **about)}
+
+
+@pytest.mark.parametrize(("n_groups", "covers"), [(5, 0.95), (8, 0.95), (20, 0.95)])
+def test_intervals_over_groups_cover_the_truth_and_over_their_items_do_not(respond, n_groups, covers):
+    rng, chosen, n_sheets = np.random.default_rng(7), Selection("site", np.ones(2, bool), grid(2), "all"), 50
+    hits = {True: 0, False: 0}
+    for seed in range(n_sheets):
+        for declared in hits:
+            shown = grouped(rng, respond, n_groups, declared=declared)
+            profile = response_profile(shown, chosen, n_bootstrap=400, seed=seed)
+            hits[declared] += int(((profile.low <= 0) & (profile.high >= 0)).sum())
+    n = n_sheets * 12
+    low, high = stats.binomtest(hits[True], n).proportion_ci(0.99)
+    assert low <= covers <= high + 0.01, hits
+    assert hits[False] / n < 0.85, hits
+
+
+def test_groups_of_one_item_are_items(respond):
+    rng = np.random.default_rng(8)
+    about = {"conditions": ["a"] * 12, "labels": {"word": [f"{index:02d}" for index in range(12)]}}
+    values = rng.standard_normal((12, 3))
+    chosen = Selection("site", np.ones(3, bool), grid(3), "all")
+    limits = [
+        response_profile({"site": respond(values, sheet=chosen.sheet, sampled_by=by, **about)}, chosen, seed=1)
+        for by in ("word", None)
+    ]
+    assert (limits[0].low, limits[0].high) == (limits[1].low, limits[1].high)
+    one = {**about, "labels": {"word": ["w"] * 12}, "sampled_by": "word"}
+    with pytest.raises(ValueError, match=r"condition 'a' has 1 word in .*, which was sampled by it; an"):
+        response_profile({"site": respond(values, sheet=chosen.sheet, **one)}, chosen)
+
+
 def test_few_or_equal_items_have_an_interval_too(respond):
     chosen = Selection("site", np.ones(4, bool), grid(4), "all")
     two = np.array([1.0, 3.0])

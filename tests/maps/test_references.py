@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from topographic.maps import Referenced, UnitMap, against_nulls, mean_over_sheets, morans_i
-from topographic.maps.references import compare
+from topographic.maps import NullReference, Referenced, UnitMap, against_nulls, mean_over_sheets, morans_i
+from topographic.maps.references import compare, passing_sheets
 from topographic.sheets import grid
 
 
@@ -16,7 +16,7 @@ def test_compare_counts_and_never_gives_zero():
     assert compare(4.0, draws).p == 2 / 5  # reaching the value counts
     assert compare(4.0 + 1e-8, draws).p == 2 / 5  # also but for the last bits
     assert compare(-4.0 - 1e-8, -draws).p == 1
-    assert str(compare(9.0, draws)) == "2.500 +- 1.291 over 4 draws: z = 5.0, p = 0.2"
+    assert str(compare(9.0, draws)) == "2.500 ± 1.291 over 4 draws: z = 5.0, p = .200"
 
 
 def test_draws_that_do_not_vary_have_no_z():
@@ -93,3 +93,14 @@ def test_a_number_beside_its_nulls_becomes_columns():
     of_one = number.to_columns("mean |t|", of="spin", show=("mean", "p"))
     assert of_one == {"mean |t|": 1.0, "mean |t| null": spin.mean, "p (mean |t|)": 0.25}
     assert number.to_columns("I", of="label") == Referenced(1.0).to_columns("I") == {"I": 1.0}
+
+
+def test_sheets_are_named_after_correction():
+    def with_p(p):
+        return Referenced(1.0, {"label": NullReference(0.0, 1.0, 1.0, p, 999)})
+
+    numbers = {site: with_p(p) for site, p in zip("abcd", (0.04, 0.001, 0.02, 0.9), strict=True)}
+    # 4 p / rank: .0533, .004, .04, .9
+    assert passing_sheets(numbers, "label") == ["b", "c"]
+    assert passing_sheets(numbers, "label", alpha=0.06) == ["a", "b", "c"]
+    assert passing_sheets({"a": with_p(0.04)}, "label") == ["a"]

@@ -9,7 +9,7 @@ from topographic.maps.localizer import LENGTHS, LOCALIZER_RULES, localize, local
 from topographic.maps.references import NotMeasurable
 from topographic.maps.stability import split_half, split_half_stability
 from topographic.recording import Responses
-from topographic.sheets import permuted_grid
+from topographic.sheets import grid, permuted_grid
 from topographic.stimuli import StimulusSet
 
 RUNS = ["1", "1", "2", "2", "3", "3", "4", "4"]
@@ -192,3 +192,72 @@ def test_a_unit_without_a_value_is_left_out(responses, respond):
         with_exact = split_half_stability({"real": respond(exact, site="real", runs=RUNS * 12)}, "a", "b", n_draws=9)[0]
     without = split_half_stability({"real": respond(others, site="real", runs=RUNS * 12)}, "a", "b", n_draws=9)[0]
     assert with_exact.to_row() == without.to_row()
+
+
+PASSAGES = {"labels": {"passage": [str(item // 5) for item in range(80)]}, "conditions": ["a"] * 40 + ["b"] * 40}
+
+
+def passages(rng, sheet, respond, sampled_by="passage", site="x"):
+    """16 passages of 5 items, 8 in either condition, that share half of their variance over a smooth sheet."""
+
+    def smooth(n):
+        noise = gaussian_filter(rng.standard_normal((n, 8, 8)), 1.5, axes=(1, 2), mode="wrap").reshape(n, -1)
+        return noise / noise.std()
+
+    values = (smooth(80) + smooth(16).repeat(5, axis=0)).astype(np.float32)
+    return {site: respond(values, sheet=sheet, site=site, runs=["1"] * 80, sampled_by=sampled_by, **PASSAGES)}
+
+
+def test_halves_of_one_run_share_no_passage(respond):
+    rng = np.random.default_rng(0)
+    first, second = split_half(passages(rng, grid((8, 8)), respond))
+    mine, theirs = ({*half["x"].stimuli.labels["passage"]} for half in (first, second))
+    assert not mine & theirs
+    assert (len(mine), len(theirs)) == (8, 8)
+    assert set(first["x"].stimuli.conditions) == set(second["x"].stimuli.conditions) == {"a", "b"}
+
+
+def test_passages_are_exchanged_whole(respond):
+    """Where the set does not say that passages were sampled the same populations are called stable far too often."""
+    rng, n, rejected = np.random.default_rng(5), 150, {"passage": 0, None: 0}
+    for seed in range(n):
+        for by in rejected:
+            shown = passages(rng, grid((8, 8)), respond, by)
+            (found, _) = split_half_stability(shown, "a", "b", rule="top", level=0.1, n_draws=99, seed=seed)
+            rejected[by] += found.correlation.label_null.p <= 0.05
+            if by:
+                assert found.correlation.label_null.n_draws == 69, "the 70 ways to choose 4 of 8 passages, but for one"
+    assert stats.binomtest(rejected["passage"], n).proportion_ci(0.999).low <= 0.05
+    assert rejected[None] > 0.3 * n
+
+
+def test_a_planted_region_is_stable_over_passages(respond):
+    rng, found = np.random.default_rng(6), 0
+    for seed in range(20):
+        shown = passages(rng, grid((8, 8)), respond)
+        values = shown["x"].values.copy()
+        values[:40, :20] += 6.0
+        shown["x"] = replace(shown["x"], values=values)
+        one, _ = split_half_stability(shown, "a", "b", rule="top", level=0.1, n_draws=99, seed=seed)
+        found += one.correlation.label_null.p <= 0.05
+    assert found >= 16
+
+
+def test_halves_that_share_passages_are_not_compared(respond):
+    rng = np.random.default_rng(0)
+    about = {"labels": {"word": [str(item // 2) for item in range(40)]}, "sampled_by": "word"}
+    shown = respond(rng.standard_normal((40, 9)), conditions=["a"] * 20 + ["b"] * 20, runs=["1", "2"] * 20, **about)
+    with pytest.raises(NotMeasurable, match="20 entries of 'word' have items in both halves of 'planted'"):
+        split_half_stability({"x": shown}, "a", "b", n_draws=9)
+
+
+def test_too_few_entries_are_not_measurable(respond):
+    rng = np.random.default_rng(0)
+    about = {"labels": {"word": [str(item // 5) for item in range(40)]}, "sampled_by": "word"}
+    runs = [run for run in "1234" for _ in range(10)]  # of which each holds two words of one side
+    shown = respond(rng.standard_normal((40, 9)), conditions=["a"] * 20 + ["b"] * 20, runs=runs, **about)
+    with pytest.raises(NotMeasurable, match="was sampled by 'word' and has 1 labellings of its entries"):
+        split_half_stability({"x": shown}, "a", "b", rule="top", n_draws=9)
+    alone = {"labels": {"word": ["w"] * 4}, "sampled_by": "word", "conditions": ["a"] * 4, "runs": ["1"] * 4}
+    with pytest.raises(ValueError, match="has 1 entry of 'word' of a kind and cannot be divided"):
+        split_half({"x": respond(np.ones((4, 2)), **alone)})

@@ -4,6 +4,8 @@ import pytest
 from topographic.maps import summarize, verdicts
 from topographic.sheets import permuted_grid
 
+CORRECTED = "sheets that pass on their own (q <= .05, Benjamini-Hochberg over sheets)"
+
 
 def answers(summary, name="the model"):
     found = verdicts(summary, name)
@@ -30,18 +32,21 @@ def test_white_noise_is_nothing(summarized):
     holds, sentences = answers(summary, "the control")
     assert holds == {"organised": False, "separates": False, "about the contrast": False}
     assert sentences["organised"].startswith("The control's autocorrelation lies inside its unit null: mean I is ")
-    assert sentences["organised"].endswith("99 draws); 0 of 2 sheets on their own.")
-    assert "-0.00" not in sentences["organised"]
+    assert f"99 draws); {CORRECTED}: none of 2. This says" in sentences["organised"]
+    assert "-" not in sentences["organised"].replace(CORRECTED, ""), "a true minus sign"
+    assert "p = ." in sentences["organised"]
     assert sentences["separates"].startswith("The units do not reliably tell a from b: mean |t| is 0.")
 
 
 def test_smoothness_is_no_contrast(summarized, smooth_noise):
     holds, sentences = answers(summarized(lambda rng, sheet: smooth_noise(rng, 40, sheet)), "TopoLM")
     assert holds == {"organised": True, "separates": False, "about the contrast": False}
-    assert sentences["organised"].startswith("TopoLM is spatially organised beyond its unit null: mean I is 0.")
-    assert sentences["organised"].endswith("2 of 2 sheets on their own.")
+    assert sentences["organised"].startswith("TopoLM has maps smoother than those of its units shuffled: mean I is 0.")
+    assert f"{CORRECTED}: all 2. This says that neighbours are alike, not what" in sentences["organised"]
     assert sentences["about the contrast"].startswith("The smoothness is no evidence for a against b: mean I is 0.")
-    assert sentences["about the contrast"].endswith("so chance splits of the same items give maps as smooth.")
+    assert sentences["about the contrast"].endswith(
+        f"so chance splits of the same items give maps as smooth; {CORRECTED}: none of 2."
+    )
 
 
 def planted(rng, sheet):
@@ -56,6 +61,16 @@ def test_a_planted_patch_is_a_contrast(summarized):
     assert holds == {"organised": True, "separates": True, "about the contrast": True}
     assert sentences["separates"].startswith("The units tell a from b: mean |t| is 1.")
     assert sentences["about the contrast"].startswith("The smoothness belongs to a against b: mean I is 0.")
+
+
+def test_the_sheets_that_pass_after_correction_are_named(summarized):
+    def on_one(rng, sheet):
+        return planted(rng, sheet) if sheet.name == "two" else rng.standard_normal((40, 100))
+
+    _, sentences = answers(summarized(on_one))
+    for question in ("separates", "about the contrast"):
+        assert sentences[question].endswith(f"; {CORRECTED}: two.")
+    assert f"; {CORRECTED}: two. This says" in sentences["organised"]
 
 
 def test_a_readout_is_held_against_its_floor(summarized):
@@ -94,7 +109,7 @@ def test_too_few_draws_decide_nothing(summarized, n_draws, holds):
     told = [one.startswith(f"There are too few draws to say ({n_draws}; at least 19): ") for one in sentences.values()]
     assert all(told) if holds is None else not any(told)
     assert f"{n_draws} draws)" in sentences["organised"]
-    assert ("on their own" in sentences["organised"]) is (holds is True)
+    assert (CORRECTED in sentences["organised"]) is (holds is True)
 
 
 def test_cautions(summarized):
@@ -119,7 +134,7 @@ def test_few_labellings_are_said(summarized):
     )
     _, sentences = answers(summary)
     assert "whole entries of word (8), which leaves 70 labellings: no p against shuffled" in sentences["caution"]
-    assert sentences["caution"].endswith("can be below 0.029.")
+    assert sentences["caution"].endswith("can be below .029.")
     three = [str(min(k // 10, 3)) for k in range(40)]
     summary = summarized(
         lambda rng, sheet: rng.standard_normal((40, 100)),
@@ -128,4 +143,4 @@ def test_few_labellings_are_said(summarized):
     )
     holds, sentences = answers(summary)
     assert holds["separates"] is None
-    assert sentences["separates"].startswith("There are too few labellings to say (no p below 0.33): mean |t| is ")
+    assert sentences["separates"].startswith("There are too few labellings to say (no p below .333): mean |t| is ")

@@ -19,10 +19,10 @@ from topographic.sheets import to_grid
 
 CONTRAST = "sentences-nonwords"
 QUESTIONS = {
-    "organised": "Is the map spatially organised?",
+    "organised": "Is the map smooth?",
     "beyond readout": "More than smoothing alone would make it?",
     "separates": "Do the units tell the conditions apart?",
-    "about the contrast": "Is the organisation about this contrast?",
+    "about the contrast": "Is the smoothness about this contrast?",
     "caution": "A caution.",
 }
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -175,7 +175,7 @@ def test_verdicts_say_what_was_planted(runs):
         ("fails", f"{organised} Not shown."),
     ]
     said = text_of(page_of(runs, "Maps"))
-    assert "The topographic model is spatially organised beyond its unit null" in said
+    assert "The topographic model has maps smoother than those of its units shuffled" in said
     assert "The control model's autocorrelation lies inside its unit null" in said
 
 
@@ -286,8 +286,10 @@ def test_the_page_opens_with_one_sentence_and_the_maps(page):
     headline, maps, numbers = text.index('class="headline"'), text.index("<img"), text.index("<table")
     assert headline < text.index("<nav") < maps < numbers
     above = text_of(text[headline:maps])
-    assert re.search(r"the maps of topographic are spatially organised \(Moran's I \d\.\d\d, p = \.016\)", above)
-    assert "those of control are not shown to be spatially organised" in above
+    assert re.search(
+        r"the maps of topographic are smoother than those of shuffled units \(Moran's I \d\.\d\d, p = \.016\)", above
+    )
+    assert "those of control are not shown to be smoother than those of shuffled units" in above
     assert "Moran's I says how alike neighbouring units are on a map" in above, "explained where it appears first"
     assert text.index('class="verdicts"') < numbers
 

@@ -50,6 +50,7 @@ def test_every_token_has_the_response_it_has_alone(model, tokenizer, stimuli):
     assert shown.items == tuple(tokenizer.convert_ids_to_tokens([token for sequence in ids for token in sequence]))
     assert shown.labels["item"] == tuple(str(item) for item, one in enumerate(ids) for _ in one)
     assert shown.labels["place"] == tuple(str(place) for one in ids for place in range(len(one)))
+    assert shown.sampled_by == "item"
     first_of_item = [shown.labels["item"].index(str(item)) for item in range(5)]
     assert [shown.conditions[row] for row in first_of_item] == list(stimuli.conditions)
     assert [shown.runs[row] for row in first_of_item] == list(stimuli.runs)

@@ -92,7 +92,11 @@ def test_no_file(tmp_path):
 
 def test_a_table_says_what_was_sampled():
     frame = pd.DataFrame({"text": ["a", "b"], "condition": ["x", "y"], "speaker": ["1", "2"]})
-    assert stimuli_from(frame, sampled_by="speaker").sampled_by == "speaker"
+    declared = stimuli_from(frame, sampled_by="speaker")
+    assert declared.sampled_by == "speaker"
+    assert stimuli_from(declared.to_frame(), run="run").sampled_by == "speaker", "there and back"
+    assert stimuli_from(frame).sampled_by is None
+    assert declared.to_frame().attrs == {"sampled_by": "speaker"}
 
 
 def test_the_column_run_is_read_where_there_is_one():

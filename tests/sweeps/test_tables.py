@@ -42,7 +42,7 @@ def test_the_page_holds_tables_and_pictures(swept, found, tmp_path):
         "trade_off/trade_off_noun-verb.png",
     ]
     assert text.count("data:image/png;base64,") == len(pictures)
-    for words in ("12 models of 4 settings", "Something is missing.", "no p of the sign-flip test is below 0.25"):
+    for words in ("12 models of 4 settings", "Something is missing.", "no p of the sign-flip test is below .250"):
         assert words in text
     assert "(collected/trade_off/trade_off_noun-verb.png)" in (tmp_path / "sweep.md").read_text()
     with open(tmp_path / "table.csv", newline="") as opened:

@@ -72,6 +72,7 @@ def demo(command: DemoCommand) -> Path:
 def _headline_table(headline: dict[str, list[Any]]) -> str:
     """Moran's I of every summary beside its nulls, and what they say in words."""
     from topographic.maps import verdicts
+    from topographic.maps.wording import number, p_value
 
     columns = f"{'contrast':<26}{'model':<13}{'Moran I':>8}{'unit null':>16}{'p':>7}{'label null':>16}{'p':>7}"
     lines = [columns, "-" * len(columns)]
@@ -80,7 +81,9 @@ def _headline_table(headline: dict[str, list[Any]]) -> str:
         for summary in summaries:
             index = summary.morans_i
             nulls = [null for null in (index.unit_null, index.label_null) if null is not None]
-            beside = "".join(f"{null.mean:>8.3f} +-{null.sd:>5.3f}{null.p:>7.3f}" for null in nulls)
-            lines.append(f"{summary.contrast:<26}{name:<13}{index.value:>8.3f}{beside}")
+            beside = "".join(
+                f"{number(null.mean, 3):>8} ±{number(null.sd, 3):>6}{p_value(null.p):>7}" for null in nulls
+            )
+            lines.append(f"{summary.contrast:<26}{name:<13}{number(index.value, 3):>8}{beside}")
             sentences += [f"- {verdict.sentence}" for verdict in verdicts(summary, f"the {name} model")]
     return "\n".join([*lines, "", *sentences])

@@ -138,7 +138,8 @@ def evaluate_subject(
     Raises
     ------
     ValueError
-        If the suite is for another kind of model, or nothing can be measured with what is shown.
+        If the suite is for another kind of model, nothing can be measured with what is shown, or lesions are to be
+        filled with responses that are summed over tokens.
     HeldElsewhereError
         If another process writes to the folder.
 
@@ -151,6 +152,11 @@ def evaluate_subject(
     subject = replace(subject, progress=progress)  # a copy knows nothing of weights that have since changed
     chosen = choices.as_measured()
     wanted = {name: part for name, part in found.parts.items() if not _is_left_out(part, subject)}
+    if "lesions" in wanted and chosen.lesion_mode != "zero" and subject.shown.pooling == "sum":
+        raise ValueError(
+            f"pooling='sum' with lesion_mode={chosen.lesion_mode!r}: what takes the place of a unit's activity has the "
+            "scale of one token; use pooling='mean' or 'last', or lesion_mode='zero'"
+        )
     material = subject.material()
     keys = {name: _key(subject, suite, name, part, chosen, material) for name, part in wanted.items()}
     parts: dict[str, Findings] = {}

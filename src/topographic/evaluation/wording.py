@@ -1,6 +1,8 @@
-"""Numbers as one reads them."""
+"""Numbers as one reads them; those of `topographic.maps.wording`, and what pages need beside these."""
 
 import math
+
+from topographic.maps.wording import MINUS, NOTHING, number, p_value
 
 __all__ = [
     "MINUS",
@@ -15,29 +17,7 @@ __all__ = [
     "plus_minus",
 ]
 
-MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 NO_BREAK = "\N{NO-BREAK SPACE}"  # a number keeps its unit beside it where a cell is broken
-
-
-def number(value: float | int | None, digits: int = 2, *, signed: bool = False) -> str:
-    """A number with a fixed count of decimals and a true minus sign."""
-    if value is None or math.isnan(value):
-        return NOTHING
-    if math.isinf(value):
-        return "∞" if value > 0 else f"{MINUS}∞"
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    if not text.strip("+-0."):
-        text = text.lstrip("+-")
-    return text.replace("-", MINUS)
-
-
-def p_value(p: float | None, *, sign: bool = False) -> str:
-    """A p value as papers print it."""
-    if p is None or math.isnan(p):
-        return NOTHING
-    if p < 0.001:
-        return "< .001"
-    return f"{'= ' if sign else ''}{f'{p:.3f}'.removeprefix('0')}"
 
 
 def plus_minus(mean: float, sd: float, digits: int = 2) -> str:

@@ -22,7 +22,15 @@ from topographic.maps.smoothness import (
 )
 from topographic.maps.stability import split_half_stability
 from topographic.maps.summary import MapSummary, SiteSummary, summarize
-from topographic.maps.surrogates import SURROGATES, map_correlation, region_overlap, shifted_maps, spectral_surrogates
+from topographic.maps.surrogates import (
+    SURROGATES,
+    map_correlation,
+    region_overlap,
+    shifted_maps,
+    spectral_surrogates,
+    spun_maps,
+    variogram_surrogates,
+)
 from topographic.maps.thresholds import control_fdr, select, select_top
 from topographic.maps.unit_map import UnitMap
 from topographic.maps.verdicts import Verdict, verdicts
@@ -86,9 +94,11 @@ __all__ = [
     "shifted_maps",
     "spectral_surrogates",
     "split_half_stability",
+    "spun_maps",
     "summarize",
     "t_map",
     "tuning_smoothness",
+    "variogram_surrogates",
     "verdicts",
     "weight_smoothness",
     "window_curve",

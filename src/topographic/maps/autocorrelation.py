@@ -12,6 +12,7 @@ from scipy.special import ndtr
 from topographic.maps.collection import Numbers
 from topographic.maps.references import BesideNulls, NotMeasurable, NullReference, against_nulls, null_title
 from topographic.maps.unit_map import UnitMap
+from topographic.maps.wording import number
 from topographic.recording.by_site import by_site
 from topographic.sheets import Sheet, adjacent_pairs
 
@@ -47,7 +48,10 @@ class MoransI(BesideNulls):
 
     def __str__(self) -> str:
         """The value, and a line for each null."""
-        first = f"Moran's I = {self.value:.3f}, expected {self.expected:.3f} (normal z = {self.z_normal:.1f})"
+        first = (
+            f"Moran's I = {number(self.value, 3)}, expected {number(self.expected, 3)} "
+            f"(normal z = {number(self.z_normal, 1)})"
+        )
         lines = [f"  {null_title(name):<13}{one}" for name, one in self.nulls.items()]
         return "\n".join([first, *(lines or ["  no null was drawn"])])
 

@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from topographic.maps.selection import Selection
 from topographic.maps.unit_map import UnitMap
+from topographic.maps.wording import p_value
 from topographic.recording.by_site import by_site
 from topographic.sheets import adjacency
 
@@ -154,7 +155,7 @@ def cluster_mass_test(
     Returns
     -------
     list of ClusterTest
-        Every cluster, the one of largest mass first, whether significant or not.
+        Every cluster, the one of largest mass first, whatever its p.
 
     Raises
     ------
@@ -213,7 +214,7 @@ def _tested(
     # a millionth of slack: the draw that is the observed labelling counts whatever its last bits are
     reached = largest >= np.array([mass, len(members)]) * (1 - 1e-6)
     p_mass, p_size = ((1 + reached.sum(0)) / (len(largest) + 1)).tolist()
-    rule = f"cluster with family-wise p = {p_mass:.3g}"
+    rule = f"cluster with family-wise p {p_value(p_mass, sign=True)}"
     selection = Selection(unit_map.site, mask, unit_map.sheet, rule, {**unit_map.provenance, "mass": mass})
     return ClusterTest(selection, len(members), mass, peak, float(unit_map.values[peak]), p_mass, p_size)
 

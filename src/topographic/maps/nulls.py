@@ -1,7 +1,8 @@
 """The three references of every map: kernel floor, unit null, label null.
 
 - floor: white noise on the same sheet through the same readout and the same statistic;
-- unit: the same responses with the units of the sheet permuted before the readout;
+- unit: the same responses with the units of the sheet permuted before the readout; above it a map is smooth, which is
+  no evidence for what it is about;
 - label: the same sheet and responses with the labels of exchangeable items permuted, or of whole groups of items
   where these were sampled (`Exchange`).
 
@@ -305,7 +306,7 @@ def _read_out_maps(
 
 
 def permuted_null(unit_map: UnitMap, *, n_draws: int, seed: int = 0) -> UnitMap:
-    """The map with the null "unit": its values permuted over the units that have one.
+    """The map with the null "unit", evidence for smoothness only: its values permuted over the units that have one.
 
     ``m*_u = m_pi(u)``, with ``pi`` a random permutation of the units whose value is not NaN.
 

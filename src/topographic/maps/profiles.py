@@ -84,6 +84,10 @@ def response_profile(
     ``(m* - m_c) / s*`` over samples, with replacement, of the items of the condition. Where more than 1 % of the
     samples are one value over and over (four items or fewer, many equal ones) ``q`` are those of Student's t.
 
+    Where the set says what was sampled (``sampled_by``: word, passage, person) whole groups of items are drawn again,
+    with ``s_c`` the error of a mean over groups, ``s_c^2 = G / (G - 1) sum over groups g of e_g^2 / n^2`` and ``e_g``
+    the sum over its items of ``r_i - m_c`` (as items are, where each is a group).
+
     Parameters
     ----------
     responses : mapping of site to Responses
@@ -113,14 +117,14 @@ def response_profile(
     ------
     ValueError
         If no unit is chosen, a site has no responses or lies on another sheet than its selection (units are not
-        readout sites), a condition does not exist or has fewer than 2 items, or items are not independent.
+        readout sites), a condition does not exist or has fewer than 2 items or groups, or items are not independent.
 
     Notes
     -----
     Coverage of the mean, measured at 5, 10, 20 and 60 items: .93 to .95 where items are normal, and .88, .89, .93 and
     .92 where they are lognormal (skewness 6), of which Student's t covers .81, .83, .88 and .90 and percentiles of a
-    bootstrap fewer still. Items are what is drawn again: for items that come in groups (words of a category,
-    sentences of a passage) the intervals are too narrow.
+    bootstrap fewer still. Of 8 groups of 5 items that share half of their variance .94, where
+    intervals over single items cover less than .85.
 
     Released code for TopoLM averages over all sites of a sheet with zeros outside the cluster, so that its values
     grow with the size of the cluster; here they do not depend on it.
@@ -142,14 +146,22 @@ def response_profile(
     stimuli = responses[parts[0].site].stimuli
     per_item = _mean_over_units(responses, parts, absolute)
     names = tuple(stimuli.condition_names if conditions is None else conditions)
+    sampled = None if stimuli.sampled_by is None else np.asarray(stimuli.labels[stimuli.sampled_by])
     generator = np.random.default_rng(seed)
     means, limits, n_items = [], [], []
     for condition in names:
-        values = per_item[np.array(stimuli.conditions) == condition]
+        inside = np.array(stimuli.conditions) == condition
+        values = per_item[inside]
         if len(values) < 2:
             raise ValueError(f"condition {condition!r} has {len(values)} items in {stimuli!r}; an interval needs 2")
+        groups = np.arange(len(values)) if sampled is None else np.unique(sampled[inside], return_inverse=True)[1]
+        if groups.max() == 0:
+            raise ValueError(
+                f"condition {condition!r} has 1 {stimuli.sampled_by} in {stimuli!r}, which was sampled by it; an "
+                "interval needs 2, or replace(stimuli, sampled_by=None) to speak of these items only"
+            )
         means.append(values.mean())
-        limits.append(_limits(values, n_bootstrap, generator))
+        limits.append(_limits(values, groups, n_bootstrap, generator))
         n_items.append(len(values))
     low, high = np.array(limits).T
     n_units = sum(part.n_selected for part in parts)
@@ -278,19 +290,34 @@ def _mean_over_units(
 
 
 def _limits(
-    values: Float[np.ndarray, " items"], n_bootstrap: int, generator: np.random.Generator
+    values: Float[np.ndarray, " items"],
+    groups: Int[np.ndarray, " items"],
+    n_bootstrap: int,
+    generator: np.random.Generator,
 ) -> tuple[float, float]:
-    """Limits at 95 % of the mean that the items are a sample of, by a studentised bootstrap."""
-    n_items, mean, spread = len(values), float(values.mean()), float(values.std(ddof=1))
-    _, equal = np.unique(values, return_counts=True)
-    if ((equal / n_items) ** n_items).sum() > _SHARE_WITHOUT_SPREAD:
-        tails = stats.t.ppf([0.025, 0.975], n_items - 1) / np.sqrt(n_items)
+    """Limits at 95 % of the mean that the groups are a sample of, by a studentised bootstrap."""
+    sizes, sums = np.bincount(groups).astype(float), np.bincount(groups, weights=values)
+    n_groups, mean = len(sizes), float(values.mean())
+    spread = float(_spread(sizes[None], sums[None])[1][0])
+    _, equal = np.unique(np.stack([sizes, sums]), axis=1, return_counts=True)
+    if ((equal / n_groups) ** n_groups).sum() > _SHARE_WITHOUT_SPREAD:
+        tails = stats.t.ppf([0.025, 0.975], n_groups - 1)
     else:
-        drawn = values[generator.integers(n_items, size=(n_bootstrap, n_items))]
-        spreads = drawn.std(axis=1, ddof=1)
+        drawn = generator.integers(n_groups, size=(n_bootstrap, n_groups))
+        means, spreads = _spread(sizes[drawn], sums[drawn])
         varies = spreads > 1e-9 * spread  # one value drawn n times says nothing of its error
-        tails = np.percentile((drawn.mean(1) - mean)[varies] / spreads[varies], [2.5, 97.5])
+        tails = np.percentile((means - mean)[varies] / spreads[varies], [2.5, 97.5])
     return mean - float(tails[1]) * spread, mean - float(tails[0]) * spread
+
+
+def _spread(
+    sizes: Float[np.ndarray, "draws groups"], sums: Float[np.ndarray, "draws groups"]
+) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
+    """Mean over the items of some groups, and its standard error over groups."""
+    n_groups, n_items = sizes.shape[-1], sizes.sum(-1)
+    mean = sums.sum(-1) / n_items
+    off = sums - sizes * mean[:, None]
+    return mean, np.sqrt(n_groups / (n_groups - 1) * np.square(off).sum(-1)) / n_items
 
 
 def _check_fit(responses: Mapping[str, Responses], part: Selection, circular: bool) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import false_discovery_control
 
 from topographic.maps.unit_map import UnitMap
+from topographic.maps.wording import number, p_value
 
 __all__ = [
     "BesideNulls",
@@ -21,6 +23,7 @@ __all__ = [
     "compare",
     "mean_over_sheets",
     "null_title",
+    "passing_sheets",
 ]
 
 
@@ -58,7 +61,8 @@ class NullReference:
 
     def __str__(self) -> str:
         """One line in plain numbers."""
-        return f"{self.mean:.3f} +- {self.sd:.3f} over {self.n_draws} draws: z = {self.z:.1f}, p = {self.p:.3g}"
+        spread = f"{number(self.mean, 3)} ± {number(self.sd, 3)} over {self.n_draws} draws"
+        return f"{spread}: z = {number(self.z, 1)}, p {p_value(self.p, sign=True)}"
 
 
 class BesideNulls:
@@ -74,7 +78,7 @@ class BesideNulls:
 
     @property
     def unit_null(self) -> NullReference | None:
-        """The units permuted; None where there is no such null."""
+        """The units permuted, evidence for smoothness only; None where there is no such null."""
         return self.nulls.get("unit")
 
     @property
@@ -149,14 +153,14 @@ def compare(value: float, draws: Float[np.ndarray, " draws"], *, two_sided: bool
     return NullReference(mean, sd, z, (1 + reached) / (len(draws) + 1), len(draws), draws)
 
 
-def against_nulls(unit_map: UnitMap, number: Callable[[np.ndarray], np.ndarray]) -> Referenced:
+def against_nulls(unit_map: UnitMap, measure: Callable[[np.ndarray], np.ndarray]) -> Referenced:
     """A number computed from a map and, in the same way, from its null maps.
 
     Parameters
     ----------
     unit_map : UnitMap
         The map, with whatever nulls it carries.
-    number : callable
+    measure : callable
         ``(maps, units) -> (maps,)``.
 
     Returns
@@ -164,8 +168,8 @@ def against_nulls(unit_map: UnitMap, number: Callable[[np.ndarray], np.ndarray])
     Referenced
         The value, and what it is under each of them.
     """
-    value = float(number(unit_map.values[None].astype(np.float64))[0])
-    drawn = {null: compare(value, number(maps.astype(np.float64))) for null, maps in unit_map.nulls.items()}
+    value = float(measure(unit_map.values[None].astype(np.float64))[0])
+    drawn = {null: compare(value, measure(maps.astype(np.float64))) for null, maps in unit_map.nulls.items()}
     return Referenced(value, drawn)
 
 
@@ -201,3 +205,12 @@ def mean_over_sheets(numbers: Sequence[BesideNulls]) -> Referenced:
             raise ValueError(f"sheets carry {sorted(lengths)} draws; expected equally many: draw them with one n_draws")
         means[null] = compare(value, np.mean([one.draws for one in references], axis=0))
     return Referenced(value, means)
+
+
+def passing_sheets(numbers: Mapping[str, BesideNulls], null: str, *, alpha: float = 0.05) -> list[str]:
+    """The sheets whose number lies above its null, corrected over sheets (Benjamini & Hochberg 1995).
+
+    Of the sheets that are named at most the share ``alpha`` is expected to be there by chance.
+    """
+    p = [one.nulls[null].p for one in numbers.values()]
+    return [site for site, q in zip(numbers, false_discovery_control(p), strict=True) if q <= alpha]

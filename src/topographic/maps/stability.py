@@ -8,19 +8,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import stdtr
 
-from topographic.maps.contrasts import Conditions
+from topographic.maps.contrasts import Conditions, sampled_groups
 from topographic.maps.length import match_length
 from topographic.maps.localizer import LOCALIZER_RULES, localize, localizer_maps, one_stimulus_set
-from topographic.maps.nulls import check_draws, exchangeable_blocks, label_maps, relabel, stream
+from topographic.maps.nulls import check_draws, exchange, exchangeable_blocks, label_maps, relabel, stream
 from topographic.maps.references import NotMeasurable, Referenced, compare
 from topographic.maps.two_sample import STATISTICS, welch_p
 from topographic.recording.responses import Responses
+from topographic.stimuli.stimulus_set import StimulusSet
 
 __all__ = ["HalfAgreement", "split_half", "split_half_stability"]
 
 
 def split_half(responses: Mapping[str, Responses]) -> tuple[dict[str, Responses], dict[str, Responses]]:
-    """Two halves of the items that share no run."""
+    """Two halves of the items that share no run; of one run, no entry of what was sampled (``sampled_by``)."""
     stimuli = one_stimulus_set(responses)
     if len(stimuli) < 2:
         raise ValueError(f"{stimuli!r} has 1 item and cannot be divided; give at least 2")
@@ -28,9 +29,16 @@ def split_half(responses: Mapping[str, Responses]) -> tuple[dict[str, Responses]
     if len(runs) > 1:
         in_second = np.array([runs.index(run) % 2 == 1 for run in stimuli.runs])
     else:
-        in_second = np.zeros(len(stimuli), bool)
-        for condition in stimuli.condition_names:
-            in_second[np.flatnonzero(np.array(stimuli.conditions) == condition)[1::2]] = True
+        by = stimuli.sampled_by
+        entries = range(len(stimuli)) if by is None else stimuli.labels[by]
+        conditions: dict[Any, dict[str, None]] = {entry: {} for entry in entries}
+        for entry, condition in zip(entries, stimuli.conditions, strict=True):
+            conditions[entry][condition] = None
+        kinds = {entry: tuple(sorted(found)) for entry, found in conditions.items()}
+        second = {entry for kind in set(kinds.values()) for entry in [one for one in kinds if kinds[one] == kind][1::2]}
+        in_second = np.array([entry in second for entry in entries])
+        if not in_second.any():
+            raise ValueError(f"{stimuli!r} has 1 entry of {by!r} of a kind and cannot be divided; give at least 2")
     parts = (np.flatnonzero(~in_second), np.flatnonzero(in_second))
     first, second = ({site: one.take(part) for site, one in responses.items()} for part in parts)
     return first, second
@@ -69,10 +77,11 @@ def split_half_stability(
 ) -> list[HalfAgreement]:
     """Localize twice, on two halves of the items, and compare.
 
-    Null hypothesis: in the second half the labels say nothing about the responses, items of a run being exchangeable.
-    Each draw permutes the labels of the second half within its runs, makes its maps and chooses its units anew, and
-    compares them with those of the first half, which stays. Responses are not touched, so the null is as smooth as
-    the sheet and as tied together over sheets as the data.
+    Null hypothesis: in the second half the labels say nothing about the responses, items of a run being exchangeable,
+    or whole entries of what was sampled where the set says so (``sampled_by``), as in `t_map`. Each draw exchanges
+    labels of the second half, makes its maps and chooses its units anew, and compares them with those of the first
+    half, which stays; where there are no more labellings than draws each is used once. Responses are not touched, so
+    the null is as smooth as the sheet and as tied together over sheets as the data.
 
     Parameters
     ----------
@@ -89,7 +98,8 @@ def split_half_stability(
     Raises
     ------
     NotMeasurable
-        If every run of the second half holds one side of the contrast only, so that no label can be exchanged.
+        If no label of the second half can be exchanged: every run holds one side of the contrast only, or there are
+        too few entries of what was sampled; or if such an entry has items in both halves.
     ValueError
         As `localize`, for either half.
 
@@ -107,6 +117,7 @@ def split_half_stability(
     check_draws(n_draws, seed, least=2)
     options = {"length": length, "seed": seed}
     halves = split_half(responses)
+    _check_apart(*(one_stimulus_set(half) for half in halves))
     chosen = [localize(half, condition, baseline, rule=rule, level=level, **options) for half in halves]
     maps = [localizer_maps(half, condition, baseline, **options) for half in halves]
     found = np.array([np.concatenate([one[site].values for site in responses]) for one in maps], dtype=np.float64)
@@ -122,6 +133,17 @@ def split_half_stability(
         _agreement(site, masks[:, units], found[:, units], drawn_masks[:, units], drawn[0][:, units])
         for site, units in parts.items()
     ]
+
+
+def _check_apart(first: StimulusSet, second: StimulusSet) -> None:
+    """Refuse halves that share what was sampled: they agree by that, whatever it is."""
+    by = first.sampled_by
+    shared = set() if by is None else {*first.labels[by]} & {*second.labels[by]}
+    if shared:
+        raise NotMeasurable(
+            f"{len(shared)} entries of {by!r} have items in both halves of {first.name!r}, which agree by these "
+            "whatever the labels: give runs that keep the items of an entry together"
+        )
 
 
 def _drawn_maps(
@@ -142,13 +164,24 @@ def _drawn_maps(
         np.isin(stimuli.conditions, [names] if isinstance(names, str) else names) for names in (condition, baseline)
     ]
     items = np.flatnonzero(sides[0] | sides[1])
-    blocks = exchangeable_blocks([np.array(stimuli.runs)[items]], sides[0][items])
-    if (blocks < 0).all():
-        raise NotMeasurable(
-            f"every run of the second half of {stimuli!r} holds one side of the contrast only, so that no label can be "
-            "exchanged: give runs that hold both sides"
-        )
-    labels = relabel(sides[0][items], blocks, n_draws, stream(seed, "split half"))
+    in_condition, runs = sides[0][items], np.array(stimuli.runs)[items]
+    by, groups = sampled_groups(next(iter(half.values())), items, in_condition, ())
+    if groups is None:
+        blocks = exchangeable_blocks([runs], in_condition)
+        if (blocks < 0).all():
+            raise NotMeasurable(
+                f"every run of the second half of {stimuli!r} holds one side of the contrast only, so that no label "
+                "can be exchanged: give runs that hold both sides"
+            )
+        labels = relabel(in_condition, blocks, n_draws, stream(seed, "split half"))
+    else:
+        pieces = exchange([runs], in_condition, groups)
+        if pieces.n_labellings < 3:  # two besides the observed one
+            raise NotMeasurable(
+                f"the second half of {stimuli!r} was sampled by {by!r} and has {pieces.n_labellings} labellings of its "
+                "entries, too few for a null: show items of more entries on each side"
+            )
+        labels = pieces.labels(n_draws, stream(seed, "split half"))
     drawn = []
     for one in half.values():
         values = one.values[items].astype(np.float64)

@@ -72,8 +72,8 @@ def record_tokens(
 
     Notes
     -----
-    Tokens of one item are not independent of one another: they are samples for a covariance, not items whose labels
-    a null may permute.
+    Tokens of one item are not independent of one another: their set says that what was sampled are items (or what the
+    items were sampled by), so that tests exchange the labels of whole items.
     """
     expect_whole("max_tokens", max_tokens, 2)
     expect_whole("batch_size", batch_size, 1)
@@ -140,4 +140,5 @@ def _as_stimuli(
         labels={**labels, "item": tuple(map(str, items)), "place": tuple(str(place) for _, place in kept)},
         source=stimuli.source,
         licence=stimuli.licence,
+        sampled_by="item" if stimuli.sampled_by is None else stimuli.sampled_by,
     )

@@ -197,15 +197,19 @@ class StimulusSet:
         -------
         DataFrame
             One row per item: ``text``, ``condition``, ``run``, ``onset_s`` where there are onsets, and the labels.
+            Where it is known what was sampled, ``attrs["sampled_by"]`` names that column.
         """
         onsets = {} if self.onset_s is None else {"onset_s": self.onset_s}
-        return pd.DataFrame({
+        frame = pd.DataFrame({
             "text": self.items,
             "condition": self.conditions,
             "run": self.runs,
             **onsets,
             **self.labels,
         })
+        if self.sampled_by is not None:
+            frame.attrs["sampled_by"] = self.sampled_by
+        return frame
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""

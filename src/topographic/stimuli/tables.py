@@ -41,7 +41,8 @@ def stimuli_from(
     name : str, optional
         Name of the set; that of the file, or "stimuli", by default.
     sampled_by : str, optional
-        Further column (word, category, passage, speaker, pair) whose entries were sampled; see `StimulusSet`.
+        Further column (word, category, passage, speaker, pair) whose entries were sampled; see `StimulusSet`. By
+        default what the table has in ``attrs["sampled_by"]``, as `StimulusSet.to_frame` makes it.
 
     Returns
     -------
@@ -88,7 +89,7 @@ def stimuli_from(
         onset_s=onsets,
         labels={str(key): tuple(frame[key]) for key in frame.columns if key not in (*wanted, "onset_s")},
         source="a table" if is_frame else place,
-        sampled_by=sampled_by,
+        sampled_by=frame.attrs.get("sampled_by") if sampled_by is None else sampled_by,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from topographic.evaluation.results import Findings, Picture, Table, save_findings, save_table
+from topographic.maps.wording import p_value
 from topographic.plots.sweep_figures import MARKERS, TradeOff, draw_factor, draw_trade_offs
 from topographic.sweeps.collect import CellNumbers, Measure, Setting, grouped_rows, level_word, long_rows
 from topographic.sweeps.plan import level_of, short_name
@@ -180,7 +181,7 @@ def _caveats(found: Sequence[CellNumbers], settings: Sequence[Setting]) -> list[
     pairs = max((len(one.cells) for one in settings if one.reference is not None), default=0)
     if pairs > 1:
         notes.append(
-            f"With {pairs} seeds no p of the sign-flip test is below {2 / 2**pairs:.3g}; the t test supposes that "
+            f"With {pairs} seeds no p of the sign-flip test is below {p_value(2 / 2**pairs)}; the t test supposes that "
             "differences are normal. Neither is corrected for the number of settings and measures."
         )
     for column in (found[0].cell.recipe.counted, "parameters"):

@@ -52,7 +52,8 @@ def language_clusters(subject: LanguageSubject, choices: Choices) -> Findings:
         "rule in the paper; watershed: the same, divided at saddles; published: the rule in the released code, which "
         "also absorbs units that fail. Those counts say nothing about chance. The test does: clusters of "
         f"t > {choices.cluster_threshold:g}, each compared with the largest cluster over all sheets under relabellings "
-        "of the items within runs, so that the family-wise error over all sheets is kept.",
+        "of the items within runs, so that the error is that of the whole family of clusters wherever both sides have "
+        "the same distribution of responses.",
         [
             Table(
                 "counts",

@@ -105,8 +105,8 @@ def contrasts_explained(choices: Choices) -> str:
     """What the columns of `measure_contrasts` mean."""
     return (
         "Moran's I of each map beside three references: the floor (white noise through the same readout), the unit "
-        "null (units permuted before the readout: is there any organisation?) and the label null (labels of the items "
-        "permuted: is it about this contrast?). p is one-sided. Clusters and their mass are those with family-wise "
+        "null (units permuted before the readout: is the map smooth?) and the label null (labels of the items "
+        "permuted: is that about this contrast?). p is one-sided. Clusters and their mass are those with family-wise "
         f"p <= .05 over all sheets and both sides, for t beyond {choices.cluster_threshold:g}: of units that prefer "
         "the first side of the contrast, and of units that prefer the second."
     )
