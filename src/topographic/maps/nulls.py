@@ -305,9 +305,10 @@ def _residuals_and_means(
     n_items, n_units = values.shape
     n_condition = int(in_condition.sum())
     residuals, means = np.empty((n_units, n_items), np.float32), np.empty((n_units, 2))
-    for number, (side, columns) in enumerate(
-        ((in_condition, slice(n_condition)), (~in_condition, slice(n_condition, n_items)))
-    ):
+    for number, (side, columns) in enumerate((
+        (in_condition, slice(n_condition)),
+        (~in_condition, slice(n_condition, n_items)),
+    )):
         own = values[side]
         means[:, number] = own.mean(0, dtype=np.float64)
         own -= means[:, number].astype(own.dtype)
