@@ -95,17 +95,18 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
             f"the map at {unit_map.site!r} is constant or has fewer than 3 values ({present.sum()} of "
             f"{len(present)}); Moran's I needs values that vary: check the responses of this site"
         )
-    for null, maps in unit_map.nulls.items():
-        # the sum tells most maps apart in one pass; it is NaN for opposite infinities too
-        if np.isnan(maps.sum()) and np.isnan(maps[:, present]).any():
-            raise ValueError(
-                f"the map at {unit_map.site!r}: null {null!r} is NaN where the map is not; draw it from the same units"
-            )
     weights = _row_standardised_weights(unit_map.sheet, contiguity, present)
     # float32 null maps stay that: rounding moves I by 1e-7
     chosen = slice(None) if present.all() else present
     value = float(_autocorrelation(unit_map.values[None, chosen].astype(np.float64), weights)[0])
-    nulls = {null: compare(value, _autocorrelation(maps[:, chosen], weights)) for null, maps in unit_map.nulls.items()}
+    nulls = {}
+    for null, maps in unit_map.nulls.items():
+        draws = _autocorrelation(maps[:, chosen], weights)
+        if np.isnan(draws).any() and np.isnan(maps[:, present]).any():
+            raise ValueError(
+                f"the map at {unit_map.site!r}: null {null!r} is NaN where the map is not; draw it from the same units"
+            )
+        nulls[null] = compare(value, draws)
     expected, sd = _normal_moments(weights, int(present.sum()))
     z = (value - expected) / sd
     return MoransI(
