@@ -1,7 +1,7 @@
 """Responses as a scanner would see them: a Gaussian point-spread over the sheet."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -192,8 +192,8 @@ def lattice_kernel(sheet: Sheet, fwhm_mm: float) -> LatticeKernel | None:
         factors.append(torch.exp(-gap.square() / (2 * variance)).numpy())
     flat = (cells[:, 0] * n_columns + cells[:, 1]).numpy()
     place = csr_array((np.ones(len(flat)), (flat, np.arange(len(flat)))), shape=(n_rows * n_columns, len(flat)))
-    counts = np.bincount(flat, minlength=n_rows * n_columns).reshape(n_rows, n_columns)
-    return LatticeKernel(place, *factors, (factors[0].T @ counts @ factors[1]).ravel())
+    unscaled = LatticeKernel(place, *factors, np.ones(factors[0].shape[1] * factors[1].shape[1]))
+    return replace(unscaled, mass=unscaled.read(np.ones((len(flat), 1)))[:, 0])
 
 
 def _steps_round_torus(name: str, period_mm: tuple[float, ...], step_mm: float) -> tuple[int, int]:
