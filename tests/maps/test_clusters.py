@@ -3,9 +3,9 @@ import pytest
 from scipy.ndimage import label
 
 from topographic.maps import UnitMap, control_fdr, t_map
-from topographic.maps.clusters import CLUSTER_METHODS, cluster_mass_test, clusters
+from topographic.maps.clusters import CLUSTER_METHODS, _above, _largest_above, cluster_mass_test, clusters
 from topographic.recording import Responses
-from topographic.sheets import Sheet, adjacent_pairs, grid, permuted_grid, to_grid
+from topographic.sheets import Sheet, adjacency, adjacent_pairs, grid, permuted_grid, to_grid
 from topographic.stimuli import StimulusSet
 
 PICTURE = np.array(
@@ -214,3 +214,18 @@ def test_fdr_and_clusters_work_together():
 def test_numbers_that_are_no_thresholds(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}"):
         clusters(unit_map(PICTURE), **bad)
+
+
+@pytest.mark.parametrize("contiguity", ["rook", "queen"])
+@pytest.mark.parametrize("sheet", [permuted_grid((6, 9), "p"), grid((5, 7), wrap=True)], ids=["permuted", "torus"])
+def test_all_draws_at_once_have_the_clusters_of_one_after_the_other(sheet, contiguity):
+    maps = np.random.default_rng(0).standard_normal((30, sheet.n_units)).astype(np.float32)
+    maps[3], maps[4], maps[5, ::2] = -1.0, 2.0, np.nan  # none, one of all, gaps
+    graph = adjacency(sheet, contiguity)
+    found = _largest_above(graph, maps, 0.5)
+    for values, largest in zip(maps, found, strict=True):
+        above = _above(graph, values, 0.5)
+        expected = [max((mass for _, mass in above), default=0.0), max((len(units) for units, _ in above), default=0)]
+        np.testing.assert_allclose(largest, expected, rtol=1e-6)
+    assert found[3].tolist() == [0, 0]
+    assert found[4].tolist() == [1.5 * sheet.n_units, sheet.n_units]

@@ -37,8 +37,9 @@ from topographic.maps.nulls import (
     unit_maps,
     wild_maps,
 )
-from topographic.maps.two_sample import STATISTICS, welch_t
+from topographic.maps.two_sample import STATISTICS, group_moments, welch_t
 from topographic.recording import readout_kernel, readout_sheet
+from topographic.recording.readout import lattice_kernel
 from topographic.sheets import Sheet, grid, permuted_grid
 
 ALPHA = 0.05
@@ -117,6 +118,43 @@ def test_the_unit_null_permutes_before_the_readout(respond):
         seen = values[:, generator.permutation(24)] @ kernel
         expected = ttest_ind(seen[::2], seen[1::2], equal_var=False).statistic
         np.testing.assert_allclose(null, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
+@pytest.mark.parametrize("sheet", [permuted_grid((5, 7), "s"), grid((6, 4), wrap=True)], ids=["permuted", "torus"])
+def test_read_out_nulls_are_those_of_whole_populations_through_the_whole_kernel(sheet, statistic):
+    """The same draws, one population after the other, item by item."""
+    rng, in_condition, n_draws = np.random.default_rng(0), np.arange(40) % 3 == 0, 4
+    # large differences between the sides, next to which the spread would be lost in float32
+    values = rng.standard_normal((40, sheet.n_units)) + 300.0 * in_condition[:, None] * rng.standard_normal(
+        sheet.n_units
+    )
+    values[:, 3] = 0.5
+    kernel = readout_kernel(sheet, 2.0)
+
+    def slowly(population):
+        return np.stack([
+            statistic(group_moments(population() @ kernel, in_condition[None]))[0] for _ in range(n_draws)
+        ])
+
+    noise, order = np.random.default_rng(1), np.random.default_rng(2)
+    floor = slowly(lambda: noise.standard_normal((40, sheet.n_units), dtype=np.float32).astype(np.float64))
+    unit = slowly(lambda: values[:, order.permutation(np.arange(sheet.n_units))])
+    for through in (kernel, lattice_kernel(sheet, 2.0)):
+        drawn = {"kernel": through, "n_draws": n_draws}
+        found = floor_maps(statistic, in_condition, n_units=sheet.n_units, generator=np.random.default_rng(1), **drawn)
+        np.testing.assert_allclose(found, floor, rtol=1e-5, atol=1e-5)
+        found = unit_maps(statistic, values, in_condition, generator=np.random.default_rng(2), **drawn)
+        np.testing.assert_allclose(found, unit, rtol=1e-5, atol=1e-5)
+
+
+def test_what_does_not_vary_keeps_its_place_in_read_out_nulls():
+    """Units that are constant on each side: infinite where the means differ, 0 where they do not."""
+    in_condition = np.arange(12) < 6
+    for difference, expected in ((0.0, 0.0), (1.0, np.inf)):
+        values = np.where(in_condition, difference + 0.1, 0.1)[:, None] * np.ones(16)
+        drawn = {"kernel": lattice_kernel(grid(16), 2.0), "n_draws": 3, "generator": np.random.default_rng(0)}
+        assert (unit_maps(welch_t, values, in_condition, **drawn) == expected).all()
 
 
 @pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)

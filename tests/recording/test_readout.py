@@ -6,6 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from topographic.recording import Responses, readout, readout_kernel, readout_sheet
+from topographic.recording.readout import lattice_kernel
 from topographic.sheets import Sheet, grid, permuted_grid, to_grid
 from topographic.stimuli import StimulusSet
 
@@ -173,3 +174,36 @@ def test_sites_out_of_reach():
     places = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 40.0]])
     with pytest.raises(ValueError, match=r"36 sites are out of reach of every unit at fwhm_mm=0\.1; widen it"):
         readout_kernel(Sheet(name="far", positions_mm=places), 0.1)
+
+
+LATTICES = {
+    "square": grid(49),
+    "oblong": grid((4, 7)),
+    "line": grid((1, 12)),
+    "permuted, in steps of half a mm": permuted_grid((4, 6), "s", spacing_mm=0.5),
+    "torus": grid((5, 8), wrap=True),
+    "torus with a hole": Sheet("t", grid((4, 6)).positions_mm[1:], extent_mm=(4.0, 6.0), wrap=True),
+    "holes": Sheet("h", grid((5, 5)).positions_mm[torch.arange(25) % 4 > 0]),
+    "several in a place": Sheet("c", grid((3, 4)).positions_mm[[0, 0, 5, 11, 7, 7, 7, 2]]),
+}
+
+
+@pytest.mark.parametrize("fwhm_mm", [1.0, 2.0, 5.0])
+@pytest.mark.parametrize("sheet", LATTICES.values(), ids=LATTICES)
+def test_the_factors_make_the_whole_kernel(sheet, fwhm_mm):
+    values = np.random.default_rng(0).standard_normal((sheet.n_units, 9))
+    expected = readout_kernel(sheet, fwhm_mm).T @ values
+    factors = lattice_kernel(sheet, fwhm_mm)
+    np.testing.assert_allclose(factors.read(values), expected, atol=1e-12)
+    in_float32 = factors.read(values.astype(np.float32))
+    assert in_float32.dtype == np.float32
+    np.testing.assert_allclose(in_float32, expected, atol=2e-6)
+
+
+def test_units_beside_their_lattice_have_no_factors():
+    places = grid((4, 5)).positions_mm.clone()
+    places[7, 0] += 2e-4  # still a lattice, for all that it says; the weights move with the unit
+    sheet = Sheet("beside", places)
+    assert readout_sheet(sheet, 2.0).n_units == 20
+    assert lattice_kernel(sheet, 2.0) is None
+    assert lattice_kernel(grid(16), 0.0) is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.special import ndtr
 
 from topographic.maps.collection import Numbers
-from topographic.maps.references import BesideNulls, NotMeasurable, NullReference, against_nulls, null_title
+from topographic.maps.references import BesideNulls, NotMeasurable, NullReference, compare, null_title
 from topographic.maps.unit_map import UnitMap
 from topographic.maps.wording import number
 from topographic.recording.by_site import by_site
@@ -19,6 +19,8 @@ from topographic.sheets import Sheet, adjacent_pairs
 __all__ = ["MoransI", "morans_i"]
 
 Contiguity = Literal["queen", "rook"]
+
+_MAPS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,54 +103,89 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
             f"the map at {unit_map.site!r} is constant or has fewer than 3 values ({present.sum()} of "
             f"{len(present)}); Moran's I needs values that vary: check the responses of this site"
         )
+    weights = _row_standardised_weights(unit_map.sheet, contiguity, present)
+    # float32 null maps stay that: rounding moves I by 1e-7
+    chosen = slice(None) if present.all() else present
+    value = float(_autocorrelation(unit_map.values[None, chosen].astype(np.float64), weights)[0])
+    nulls = {}
     for null, maps in unit_map.nulls.items():
-        if np.isnan(maps[:, present]).any():
+        draws = _autocorrelation(maps[:, chosen], weights)
+        if np.isnan(draws).any() and np.isnan(maps[:, present]).any():
             raise ValueError(
                 f"the map at {unit_map.site!r}: null {null!r} is NaN where the map is not; draw it from the same units"
             )
-    weights = _row_standardised_weights(unit_map.sheet, contiguity, present)
-    referenced = against_nulls(unit_map, lambda maps: _autocorrelation(maps[:, present], weights))
+        nulls[null] = compare(value, draws)
     expected, sd = _normal_moments(weights, int(present.sum()))
-    z = (referenced.value - expected) / sd
+    z = (value - expected) / sd
     return MoransI(
-        value=referenced.value,
+        value=value,
         expected=expected,
         z_normal=z,
         p_normal=float(2 * ndtr(-abs(z))),
-        nulls=referenced.nulls,
+        nulls=nulls,
     )
 
 
-def _row_standardised_weights(sheet: Sheet, contiguity: Contiguity, present: Bool[np.ndarray, " units"]) -> csr_array:
-    """Weights among the units that are present; the weights of a unit with neighbours sum to 1."""
+class _Weights(NamedTuple):
+    """Row-standardised weights ``w_ij``: those of a unit with neighbours sum to 1."""
+
+    once: csr_array  # w_ij + w_ji of each pair, i < j
+    columns: Float[np.ndarray, " units"]  # sums over i
+    rows: Float[np.ndarray, " units"]
+
+    @property
+    def total(self) -> float:
+        """Sum over all pairs in both directions."""
+        return float(self.rows.sum())
+
+
+def _row_standardised_weights(sheet: Sheet, contiguity: Contiguity, present: Bool[np.ndarray, " units"]) -> _Weights:
+    """Weights among the units that are present."""
     pairs = adjacent_pairs(sheet, contiguity).numpy()
-    pairs = pairs[present[pairs].all(axis=1)]
+    pairs = pairs[present[pairs[:, 0]] & present[pairs[:, 1]]]
     if not len(pairs):
         raise NotMeasurable(f"sheet {sheet.name!r}: no two units with a value are neighbours; give the sheet `edges`")
     place = np.cumsum(present) - 1
     rows, columns = place[pairs].T
     n_units = int(present.sum())
     degree = np.bincount(rows, minlength=n_units)
-    return csr_array((1.0 / degree[rows], (rows, columns)), shape=(n_units, n_units))
+    weight = 1.0 / degree[rows]
+    first = rows < columns
+    # both directions of every pair are there
+    both = weight[first] + 1.0 / degree[columns[first]]
+    once = csr_array((both, (rows[first], columns[first])), shape=(n_units, n_units))
+    return _Weights(once, np.bincount(columns, weight, n_units), (degree > 0).astype(np.float64))
 
 
-def _autocorrelation(maps: Float[np.ndarray, "maps units"], weights: csr_array) -> Float[np.ndarray, " maps"]:
-    """Moran's I of many maps at once; a constant map, which has no variance to divide by, gets the expectation."""
-    deviation = maps - maps.mean(axis=1, keepdims=True)
-    variation = np.square(deviation).sum(axis=1)
-    agreement = (deviation * (weights @ deviation.T).T).sum(axis=1)
-    n_units = maps.shape[1]
-    flat = np.ptp(maps, axis=1) == 0
-    ratio = np.divide(agreement, variation, out=np.zeros_like(agreement), where=~flat)
-    return np.where(flat, -1.0 / (n_units - 1), n_units / weights.sum() * ratio)
+def _autocorrelation(maps: Float[np.ndarray, "maps units"], weights: _Weights) -> Float[np.ndarray, " maps"]:
+    """Moran's I of many maps at once, in their type; a constant map, without a variance, gets the expectation.
+
+    ``sum_ij w_ij z_i z_j`` needs each pair once, with ``w_ij + w_ji``; a batch of maps stays in the cache.
+    """
+    n_maps, n_units = maps.shape
+    once, rounding = weights.once.astype(maps.dtype), 64 * float(np.finfo(maps.dtype).eps)
+    ratio = np.empty(n_maps)
+    for first in range(0, n_maps, _MAPS_AT_ONCE):
+        part = slice(first, first + _MAPS_AT_ONCE)
+        deviation = maps[part].T.copy()  # each unit's values side by side
+        mean = deviation.mean(axis=0)
+        deviation -= mean
+        variation = np.einsum("um,um->m", deviation, deviation)
+        agreement = np.einsum("um,um->m", deviation, once @ deviation)
+        # what may be rounding of the mean alone is looked at
+        doubtful = np.flatnonzero(variation <= n_units * np.square(rounding * mean))
+        flat = doubtful[np.ptp(maps[part][doubtful], axis=1) == 0]
+        variation[flat] = 1.0
+        ratio[part] = agreement / variation
+        ratio[first + flat] = -weights.total / (n_units * (n_units - 1))
+    return n_units / weights.total * ratio
 
 
-def _normal_moments(weights: csr_array, n_units: int) -> tuple[float, float]:
+def _normal_moments(weights: _Weights, n_units: int) -> tuple[float, float]:
     """Mean and standard deviation of I for independent normal values (Cliff & Ord 1981)."""
-    total = weights.sum()
-    symmetric = weights + weights.T
-    s1 = symmetric.multiply(symmetric).sum() / 2
-    s2 = np.square(weights.sum(axis=0) + weights.sum(axis=1)).sum()
+    total = weights.total
+    s1 = np.square(weights.once.data).sum()
+    s2 = np.square(weights.columns + weights.rows).sum()
     expected = -1.0 / (n_units - 1)
     variance = (n_units**2 * s1 - n_units * s2 + 3 * total**2) / ((n_units**2 - 1) * total**2) - expected**2
     return expected, float(np.sqrt(variance))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, triu
 from scipy.sparse.csgraph import connected_components
 
 from topographic.maps.selection import Selection
@@ -188,9 +188,7 @@ def cluster_mass_test(
         for direction in _DIRECTIONS[sign]:
             above = _above(graph, direction * unit_map.values, threshold)
             found += [(site, *cluster, direction) for cluster in above]
-            for draw, values in enumerate(direction * unit_map.nulls[null]):
-                for members, mass in _above(graph, values, threshold):
-                    largest[draw] = np.maximum(largest[draw], [mass, len(members)])
+            largest = np.maximum(largest, _largest_above(graph, direction * unit_map.nulls[null], threshold))
     tests = [_tested(maps[site], members, mass, largest, direction) for site, members, mass, direction in found]
     return sorted(tests, key=lambda test: -test.mass)
 
@@ -202,6 +200,25 @@ def _above(graph: csr_array, values: np.ndarray, threshold: float) -> list[tuple
     labels = _connected(graph, values > threshold)
     clusters_of_map = [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
     return [(members, float((values[members] - threshold).sum())) for members in clusters_of_map]
+
+
+def _largest_above(
+    graph: csr_array, maps: Float[np.ndarray, "draws units"], threshold: float
+) -> Float[np.ndarray, "draws 2"]:
+    """Largest mass and largest size of a cluster in every map: all maps are one graph of as many pieces."""
+    largest, above = np.zeros((len(maps), 2)), maps > threshold
+    one, other = triu(graph, k=1).coords
+    draw, pair = np.nonzero(above[:, one] & above[:, other])
+    number = np.cumsum(above.ravel()) - 1  # of each unit above the threshold, counted over all maps
+    first, second = (number[draw * maps.shape[1] + units[pair]] for units in (one, other))
+    n_above = int(above.sum())
+    joined = csr_array((np.ones(len(first), bool), (first, second)), shape=(n_above, n_above))
+    n_clusters, cluster = connected_components(joined, directed=False)
+    draw_of_cluster = np.empty(n_clusters, np.int64)
+    draw_of_cluster[cluster] = np.nonzero(above)[0]
+    mass = np.bincount(cluster, maps[above].astype(np.float64) - threshold, n_clusters)
+    np.maximum.at(largest, draw_of_cluster, np.stack([mass, np.bincount(cluster, minlength=n_clusters)], axis=1))
+    return largest
 
 
 def _tested(

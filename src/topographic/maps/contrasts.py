@@ -26,7 +26,7 @@ from topographic.maps.nulls import (
 from topographic.maps.two_sample import STATISTICS, Statistic, group_moments, grouped_p, welch_p
 from topographic.maps.unit_map import UnitMap
 from topographic.recording.by_site import by_site
-from topographic.recording.readout import readout, readout_kernel, readout_sheet
+from topographic.recording.readout import lattice_kernel, readout, readout_kernel, readout_sheet
 from topographic.recording.responses import Responses
 
 __all__ = [
@@ -212,7 +212,8 @@ def _contrast_map(
             seed=seed,
         )
         drawing |= drawn
-        through = {"kernel": kernel, "n_draws": n_draws}
+        factors = lattice_kernel(responses.sheet, fwhm_mm) if fwhm_mm else None
+        through = {"kernel": kernel if factors is None else factors, "n_draws": n_draws}
         floor, unit = stream(seed, "floor", responses.site), stream(seed, "unit", responses.site)
         nulls = {
             "floor": floor_maps(formula, in_condition, n_units=values.shape[1], generator=floor, **through),

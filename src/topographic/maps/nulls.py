@@ -22,8 +22,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import gammaln
 
-from topographic.maps.two_sample import Moments, Statistic, group_moments, signed_moments
+from topographic.maps.two_sample import Moments, Statistic, group_moments, residual_moments, signed_moments
 from topographic.maps.unit_map import UnitMap
+from topographic.recording.readout import LatticeKernel
 
 __all__ = [
     "Exchange",
@@ -240,7 +241,7 @@ def unit_maps(
     values: Float[np.ndarray, "items units"],
     in_condition: Bool[np.ndarray, " items"],
     *,
-    kernel: Float[np.ndarray, "units sites"] | None,
+    kernel: Float[np.ndarray, "units sites"] | LatticeKernel | None,
     n_draws: int,
     generator: np.random.Generator,
 ) -> Float[np.ndarray, "draws sites"]:
@@ -251,8 +252,13 @@ def unit_maps(
         for one in maps:
             one[present] = observed[generator.permutation(present)]
         return maps
-    units, values = np.arange(values.shape[1]), values.astype(np.float32)
-    return _read_out_maps(statistic, in_condition, kernel, n_draws, lambda: values[:, generator.permutation(units)])
+    units, (residuals, means) = np.arange(values.shape[1]), _residuals_and_means(values, in_condition)
+
+    def permuted() -> tuple[np.ndarray, np.ndarray]:
+        order = generator.permutation(units)
+        return residuals[order], means[order]
+
+    return _read_out_maps(statistic, in_condition, kernel, n_draws, permuted)
 
 
 def floor_maps(
@@ -260,7 +266,7 @@ def floor_maps(
     in_condition: Bool[np.ndarray, " items"],
     *,
     n_units: int,
-    kernel: Float[np.ndarray, "units sites"] | None,
+    kernel: Float[np.ndarray, "units sites"] | LatticeKernel | None,
     n_draws: int,
     generator: np.random.Generator,
 ) -> Float[np.ndarray, "draws sites"]:
@@ -272,10 +278,12 @@ def floor_maps(
     normal noise these are independent, normal and chi-square, so nothing is lost by not drawing the items.
     """
     if kernel is not None:
-        population = (len(in_condition), n_units)
-        return _read_out_maps(
-            statistic, in_condition, kernel, n_draws, lambda: generator.standard_normal(population, dtype=np.float32)
-        )
+        shape = (len(in_condition), n_units)
+
+        def noise() -> tuple[np.ndarray, np.ndarray]:
+            return _residuals_and_means(generator.standard_normal(shape, dtype=np.float32), in_condition)
+
+        return _read_out_maps(statistic, in_condition, kernel, n_draws, noise)
     shape, n_condition, n_baseline = (n_draws, n_units), int(in_condition.sum()), int((~in_condition).sum())
     moments = Moments(
         condition_mean=generator.standard_normal(shape) / np.sqrt(n_condition),
@@ -288,21 +296,56 @@ def floor_maps(
     return statistic(moments).astype(np.float32)
 
 
+def _residuals_and_means(
+    values: Float[np.ndarray, "items units"], in_condition: Bool[np.ndarray, " items"]
+) -> tuple[Float[np.ndarray, "units items"], Float[np.ndarray, "units 2"]]:
+    """What is left of the items of each side without its mean, the condition first; and the two means.
+
+    The residuals in float32: a null map needs no more than six digits, and without the means none cancel.
+    """
+    n_items, n_units = values.shape
+    n_condition = int(in_condition.sum())
+    residuals, means = np.empty((n_units, n_items), np.float32), np.empty((n_units, 2))
+    for number, (side, columns) in enumerate((
+        (in_condition, slice(n_condition)),
+        (~in_condition, slice(n_condition, n_items)),
+    )):
+        own = values[side]
+        means[:, number] = own.mean(0, dtype=np.float64)
+        own -= means[:, number].astype(own.dtype)
+        residuals[:, columns] = own.T
+    return residuals, means
+
+
 def _read_out_maps(
     statistic: Statistic,
     in_condition: np.ndarray,
-    kernel: np.ndarray,
+    kernel: np.ndarray | LatticeKernel,
     n_draws: int,
-    population: Callable[[], np.ndarray],
+    population: Callable[[], tuple[np.ndarray, np.ndarray]],
 ) -> np.ndarray:
-    """Map of each of ``n_draws`` populations seen through the readout."""
-    # float32 products: twice as fast, and a null map needs no more than six digits; sums are float64
-    kernel = kernel.astype(np.float32)
-    maps = np.empty((n_draws, kernel.shape[1]), dtype=np.float32)
-    for draw in range(n_draws):
-        seen = population().astype(np.float32, copy=False) @ kernel
-        maps[draw] = statistic(group_moments(seen, in_condition[None]))[0]
-    return maps
+    """Map of each of ``n_draws`` populations of residuals and means seen through the readout.
+
+    The readout of residuals is the residual of the readout: one sum of squares for each side is all that a draw needs.
+    """
+    n_condition, n_items = int(in_condition.sum()), len(in_condition)
+    read = kernel.read if isinstance(kernel, LatticeKernel) else _whole(kernel)
+    means, squares = [], []
+    for _ in range(n_draws):
+        residuals, both = population()
+        seen = read(residuals)
+        sides = seen[:, :n_condition], seen[:, n_condition:]
+        squares.append([np.einsum("si,si->s", side, side) for side in sides])
+        means.append(both)
+    # draws and sides are the items of one more readout
+    seen_means = read(np.concatenate(means, axis=1)).reshape(-1, n_draws, 2).transpose(2, 1, 0)
+    scatter = np.array(squares, dtype=np.float64).transpose(1, 0, 2)
+    return statistic(residual_moments(seen_means, scatter, n_condition, n_items - n_condition)).astype(np.float32)
+
+
+def _whole(kernel: Float[np.ndarray, "units sites"]) -> Callable[[np.ndarray], np.ndarray]:
+    weights = {dtype: np.ascontiguousarray(kernel.T, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
+    return lambda values: weights[values.dtype] @ values
 
 
 def permuted_null(unit_map: UnitMap, *, n_draws: int, seed: int = 0) -> UnitMap:

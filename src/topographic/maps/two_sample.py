@@ -14,6 +14,7 @@ __all__ = [
     "cohens_d",
     "group_moments",
     "grouped_p",
+    "residual_moments",
     "side_means",
     "signed_moments",
     "welch_p",
@@ -86,6 +87,20 @@ def signed_moments(
         _signed_side(residuals[side], signs[:, side]) for side in (in_condition, ~in_condition)
     )
     return Moments(mean_1, variance_1, mean_2, variance_2, n_1, n_2)
+
+
+def residual_moments(
+    means: Float[np.ndarray, "2 draws units"],
+    squares: Float[np.ndarray, "2 draws units"],
+    n_condition: int,
+    n_baseline: int,
+) -> Moments:
+    """Moments of both groups from their means and the sums of squares about them, condition first."""
+    variance_1, variance_2 = (
+        np.where(square > _ROUNDING * n * np.square(mean), square, 0.0) / (n - 1)
+        for mean, square, n in zip(means, squares, (n_condition, n_baseline), strict=True)
+    )
+    return Moments(means[0], variance_1, means[1], variance_2, n_condition, n_baseline)
 
 
 def _signed_side(residuals: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

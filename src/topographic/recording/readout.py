@@ -1,17 +1,22 @@
 """Responses as a scanner would see them: a Gaussian point-spread over the sheet."""
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.sparse import csr_array
 
 from topographic.recording.by_site import by_site
 from topographic.recording.responses import Responses
-from topographic.sheets import Sheet, distances, grid, grid_shape, spacing_mm
+from topographic.sheets import Sheet, distances, grid, grid_shape, lattice_coordinates, spacing_mm
 from topographic.sheets.expectations import expect_kind, expect_number
 
-__all__ = ["readout", "readout_kernel", "readout_sheet"]
+__all__ = ["LatticeKernel", "lattice_kernel", "readout", "readout_kernel", "readout_sheet"]
+
+# of a step: nearer to the lattice a unit's weights differ from those of its place by rounding only
+_ON_LATTICE = 1e-6
 
 
 @by_site(dict)
@@ -146,6 +151,51 @@ def readout_kernel(sheet: Sheet, fwhm_mm: float = 2.0, *, normalized: bool = Tru
             f"fwhm_mm={fwhm_mm:g}; widen it"
         )
     return (weights / mass).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeKernel:
+    """The normalised weights of `readout_kernel`, a factor for each axis of the lattice.
+
+    ``w = place^T (rows (x) columns) / Z``: for n x n units 2 n products for a value where the whole kernel takes n^2.
+    """
+
+    place: csr_array  # (cells, units): 1 where a unit lies
+    rows: Float[np.ndarray, "cell_rows site_rows"]
+    columns: Float[np.ndarray, "cell_columns site_columns"]
+    mass: Float[np.ndarray, " sites"]  # Z
+
+    def read(self, values: Float[np.ndarray, "units items"]) -> Float[np.ndarray, "sites items"]:
+        """What every site sees of each item, in the type of the values. Items are last: their sums run in memory."""
+        n_items = values.shape[1]
+        rows, columns = self.rows.astype(values.dtype), self.columns.astype(values.dtype)
+        cells = (self.place.astype(values.dtype) @ values).reshape(len(rows), -1)
+        along_rows = (rows.T @ cells).reshape(-1, len(columns), n_items)
+        seen = np.matmul(columns.T, along_rows).reshape(-1, n_items)
+        seen /= self.mass.astype(values.dtype)[:, None]
+        return seen
+
+
+def lattice_kernel(sheet: Sheet, fwhm_mm: float) -> LatticeKernel | None:
+    """The normalised kernel in factors; None where units lie beside their lattice by more than rounding."""
+    step, shape = spacing_mm(sheet), grid_shape(readout_sheet(sheet, fwhm_mm))
+    cells = lattice_coordinates(sheet)
+    if cells is None or shape is None or fwhm_mm == 0:
+        return None
+    origin = sheet.positions_mm.min(0).values
+    if (sheet.positions_mm - origin - step * cells).abs().max() > _ON_LATTICE * step:
+        return None
+    n_rows, n_columns = (int(last) + 1 for last in cells.max(0).values)
+    variance = fwhm_mm**2 / (8 * math.log(2))
+    factors = []
+    for axis, n_places in enumerate((n_rows, n_columns)):
+        units, sites = (step * torch.arange(n, dtype=torch.float64)[:, None] for n in (n_places, shape[axis]))
+        gap = distances(units, sites, period_mm=sheet.period_mm and (sheet.period_mm[axis],))
+        factors.append(torch.exp(-gap.square() / (2 * variance)).numpy())
+    flat = (cells[:, 0] * n_columns + cells[:, 1]).numpy()
+    place = csr_array((np.ones(len(flat)), (flat, np.arange(len(flat)))), shape=(n_rows * n_columns, len(flat)))
+    unscaled = LatticeKernel(place, *factors, np.ones(factors[0].shape[1] * factors[1].shape[1]))
+    return replace(unscaled, mass=unscaled.read(np.ones((len(flat), 1)))[:, 0])
 
 
 def _steps_round_torus(name: str, period_mm: tuple[float, ...], step_mm: float) -> tuple[int, int]:

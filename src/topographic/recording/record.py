@@ -110,7 +110,7 @@ def record(
         check_finite(site, response, stimuli, batch.indices)
         return response
 
-    batches = text_batches(model, tokenizer, texts, batch_size)
+    batches = text_batches(model, tokenizer, texts, batch_size, sites=names)
     bar = tqdm(total=len(texts), desc="record", disable=not progress)
     values, sheets = gather(model, names, layout, batches, respond, n_rows=len(texts), bar=bar)
     n_tokens = np.array([sum(text.is_own) for text in texts])

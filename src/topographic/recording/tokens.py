@@ -94,7 +94,7 @@ def record_tokens(
         check_finite(site, tokens.masked_fill(~own.unsqueeze(-1), 0.0).flatten(1), stimuli, batch.indices)
         return tokens[own].cpu()[torch.from_numpy(rows(batch) >= 0)]
 
-    batches = text_batches(model, tokenizer, texts, batch_size)
+    batches = text_batches(model, tokenizer, texts, batch_size, sites=names)
     bar = tqdm(total=len(texts), desc="record tokens", disable=None)
     values, sheets = gather(
         model,

@@ -245,8 +245,9 @@ def adjacent_pairs(sheet: Sheet, contiguity: str = "queen") -> Int64[Tensor, "pa
         tree = KDTree(positions, boxsize=period)
         half = tree.query_pairs(reach, p=np.inf if contiguity == "queen" else 1, output_type="ndarray")
         pairs = np.concatenate([half, half[:, ::-1]])
-    pairs = np.unique(pairs.reshape(-1, 2), axis=0)
-    return torch.from_numpy(np.ascontiguousarray(pairs)).long()
+    # as one number each, which sort much faster than rows
+    numbers = np.unique(pairs[:, 0].astype(np.int64) * sheet.n_units + pairs[:, 1])
+    return torch.from_numpy(np.stack(np.divmod(numbers, sheet.n_units), axis=1)).long()
 
 
 def adjacency(sheet: Sheet, contiguity: str = "queen") -> csr_array:
