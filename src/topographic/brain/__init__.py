@@ -1,5 +1,6 @@
-"""Cortex: surface maps as unit maps, and the models that make them from recordings."""
+"""Cortex: surface maps as unit maps, the models that make them from recordings, and encoding models."""
 
+from topographic.brain.downsample import convolve_hrf, delay, downsample, trim, zscore_runs
 from topographic.brain.glm import RunModel, design_matrix, group_map, load_events, run_statistic, subject_map
 from topographic.brain.surface import (
     SurfaceMesh,
