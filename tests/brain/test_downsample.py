@@ -41,7 +41,7 @@ def test_published_values(golden, prefix, name):
         bandwidth = options.get("cutoff", 1) / 2.0
         reach = options.get("window", 3) / (2 * bandwidth)
         near = np.array([
-            any(0 == abs(t - s) for t in times) or any(abs(abs(t - s) - reach) < 1e-9 for t in times) for s in scans
+            any(t == s for t in times) or any(abs(abs(t - s) - reach) < 1e-9 for t in times) for s in scans
         ])
         assert on_scan.any()
         np.testing.assert_allclose(found[~near], expected[~near], rtol=1e-10, atol=1e-10)
@@ -138,7 +138,7 @@ def test_runs_are_trimmed_and_scored_one_by_one():
     for run in "ab":
         np.testing.assert_allclose(scored[runs == run].mean(axis=0), 0, atol=1e-12)
         np.testing.assert_allclose(scored[runs == run].std(axis=0), [1, 0])
-    with pytest.raises(ValueError, match="run 'a' has 5 samples; trimming 3 [+] 2 leaves none"):
+    with pytest.raises(ValueError, match=r"run 'a' has 5 samples; trimming 3 [+] 2 leaves none"):
         trim(values, runs, 3, 2)
     with pytest.raises(ValueError, match="expected numbers of samples, 0 or more"):
         trim(values, runs, -1)
