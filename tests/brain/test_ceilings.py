@@ -53,5 +53,5 @@ def test_subjects_are_predicted_from_each_other_as_far_as_they_share():
     found = cross_subject_prediction(recordings, runs=np.repeat(range(4), 50), progress=False)
     assert [one[:6].mean() > 0.5 for one in found] == [True] * 3
     assert np.abs([one[6:] for one in found]).max() < 0.35
-    with pytest.raises(ValueError, match="2 recordings of .200. samples; expected 3 subjects or more"):
+    with pytest.raises(ValueError, match=r"2 recordings of .200. samples; expected 3 subjects or more"):
         cross_subject_prediction(recordings[:2])

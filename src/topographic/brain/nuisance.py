@@ -178,7 +178,8 @@ def motion_score_correlation(
     first, second = np.asarray(scores, dtype=np.float64), np.asarray(mean_displacement_mm, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1 or len(first) < 4:
         raise ValueError(
-            f"{len(scores)} scores, {len(mean_displacement_mm)} displacements; expected one of each for 4 subjects or more"
+            f"{len(scores)} scores, {len(mean_displacement_mm)} displacements; expected one of each for 4 subjects "
+            "or more"
         )
     one, other = zscore(rankdata(first)), zscore(rankdata(second))
     rho = float((one * other).mean())

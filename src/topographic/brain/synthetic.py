@@ -54,8 +54,8 @@ class StorySubject:
         """One line."""
         scans = sum(len(one) for one in self.recordings)
         return (
-            f"StorySubject({len(self.recordings)} runs, {scans} scans of {self.tr_s:g} s, {len(self.parcels)} vertices, "
-            f"meaning in parcels {list(self.meaning_parcels)})"
+            f"StorySubject({len(self.recordings)} runs, {scans} scans of {self.tr_s:g} s, "
+            f"{len(self.parcels)} vertices, meaning in parcels {list(self.meaning_parcels)})"
         )
 
     def scan_times_s(self, run: int) -> Float[np.ndarray, " scans"]:
@@ -155,7 +155,7 @@ def story_subject(
     roles = [*meaning_parcels, *rate_parcels]
     if len(set(roles)) < len(roles) or not all(0 <= one < n_parcels for one in roles):
         raise ValueError(
-            f"meaning in parcels {meaning_parcels}, rate in {rate_parcels}; expected different ones of {n_parcels}"
+            f"meaning_parcels={meaning_parcels}, rate_parcels={rate_parcels}; expected different ones of {n_parcels}"
         )
     if not 0 <= autocorrelation < 1 or n_runs < 1 or n_scans < 20:
         raise ValueError(
