@@ -46,7 +46,7 @@ def orthogonal_autocorrelated_features(
     Examples
     --------
     >>> orthogonal_autocorrelated_features(np.array(["a", "a", "b"]), 1.0).round(2).tolist()
-    [[0.64, 0.36, 0.0], [0.36, 0.64, 0.0], [0.0, 0.0, 1.0]]
+    [[0.65, 0.35, 0.0], [0.35, 0.65, 0.0], [0.0, 0.0, 1.0]]
     """
     if not 0 <= sigma < np.inf:
         raise ValueError(f"sigma={sigma}; expected a number of samples, 0 or more")
