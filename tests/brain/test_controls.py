@@ -45,7 +45,7 @@ def test_blocks_are_smoothed_within_their_group_only():
     assert not features[:3, 3:].any()
     assert (features[:3, :3] > 0).all()
     assert np.array_equal(orthogonal_autocorrelated_features(np.array([0, 0]), 0), np.eye(2))
-    with pytest.raises(ValueError, match="sigma=-1; expected"):
+    with pytest.raises(ValueError, match="sigma_samples=-1; expected"):
         orthogonal_autocorrelated_features(np.array([0, 0]), -1)
 
 

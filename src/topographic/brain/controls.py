@@ -15,7 +15,7 @@ __all__ = ["beside_controls", "exponential_features", "orthogonal_autocorrelated
 
 
 def orthogonal_autocorrelated_features(
-    groups: Shaped[np.ndarray, " samples"], sigma: float | int = 1.0
+    groups: Shaped[np.ndarray, " samples"], sigma_samples: float | int = 1.0
 ) -> Float[np.ndarray, "samples samples"]:
     """Features that say only which samples of a group are neighbours (OASM).
 
@@ -26,7 +26,7 @@ def orthogonal_autocorrelated_features(
     ----------
     groups : ndarray, shape (samples,)
         Passage, story, run or sentence of each sample; the samples of a group in order.
-    sigma : float
+    sigma_samples : float
         Width in samples; 0 leaves the indicators as they are.
 
     Returns
@@ -48,14 +48,14 @@ def orthogonal_autocorrelated_features(
     >>> orthogonal_autocorrelated_features(np.array(["a", "a", "b"]), 1.0).round(2).tolist()
     [[0.65, 0.35, 0.0], [0.35, 0.65, 0.0], [0.0, 0.0, 1.0]]
     """
-    if not 0 <= sigma < np.inf:
-        raise ValueError(f"sigma={sigma}; expected a number of samples, 0 or more")
+    if not 0 <= sigma_samples < np.inf:
+        raise ValueError(f"sigma_samples={sigma_samples}; expected a number of samples, 0 or more")
     groups = np.asarray(groups)
     found = np.eye(len(groups))
     for group in dict.fromkeys(groups.tolist()):
         members = np.flatnonzero(groups == group)
         block = np.eye(len(members))
-        found[np.ix_(members, members)] = gaussian_filter1d(block, sigma, axis=0, mode="reflect") if sigma else block
+        found[np.ix_(members, members)] = gaussian_filter1d(block, sigma_samples, axis=0, mode="reflect") if sigma_samples else block
     return found
 
 
