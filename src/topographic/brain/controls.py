@@ -55,7 +55,9 @@ def orthogonal_autocorrelated_features(
     for group in dict.fromkeys(groups.tolist()):
         members = np.flatnonzero(groups == group)
         block = np.eye(len(members))
-        found[np.ix_(members, members)] = gaussian_filter1d(block, sigma_samples, axis=0, mode="reflect") if sigma_samples else block
+        found[np.ix_(members, members)] = (
+            gaussian_filter1d(block, sigma_samples, axis=0, mode="reflect") if sigma_samples else block
+        )
     return found
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from topographic.maps.nulls import stream
+
 __all__ = ["Folds", "contiguous_folds", "run_folds", "shuffled_folds"]
 
 
@@ -131,7 +133,7 @@ def shuffled_folds(n_samples: int, n_folds: int = 5, *, seed: int) -> Folds:
     Folds
         Its warning goes into every result.
     """
-    order = np.random.default_rng(seed).permutation(n_samples)
+    order = stream(seed, "shuffled folds").permutation(n_samples)
     pairs = tuple((np.sort(np.setdiff1d(order, test)), np.sort(test)) for test in np.array_split(order, n_folds))
     return Folds(
         f"shuffled, seed {seed}",
