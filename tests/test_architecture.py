@@ -25,7 +25,7 @@ EXTRAS = {
     "nibabel": "brain",
     "h5py": "brain",
     "pyarrow": "training",
-    "sklearn": "training",
+    "sklearn": "training brain",
     "PIL": "stimuli",
     "submitit": "sweeps",
     "jinja2": "pages",

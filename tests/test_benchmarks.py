@@ -44,6 +44,8 @@ def run_benchmark(monkeypatch, capsys):
         ("nulls.py", ["clusters", "--quick"], "| one draw after the other |"),
         ("recording.py", ["--quick"], "| bare loop | record |"),
         ("gpu.py", ["--device", "cpu", "--tiny"], "| recording of 2 blocks |"),
+        ("encoding.py", ["--quick"], "| seconds (median of 1, 1 threads) |"),
+        ("encoding.py", ["--quick", "--memory"], "peak memory"),
         ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
         ("layouts.py", ["--quick"], "plain / fit_rotation: median of 1 ratios"),
     ],
@@ -109,6 +111,12 @@ def test_every_benchmark_is_tried():
     text = Path(__file__).read_text(encoding="utf-8")
     imported = "plain_spatial_loss.py"  # by spatial_loss.py
     assert all(f'"{path.name}"' in text for path in BENCHMARKS.glob("*.py") if path.name != imported)
+
+
+def test_encoding_is_calibrated(run_benchmark):
+    printed = run_benchmark("brain_calibration.py", "--quick")
+    assert printed.count("| false alarms |") == 6
+    assert "| significance | AR(.9), planted signal | power |" in printed
 
 
 def test_calibration_runs(run_benchmark):

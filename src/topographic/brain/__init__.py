@@ -1,6 +1,37 @@
-"""Cortex: surface maps as unit maps, and the models that make them from recordings."""
+"""Cortex: surface maps as unit maps, the models that make them from recordings, and encoding models."""
 
+from topographic.brain.ceilings import (
+    cross_subject_prediction,
+    explainable_variance,
+    noise_ceiling_nsd,
+    spearman_brown,
+    split_half_ceiling,
+)
+from topographic.brain.controls import (
+    beside_controls,
+    exponential_features,
+    orthogonal_autocorrelated_features,
+    word_controls,
+)
+from topographic.brain.downsample import convolve_hrf, delay, downsample, trim, zscore_runs
+from topographic.brain.encoding import Encoding, encode
+from topographic.brain.folds import Folds, contiguous_folds, run_folds, shuffled_folds
 from topographic.brain.glm import RunModel, design_matrix, group_map, load_events, run_statistic, subject_map
+from topographic.brain.metrics import linear_cka, ols_pearson, rdm_similarity, ridge_pearson
+from topographic.brain.nuisance import (
+    censored_scans,
+    framewise_displacement_mm,
+    motion_regressors,
+    motion_score_correlation,
+)
+from topographic.brain.published_ridge import PublishedRidge, fit_published_ridge
+from topographic.brain.scores import (
+    group_sign_flip,
+    pearson_r,
+    r2_score,
+    shift_test,
+)
+from topographic.brain.significance import Significance, significance
 from topographic.brain.surface import (
     SurfaceMesh,
     load_mesh,
@@ -9,19 +40,60 @@ from topographic.brain.surface import (
     threshold_as_published,
 )
 from topographic.brain.surface_nulls import estimated_fwhm_mm, smooth_noise_nulls
+from topographic.brain.synthetic import StorySubject, fsaverage5_mesh, parcels_of, story_subject
 
 __all__ = [
+    "Encoding",
+    "Folds",
+    "PublishedRidge",
     "RunModel",
+    "Significance",
+    "StorySubject",
     "SurfaceMesh",
+    "beside_controls",
+    "censored_scans",
+    "contiguous_folds",
+    "convolve_hrf",
+    "cross_subject_prediction",
+    "delay",
     "design_matrix",
+    "downsample",
+    "encode",
     "estimated_fwhm_mm",
+    "explainable_variance",
+    "exponential_features",
+    "fit_published_ridge",
+    "framewise_displacement_mm",
+    "fsaverage5_mesh",
     "group_map",
+    "group_sign_flip",
+    "linear_cka",
     "load_events",
     "load_mesh",
     "load_surface_map",
     "load_surface_series",
+    "motion_regressors",
+    "motion_score_correlation",
+    "noise_ceiling_nsd",
+    "ols_pearson",
+    "orthogonal_autocorrelated_features",
+    "parcels_of",
+    "pearson_r",
+    "r2_score",
+    "rdm_similarity",
+    "ridge_pearson",
+    "run_folds",
     "run_statistic",
+    "shift_test",
+    "shuffled_folds",
+    "significance",
     "smooth_noise_nulls",
+    "spearman_brown",
+    "split_half_ceiling",
+    "story_subject",
     "subject_map",
     "threshold_as_published",
+    "trim",
+    "word_controls",
+    "zscore_runs",
 ]
