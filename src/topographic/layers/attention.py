@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from topographic.layers.receptive_fields import check_fields
 
-__all__ = ["NORMALIZATIONS", "SpatialQuerying", "spatial_querying_attention"]
+__all__ = ["NORMALIZATIONS", "SpatialQuerying", "normalised_fields", "spatial_querying_attention"]
 
 
 class SpatialQuerying(nn.Module):
@@ -45,7 +45,7 @@ class SpatialQuerying(nn.Module):
         self, fields: Bool[Tensor, "rows columns"], *, normalization: str = "frobenius", column_gains: bool = False
     ) -> None:
         super().__init__()
-        self.register_buffer("weights", _normalised(fields, normalization).float(), persistent=False)
+        self.register_buffer("weights", normalised_fields(fields, normalization).float(), persistent=False)
         self.column_gains = nn.Parameter(torch.ones(len(fields))) if column_gains else None
 
     def forward(self, query: Float[Tensor, "batch tokens units"]) -> Float[Tensor, "batch tokens units"]:
@@ -130,7 +130,7 @@ def spatial_querying_attention(
         raise ValueError(f"n_heads={n_heads} does not divide {n_units} units; choose a divisor of the width")
     per_head = n_heads > 1 and len(fields) == n_units // n_heads
     check_fields(fields, n_units // n_heads if per_head else n_units)
-    weights = _normalised(fields, normalization).to(query)
+    weights = normalised_fields(fields, normalization).to(query)
     pooled = _pooled(query, weights if column_gains is None else weights * column_gains)
     heads = [rearrange(one, "b t (h d) -> b h t d", h=n_heads) for one in (pooled, key, value)]
     allowed = None if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
@@ -160,8 +160,10 @@ def _earlier(query: Tensor, key: Tensor) -> Tensor:
     return torch.ones(shape, dtype=torch.bool, device=query.device).tril()
 
 
-def _normalised(fields: Tensor, normalization: str) -> Tensor:
-    """Fields of one length or one sum, in float64."""
+def normalised_fields(
+    fields: Bool[Tensor, "rows columns"], normalization: str = "frobenius"
+) -> Float[Tensor, "rows columns"]:
+    """``B^``: fields of one length together, or of one sum each, in float64."""
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization={normalization!r}; expected one of {sorted(NORMALIZATIONS)}")
     check_fields(fields, len(fields))
