@@ -203,13 +203,15 @@ class TopoformerPreTrainedModel(NeverCopied, PreTrainedModel):
         """Normal(0, 0.02); non-negative local weights ten times torch's own, without signs, as published."""
         super()._init_weights(module)
         if isinstance(module, ParametrizationList):
-            local: Any = module[0]
-            if local.non_negative:
+            parametrization: Any = module[0]
+            if parametrization.non_negative:
                 init.uniform_(module.original, 0.0, 10 / math.sqrt(self.config.n_embd))
             else:
                 init.normal_(module.original, std=self.config.initializer_range)
         elif isinstance(module, LocalWeights):
-            init.copy_(module.fields, self.config.map_fields(module.mechanism))
+            local: Any = module
+            local_fields: Any = self.config.map_fields(local.mechanism)
+            init.copy_(module.fields, local_fields)
         elif isinstance(module, SpatialQuerying):
             fields: Any = self.config.receptive_fields("querying")
             init.copy_(module.weights, normalised_fields(fields, self.config.normalization))
