@@ -39,6 +39,7 @@ def run_benchmark(monkeypatch, capsys):
         ("spatial_loss.py", ["--quick", "--training-step"], "| plain loop |"),
         ("pyramid_loss.py", ["speed", "--quick"], "Speed-up: median"),
         ("pyramid_loss.py", ["step", "--quick"], "overhead, paired steps"),
+        ("topoformer.py", ["--quick"], "Transcription over local"),
         ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
         ("layouts.py", ["--quick"], "plain / fit_rotation: median of 1 ratios"),
     ],

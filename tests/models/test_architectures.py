@@ -148,7 +148,11 @@ def test_a_model_that_looks_ahead_is_refused_and_its_decoder_is_not():
 @pytest.mark.parametrize(
     ("model_type", "fields", "message"),
     [
-        ("gpt3", {}, r"no causal architecture 'gpt3'; expected a model_type of transformers, 'topolm' or 'topoformer'; .*gpt2"),
+        (
+            "gpt3",
+            {},
+            r"no causal architecture 'gpt3'; expected a model_type of transformers, 'topolm' or 'topoformer'; .*gpt2",
+        ),
         ("vit", {}, r"no causal architecture 'vit'"),
         ("gpt2", {"n_layers": 3}, r"'gpt2' has no field n_layers; expected some of \['activation_function'"),
         ("gpt2", {"model_type": "llama"}, r"'gpt2' has no field model_type"),

@@ -23,6 +23,7 @@ from topographic.maps.stability import split_half_stability
 from topographic.maps.summary import MapSummary, SiteSummary, summarize
 from topographic.maps.surrogates import SURROGATES, map_correlation, region_overlap, shifted_maps, spectral_surrogates
 from topographic.maps.thresholds import control_fdr, select, select_top
+from topographic.maps.topographic_statistic import TOPOGRAPHIC_STATISTICS, topographic_statistic
 from topographic.maps.unit_map import UnitMap
 from topographic.maps.verdicts import Verdict, verdicts
 from topographic.maps.weight_smoothness import weight_smoothness
@@ -33,6 +34,7 @@ __all__ = [
     "CLUSTER_METHODS",
     "SMOOTHNESS",
     "SURROGATES",
+    "TOPOGRAPHIC_STATISTICS",
     "ClusterTest",
     "DistanceCurve",
     "MapSummary",
@@ -85,6 +87,7 @@ __all__ = [
     "split_half_stability",
     "summarize",
     "t_map",
+    "topographic_statistic",
     "tuning_smoothness",
     "verdicts",
     "weight_smoothness",
