@@ -229,7 +229,8 @@ class TopoformerConfig(NeverCopied, PreTrainedConfig):
         with torch.device("cpu"):  # transformers builds models under the meta device, which holds no positions
             if self.tiled:
                 return head_tiles(self.n_embd, site, n_heads=self.n_head, **tissue)
-            return grid(self.units_of_a_sheet, site, shape=self.sheet_shape, **tissue)
+            shape = None if self.sheet_shape is None else (self.sheet_shape[0], self.sheet_shape[1])
+            return grid(self.units_of_a_sheet, site, shape=shape, **tissue)
 
     def receptive_fields(self, mechanism: Mechanism) -> Bool[Tensor, "units units"] | None:
         """Fields of the units of a sheet; None where nothing is local."""

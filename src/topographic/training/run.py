@@ -126,7 +126,8 @@ def _labelled(config: HasTextConfigs, tokenizer: PreTrainedTokenizerBase, longes
     items = labelled_documents(data)
     sides = split_documents(items, data)
     encoding = {"separator": " ", "longest": longest, "max_tokens": data.sequence_length}
-    train_items, held_out = (encode(tokenizer, side, **encoding) if len(side) else None for side in sides)
+    train_items = encode(tokenizer, sides[0], **encoding)
+    held_out = encode(tokenizer, sides[1], **encoding) if len(sides[1]) else None
     corpus = open_corpus(**data.where())
     about = {"text": corpus.name, "source": corpus.source, "licence": corpus.licence, "sha256": items.checksum}
     about |= {"labels": list(data.labels), "documents": {"train": len(sides[0]), "validation": len(sides[1])}}
