@@ -171,7 +171,7 @@ def test_neighbourhoods_of_a_topoformer_must_fit_its_sheets(text):
         ModelConfig("topoformer_tiny"),
     )
     check_recipe(Recipe(model=model, data=data, spatial=SpatialConfig(radius=2)))
-    with pytest.raises(ValueError, match=r"topoformer|radius=9 needs a 17 x 17 block on a 6 x 6 sheet"):
+    with pytest.raises(ValueError, match=r"radius=9 needs a 17 x 17 block on a 6 x 6 sheet"):
         check_recipe(Recipe(model=model, data=data, spatial=SpatialConfig(radius=9)))
 
 
