@@ -46,6 +46,7 @@ def run_benchmark(monkeypatch, capsys):
         ("gpu.py", ["--device", "cpu", "--tiny"], "| recording of 2 blocks |"),
         ("encoding.py", ["--quick"], "| seconds (median of 1, 1 threads) |"),
         ("encoding.py", ["--quick", "--memory"], "peak memory"),
+        ("topoformer.py", ["--quick"], "Transcription over local"),
         ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
         ("layouts.py", ["--quick"], "plain / fit_rotation: median of 1 ratios"),
     ],

@@ -16,6 +16,7 @@ from topographic.models import register
 from topographic.objectives import configured_objective
 from topographic.recording import find_sites, first_mlp_layers, vision_layers
 from topographic.runs.building import build_vision_model, shape_of
+from topographic.runs.loading import load_model
 from topographic.runs.recipe import Recipe
 from topographic.storage import load_json
 from topographic.sweeps.plan import rehearse_cells
@@ -145,8 +146,67 @@ def test_every_recipe_of_toponets_trains_at_a_small_size(recipe, text, image_fol
     assert "eval_loss" in logged[-1]
 
 
+SHORT = ["training.max_steps=2", "training.batch_size=4", "training.gradient_accumulation_steps=1"]
+SHORT += ["training.logging_steps=1", "training.eval_batches=1", "training.bf16=false", "model.n_embd=36"]
+SHORT += ["model.n_layer=1", "data.vocab_size=300", "data.sequence_length=16", "data.validation_fraction=0.2"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "objective", "model"),
+    [
+        ("imdb", "labels", "TopoformerForSequenceClassification"),
+        ("bert_small", "masked_tokens", "TopoformerForMaskedLM"),
+        ("paper", "masked_tokens", "TopoformerForMaskedLM"),
+    ],
+)
+def test_every_recipe_of_topoformer_trains_at_a_small_size(recipe, objective, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file, run = Path(FILES[0]).parents[1] / "topoformer" / f"{recipe}.yaml", tmp_path / "run"
+    told = parse_command("train", Recipe, "", [str(file)])
+    assert (told.data.objective, told.spatial.weight) == (objective, 0)
+    texts = tmp_path / "texts.jsonl"
+    rows = [{"text": f"review {number} of a film " * (3 + number % 5), "label": number % 2} for number in range(60)]
+    texts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = [f"data.text={texts}", *SHORT, "model.config={n_inner: 64}"]
+    assert main(["train", str(file), *small, f"run={run}"]) == 0
+    assert load_json(run / "run.json")["model"] == model
+    assert load_json(run / "run.json")["status"] == "finished"
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in logged if "loss" in line] == [1, 2]
+    assert ("eval_accuracy" in logged[-1]) is (objective == "labels")
+    loaded, _ = load_model(run)
+    assert type(loaded).__name__ == model
+    assert len(loaded.sheets()) == 4
+
+
+def test_the_recipes_of_topoformer_are_the_published_models():
+    recipes = {
+        path.stem: parse_command("train", Recipe, "", [str(path)]) for path in FILES if path.parent.name == "topoformer"
+    }
+    imdb, paper = (shape_of(recipes[name].model) for name in ("imdb", "paper"))
+    assert (imdb.n_layer, imdb.n_embd, imdb.n_head, imdb.querying_fraction, imdb.reweighting_fraction) == (
+        1,
+        400,
+        1,
+        0.1,
+        0.3,
+    )
+    assert (paper.n_layer, paper.n_embd, paper.n_head, paper.querying_fraction, paper.reweighting_fraction) == (
+        16,
+        784,
+        1,
+        0.3,
+        0.3,
+    )
+    training = recipes["paper"].training
+    assert 4 * training.batch_size * training.gradient_accumulation_steps == 4096
+    training = recipes["imdb"].training
+    assert training.batch_size * training.gradient_accumulation_steps == 256
+    assert training.max_steps * 256 == pytest.approx(20 * 0.9 * 25_000, rel=0.02)
+
+
 def test_the_paper_recipe_is_the_paper():
-    command = parse_command("train", Recipe, "", [str(next(r for r in RECIPES if r.name == "paper.yaml"))])
+    command = parse_command("train", Recipe, "", [str(next(r for r in RECIPES if label(r) == "topolm/paper.yaml"))])
     tokens_per_step = (
         4 * command.training.batch_size * command.training.gradient_accumulation_steps * command.data.sequence_length
     )

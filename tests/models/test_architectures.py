@@ -148,7 +148,11 @@ def test_a_model_that_looks_ahead_is_refused_and_its_decoder_is_not():
 @pytest.mark.parametrize(
     ("model_type", "fields", "message"),
     [
-        ("gpt3", {}, r"no causal architecture 'gpt3'; expected a model_type of transformers or 'topolm'; .*gpt2"),
+        (
+            "gpt3",
+            {},
+            r"no causal architecture 'gpt3'; expected a model_type of .* or 'topoformer'; .*gpt2",
+        ),
         ("vit", {}, r"no causal architecture 'vit'"),
         ("gpt2", {"n_layers": 3}, r"'gpt2' has no field n_layers; expected some of \['activation_function'"),
         ("gpt2", {"model_type": "llama"}, r"'gpt2' has no field model_type"),
@@ -188,3 +192,15 @@ def test_without_sheets_the_width_need_not_fill_a_rectangle():
     model = fresh_model(architecture("topolm", {**WORDS, "n_embd": 29, "n_head": 1, "sheet_point": "none"}), seed=0)
     logits = model.eval()(tokens).logits
     assert functional.cross_entropy(logits[0, :-1], tokens[0, 1:]).item() == pytest.approx(math.log(61), abs=0.1)
+
+
+@pytest.mark.parametrize("objective", ["masked_tokens", "labels"])
+def test_other_heads_may_look_at_all_tokens(objective):
+    bert = architecture("bert", {"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 8, "vocab_size": 20})
+    model = fresh_model(bert, seed=0, objective=objective)
+    assert (
+        type(model).__name__
+        == {"masked_tokens": "BertForMaskedLM", "labels": "BertForSequenceClassification"}[objective]
+    )
+    with pytest.raises(ValueError, match="objective='words'; expected one of"):
+        fresh_model(bert, seed=0, objective="words")

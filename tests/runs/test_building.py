@@ -142,3 +142,42 @@ def test_a_folder_is_refused_before_anything_is_read(name, tmp_path, monkeypatch
     (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises((ValueError, FileExistsError), match=r"names no folder|mine holds notes.txt and no run"):
         train_model(Recipe(run=name and str(tmp_path / name), overwrite=True))
+
+
+@pytest.mark.parametrize(
+    ("objective", "labels", "kind"),
+    [
+        ("next_token", (), "TopoformerForCausalLM"),
+        ("masked_tokens", (), "TopoformerForMaskedLM"),
+        ("labels", ["bad", "fine", "good"], "TopoformerForSequenceClassification"),
+    ],
+)
+def test_what_is_learnt_decides_the_head(objective, labels, kind, tmp_path):
+    config = ModelConfig("topoformer_tiny", n_layer=1)
+    model = build_model(config, Tokenizer(300), objective=objective, labels=labels)
+    assert type(model).__name__ == kind
+    assert model.config.vocab_size == 320
+    if labels:
+        assert model.config.id2label == {0: "bad", 1: "fine", 2: "good"}
+    model.save_pretrained(tmp_path)
+    again = build_model(ModelConfig(pretrained=str(tmp_path)), Tokenizer(300), objective=objective, labels=labels)
+    assert type(again) is type(model)
+    assert all(torch.equal(one, other) for one, other in zip(again.parameters(), model.parameters(), strict=True))
+
+
+def test_neighbourhoods_of_a_topoformer_must_fit_its_sheets(text):
+    data, model = (
+        DataConfig(text=str(text), sequence_length=16, objective="masked_tokens"),
+        ModelConfig("topoformer_tiny"),
+    )
+    check_recipe(Recipe(model=model, data=data, spatial=SpatialConfig(radius=2)))
+    with pytest.raises(ValueError, match=r"radius=9 needs a 17 x 17 block on a 6 x 6 sheet"):
+        check_recipe(Recipe(model=model, data=data, spatial=SpatialConfig(radius=9)))
+
+
+def test_labels_are_looked_for_before_anything_is_made(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "fine"}\n')
+    data = DataConfig(text=str(path), sequence_length=16, objective="labels")
+    with pytest.raises(ValueError, match="line 1 has no column 'label'"):
+        check_recipe(Recipe(model=ModelConfig("topoformer_tiny"), data=data, spatial=SpatialConfig(weight=0.0)))

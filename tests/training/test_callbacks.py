@@ -1,11 +1,12 @@
 import json
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 from transformers import TrainerControl, TrainerState
 
-from topographic.training.callbacks import EarlyStopping, MetricsLog, ProgressBar, rises_in_a_row
+from topographic.training.callbacks import EarlyStopping, EpochsTold, MetricsLog, ProgressBar, rises_in_a_row
 
 
 def state_at(step, **fields):
@@ -136,3 +137,10 @@ def test_a_bar_that_is_closed_leaves_its_line(capsys):
     bar.close()
     bar.close()
     assert capsys.readouterr().err.endswith("\n")
+
+
+@pytest.mark.parametrize(("epoch", "told"), [(None, 0), (0.0, 0), (1.6, 1), (2.0, 2)])
+def test_whole_epochs_are_told_also_after_a_resumption(epoch, told):
+    listener = SimpleNamespace(epoch=-1)
+    EpochsTold(listener).on_epoch_begin(None, TrainerState(epoch=epoch), TrainerControl())
+    assert listener.epoch == told

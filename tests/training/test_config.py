@@ -177,3 +177,18 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert DataConfig().cache() == tmp_path / "topographic"
     assert DataConfig(cache_folder=str(tmp_path / "own")).cache() == tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"masked_fraction": 0.0}, r"data\.masked_fraction=0\.0; expected above 0 and below 1"),
+        ({"masked_fraction": 1.0}, r"data\.masked_fraction=1\.0"),
+        ({"labels": ["good"]}, r"data\.labels=.*two different names or more"),
+        ({"labels": ["good", "good"]}, r"data\.labels="),
+        ({"objective": "labels", "max_tokens": 10}, r"data\.max_tokens=10 with objective labels"),
+    ],
+)
+def test_what_cannot_be_learnt_from_text_is_refused(fields, said):
+    with pytest.raises(ValueError, match=said):
+        DataConfig(**fields)

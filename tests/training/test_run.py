@@ -17,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
+from topographic.models import fresh_model, preset
 from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
 from topographic.objectives.terms import configured_objective
 from topographic.runs.folder import RunState, require_finished, run_state
@@ -26,6 +27,7 @@ from topographic.training.config import DataConfig, RunConfig, TrainingConfig, p
 from topographic.training.material import Material
 from topographic.training.run import EXAMPLE_TOKENS, rehearse, train, train_on, training_arguments
 from topographic.training.text.data import prepare_tokens
+from topographic.training.text.tokenizer import load_tokenizer
 from topographic.training.trainer import TopographicTrainer
 
 HERE = Path(__file__).parent
@@ -669,3 +671,80 @@ def test_anything_can_be_trained_on(tmp_path, run_config, tokenizer):
     assert record["sentences_seen"] == 30 * 2 * 4
     assert record["corpus"] == {"text": "digits"}
     assert "tokens_seen" not in record
+
+
+def few_documents(path, *, labels):
+    """Of two steps an epoch: 40 sentences with a word that says their label."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for number in range(40):
+        words = [*draw.choice(["river", "tree", "cat"], size=int(draw.integers(8, 20))), ["bad", "good"][number % 2]]
+        rows.append({"text": f"{number} " + " ".join(words)} | ({"label": number % 2} if labels else {}))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("objective", ["masked_tokens", "labels"])
+def test_what_is_learnt_from_text_resumes_to_the_bit_with_a_spatial_loss_beside(objective, tmp_path, run_config):
+    """Across epochs, of which each masks anew; with dropout, and sheets of queries, keys, values and outputs."""
+    data = DataConfig(
+        text=str(few_documents(tmp_path / "texts.jsonl", labels=objective == "labels")),
+        vocab_size=300,
+        sequence_length=16,
+        validation_fraction=0.2,
+        objective=objective,
+        cache_folder=str(tmp_path / "cache"),
+    )
+    training = replace(run_config.training, max_steps=10, save_steps=3, eval_steps=5, keep_checkpoints=None)
+    config = RunConfig(data, SpatialConfig(radius=2, n_neighborhoods=2, weight=0.5), training=training)
+    reader = load_tokenizer(data)
+    shape = preset("topoformer_tiny", vocab_size=384, dropout=0.1)
+
+    def start(name, seed):
+        return train(fresh_model(shape, seed=seed, objective=objective), reader, config, tmp_path / name)
+
+    whole, killed = start("whole", 0), start("killed", 0)
+    interrupt(killed, keep=6)
+    start("killed", 99)
+    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert (killed / "model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
+    logged = lines(whole)
+    assert logged[-1]["epoch"] > 2
+    assert all(line["loss"] == pytest.approx(line["task_loss"] + line["spatial_loss"], rel=1e-4) for line in logged[:2])
+    assert ("eval_accuracy" in logged[-1]) is (objective == "labels")
+    again = AutoTokenizer.from_pretrained(whole / "model")
+    assert (again.mask_token is not None) is (objective == "masked_tokens")
+    corpus = load_json(whole / "run.json")["corpus"]
+    assert corpus.get("masked_fraction") == (0.15 if objective == "masked_tokens" else None)
+    assert corpus.get("labels") == (["negative", "positive"] if objective == "labels" else None)
+
+
+def test_labels_are_learnt(tmp_path, run_config):
+    data = DataConfig(
+        text=str(few_documents(tmp_path / "texts.jsonl", labels=True)),
+        vocab_size=300,
+        sequence_length=16,
+        validation_fraction=0.2,
+        objective="labels",
+        cache_folder=str(tmp_path / "cache"),
+    )
+    rates = {"learning_rate": 3e-3, "min_learning_rate": 3e-3, "max_steps": 60, "eval_steps": 60, "save_steps": 60}
+    config = RunConfig(data, SpatialConfig(weight=0.0), training=replace(run_config.training, **rates))
+    model = fresh_model(
+        preset("topoformer_imdb", n_embd=36, n_inner=72, dropout=0.0, vocab_size=384), seed=0, objective="labels"
+    )
+    assert lines(train(model, load_tokenizer(data), config, tmp_path / "run"))[-1]["eval_accuracy"] > 0.7
+
+
+def test_documents_without_labels_or_pads_are_refused_before_a_step(tmp_path, run_config, tokenizer):
+    path = few_documents(tmp_path / "texts.jsonl", labels=False)
+    data = replace(run_config.data, text=str(path), objective="labels", sequence_length=16)
+    config = RunConfig(data, SpatialConfig(weight=0.0), training=run_config.training)
+    model = fresh_model(preset("topoformer_tiny", vocab_size=384), seed=0, objective="labels")
+    with pytest.raises(ValueError, match="line 1 has no column 'label'"):
+        train(model, load_tokenizer(data), config, tmp_path / "run")
+    assert not (tmp_path / "run" / "run.json").exists()
+    padless = load_tokenizer(replace(data, objective="next_token"))
+    padless.pad_token = None
+    with pytest.raises(ValueError, match="has no pad token"):
+        train(model, padless, config, tmp_path / "run")

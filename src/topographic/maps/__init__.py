@@ -32,6 +32,7 @@ from topographic.maps.surrogates import (
     variogram_surrogates,
 )
 from topographic.maps.thresholds import control_fdr, select, select_top
+from topographic.maps.topographic_statistic import TOPOGRAPHIC_STATISTICS, topographic_statistic
 from topographic.maps.unit_map import UnitMap
 from topographic.maps.verdicts import Verdict, verdicts
 from topographic.maps.weight_smoothness import weight_smoothness
@@ -42,6 +43,7 @@ __all__ = [
     "CLUSTER_METHODS",
     "SMOOTHNESS",
     "SURROGATES",
+    "TOPOGRAPHIC_STATISTICS",
     "ClusterTest",
     "DistanceCurve",
     "MapSummary",
@@ -97,6 +99,7 @@ __all__ = [
     "spun_maps",
     "summarize",
     "t_map",
+    "topographic_statistic",
     "tuning_smoothness",
     "variogram_surrogates",
     "verdicts",

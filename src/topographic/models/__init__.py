@@ -2,16 +2,23 @@
 
 from topographic.models.architectures import architecture, fresh_model
 from topographic.models.configuration_mlp import PixelMLPConfig
+from topographic.models.configuration_topoformer import TopoformerConfig
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.models.modeling_mlp import PixelMLPForImageClassification, register_pixel_mlp
+from topographic.models.modeling_topoformer import (
+    TopoformerForCausalLM,
+    TopoformerForMaskedLM,
+    TopoformerForSequenceClassification,
+    TopoformerModel,
+)
 from topographic.models.modeling_topolm import (
     SheetPoint,
     TopoLMForCausalLM,
     TopoLMForSequenceClassification,
     TopoLMModel,
-    register,
 )
 from topographic.models.presets import PRESETS, preset
+from topographic.models.registration import register
 from topographic.models.vision import VISION_PRESETS, fresh_vision_model, vision_config
 
 __all__ = [
@@ -24,6 +31,11 @@ __all__ = [
     "TopoLMForCausalLM",
     "TopoLMForSequenceClassification",
     "TopoLMModel",
+    "TopoformerConfig",
+    "TopoformerForCausalLM",
+    "TopoformerForMaskedLM",
+    "TopoformerForSequenceClassification",
+    "TopoformerModel",
     "architecture",
     "fresh_model",
     "fresh_vision_model",

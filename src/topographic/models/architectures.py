@@ -7,13 +7,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from topographic.models.configuration_topoformer import TopoformerConfig
 from topographic.models.configuration_topolm import TopoLMConfig
-from topographic.models.modeling_topolm import register
+from topographic.models.registration import register
 
-__all__ = ["architecture", "configured", "fresh_model", "own_fields"]
+__all__ = ["AUTO_CLASSES", "architecture", "configured", "fresh_model", "own_fields"]
+
+# what a language model is trained on -> what gives it the head for that
+AUTO_CLASSES: dict[str, Any] = {
+    "next_token": AutoModelForCausalLM,
+    "masked_tokens": AutoModelForMaskedLM,
+    "labels": AutoModelForSequenceClassification,
+}
+_OWN = {config.model_type: config for config in (TopoLMConfig, TopoformerConfig)}
 
 # the words every architecture is told its size in -> what transformers calls the same everywhere
 _SIZES = {
@@ -42,7 +57,7 @@ def architecture(
     Parameters
     ----------
     model_type : str
-        "topolm", or what transformers calls the architecture: "gpt2", "gpt_neo", "llama" and the like.
+        "topolm", "topoformer", or what transformers calls the architecture: "gpt2", "gpt_neo", "llama" and the like.
     *settings : mapping
         Fields by the architecture's own names, or by the words that serve for all: ``n_layer``, ``n_embd``,
         ``n_head``, ``n_positions``, and ``dropout`` for all of its dropouts. Later mappings win over earlier ones;
@@ -81,7 +96,7 @@ def architecture(
     return config
 
 
-def fresh_model(config: PreTrainedConfig, *, seed: int) -> Any:
+def fresh_model(config: PreTrainedConfig, *, seed: int, objective: str = "next_token") -> Any:
     """A model with the initial weights of its architecture.
 
     Parameters
@@ -90,6 +105,8 @@ def fresh_model(config: PreTrainedConfig, *, seed: int) -> Any:
         As `architecture` or `preset` returns it.
     seed : int
         Decides the weights; the global generators are left alone.
+    objective : {"next_token", "masked_tokens", "labels"}
+        What it is to be trained on: a decoder, a model that finds masked tokens, or a classifier of whole texts.
 
     Returns
     -------
@@ -99,20 +116,24 @@ def fresh_model(config: PreTrainedConfig, *, seed: int) -> Any:
     Raises
     ------
     ValueError
-        If transformers cannot build the model, it does not run on tokens alone, or a token's output depends on later
-        tokens, so that predicting the next one would be copying.
+        If the objective is unknown, transformers cannot build the model, it does not run on tokens alone, or a token's
+        output depends on later tokens, so that predicting the next one would be copying.
     """
+    if objective not in AUTO_CLASSES:
+        raise ValueError(f"objective={objective!r}; expected one of {list(AUTO_CLASSES)}")
     register()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = AUTO_CLASSES[objective].from_config(config, dtype=torch.float32)
         outputs = _two_endings(model)
     except Exception as error:  # each of the many architectures has errors of its own
         raise ValueError(
             f"model_type {config.model_type!r} cannot be built like this or does not run on tokens alone "
             f"({' '.join(str(error).split())}); change its fields or choose another architecture"
         ) from error
+    if objective != "next_token":
+        return model.train()
     difference = float((outputs[0, :-1] - outputs[1, :-1]).abs().max())
     if difference > 1e-3 * float(outputs.abs().max()):
         raise ValueError(
@@ -123,15 +144,15 @@ def fresh_model(config: PreTrainedConfig, *, seed: int) -> Any:
 
 
 def _config_class(model_type: str) -> type[PreTrainedConfig]:
-    if model_type == TopoLMConfig.model_type:
-        return TopoLMConfig
+    if model_type in _OWN:
+        return _OWN[model_type]
     if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return CONFIG_MAPPING[model_type]
-    known = [TopoLMConfig.model_type, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
+    known = [*_OWN, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
     nearest = ", ".join(difflib.get_close_matches(model_type, known, n=4, cutoff=0.0))
     raise ValueError(
-        f"no causal architecture {model_type!r}; expected a model_type of transformers or 'topolm'; the nearest are "
-        f"{nearest}"
+        f"no causal architecture {model_type!r}; expected a model_type of transformers, 'topolm' or 'topoformer'; the "
+        f"nearest are {nearest}"
     )
 
 
@@ -198,4 +219,4 @@ def _two_endings(model: Any) -> Tensor:
     tokens = torch.zeros(2, 4, dtype=torch.int64)
     tokens[1, -1] = 1
     with torch.no_grad():
-        return model.eval()(input_ids=tokens, use_cache=False).logits
+        return model.eval()(input_ids=tokens).logits

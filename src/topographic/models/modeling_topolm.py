@@ -34,7 +34,7 @@ from topographic.models.auto_map import NeverCopied
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.sheets import Sheet
 
-__all__ = ["SheetPoint", "TopoLMForCausalLM", "TopoLMForSequenceClassification", "TopoLMModel", "register"]
+__all__ = ["SheetPoint", "TopoLMForCausalLM", "TopoLMForSequenceClassification", "TopoLMModel", "register_topolm"]
 
 
 class SheetPoint(nn.Module):
@@ -339,7 +339,7 @@ class TopoLMModel(TopoLMPreTrainedModel):
             position_ids=position_ids,
         )
         if position_ids is None:
-            position_ids = _count_tokens(hidden_states, attention_mask, n_seen)
+            position_ids = count_tokens(hidden_states, attention_mask, n_seen)
         hidden_states = self.drop(hidden_states + self.wpe(position_ids))
         for block in self.h:
             hidden_states = block(hidden_states, attention_mask=causal_mask, past_key_values=past_key_values, **kwargs)
@@ -355,7 +355,7 @@ class TopoLMModel(TopoLMPreTrainedModel):
             )
 
 
-def _count_tokens(hidden_states: Tensor, attention_mask: Any, n_seen: Any) -> Tensor:
+def count_tokens(hidden_states: Tensor, attention_mask: Any, n_seen: Any) -> Tensor:
     """Position of every token: counted from the first that is no pad, so pads on either side change nothing."""
     n_tokens = hidden_states.shape[1]
     if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
@@ -539,7 +539,7 @@ def _last_tokens(hidden_states: Tensor, attention_mask: Any) -> Tensor:
     return places[-1].expand(len(hidden_states))
 
 
-def register() -> None:
+def register_topolm() -> None:
     """Teach transformers' Auto classes the model type "topolm"; calling it again changes nothing."""
     AutoConfig.register("topolm", TopoLMConfig, exist_ok=True)
     AutoModel.register(TopoLMConfig, TopoLMModel, exist_ok=True)

@@ -19,14 +19,17 @@ def preset(name: str, **changes: Any) -> PreTrainedConfig:
         "small" (8 x 400, 20 x 20), "mini" (6 x 256, 16 x 16), "demo" (4 x 196, 14 x 14) or "tiny" (2 x 36, 6 x 6).
         TopoNets: "nanogpt" (124,373,760 parameters), "gpt_neo" (125,198,592) and "gpt2" (124,439,808), whose sheets
         are the weights of the first MLP layers, 48 x 64 units in each of 12 blocks; "nanogpt_demo", "gpt_neo_demo"
-        and "gpt2_demo" have 4 blocks and sheets of half the side.
+        and "gpt2_demo" have 4 blocks and sheets of half the side. Topoformer, of a single head: "topoformer_imdb" (the
+        published classifier, 1 x 400), "topoformer_bert" (16 x 784), "topoformer_demo" (4 x 196) and "topoformer_tiny"
+        (2 x 36); "topoformer_bert_heads" has 16 heads as tiles. Each has a control without locality, named
+        "..._control": plain queries, and output weights that are non-negative as well.
     **changes
         Fields to set otherwise, as `architecture` takes them.
 
     Returns
     -------
     PreTrainedConfig
-        A new configuration; of TopoLM and nanoGPT a `TopoLMConfig`.
+        A new configuration; of TopoLM and nanoGPT a `TopoLMConfig`, of Topoformer a `TopoformerConfig`.
 
     Raises
     ------
@@ -62,3 +65,37 @@ PRESETS: dict[str, dict[str, Any]] = {
     # local attention sees an eighth of the context, as published
     "gpt_neo_demo": {"model_type": "gpt_neo", "window_size": 16, **_DEMO},
 }
+
+_TOPOFORMERS: dict[str, dict[str, Any]] = {
+    "topoformer_imdb": {
+        "vocab_size": 30522,
+        "n_positions": 256,
+        "n_embd": 400,
+        "n_layer": 1,
+        "n_inner": 1600,
+        "activation": "relu",
+        "gated": False,
+        "norm": "post",
+        "positions": "learned",
+        "bias": True,
+        "layer_norm_epsilon": 1e-5,
+        "classifier_width": None,
+        "querying_fraction": 0.1,
+    },
+    "topoformer_bert": {},
+    "topoformer_bert_heads": {"n_head": 16},
+    "topoformer_demo": {"vocab_size": 4096, "n_positions": 128, "n_embd": 196, "n_layer": 4, "n_inner": 784},
+    "topoformer_tiny": {
+        "vocab_size": 256,
+        "n_positions": 32,
+        "n_embd": 36,
+        "n_layer": 2,
+        "n_inner": 72,
+        "classifier_width": 16,
+        "dropout": 0.0,
+    },
+}
+_UNCONSTRAINED = {"querying_fraction": None, "fields": "full"}
+for _name, _fields in _TOPOFORMERS.items():
+    PRESETS[_name] = {"model_type": "topoformer", **_fields}
+    PRESETS[f"{_name}_control"] = {"model_type": "topoformer", **_fields, **_UNCONSTRAINED}

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageClassification, PreTrainedConfig
+from transformers import AutoModelForImageClassification, PreTrainedConfig
 
 from topographic.models import (
+    TopoformerConfig,
     TopoLMConfig,
     architecture,
     fresh_model,
@@ -18,6 +19,7 @@ from topographic.models import (
     register_pixel_mlp,
     vision_config,
 )
+from topographic.models.architectures import AUTO_CLASSES
 from topographic.objectives.config import SpatialConfig
 from topographic.runs.loading import pretrained
 from topographic.runs.recipe import ModelConfig, Recipe
@@ -26,7 +28,8 @@ from topographic.runs.sources import found_source
 from topographic.sheets import Sheet, local_neighborhoods
 from topographic.training import load_tokenizer, open_images, train, train_on_images
 from topographic.training.folder import check_free
-from topographic.training.text.corpus import open_corpus
+from topographic.training.text.corpus import REVIEWS, open_corpus
+from topographic.training.text.labelled_documents import labelled_documents
 
 __all__ = ["build_model", "build_vision_model", "carries_sheets", "check_recipe", "shape_of", "train_model"]
 
@@ -70,7 +73,8 @@ sheet 'transformer.h.0.attn_sheet': radius=5 needs a 9 x 9 block on a 6 x 6 shee
         model = build_vision_model(recipe.model, images.classes, image_size=side, num_channels=channels)
         return Path(train_on_images(model, images, recipe, folder, overwrite=recipe.overwrite)), model
     tokenizer = load_tokenizer(recipe.data)
-    model = build_model(recipe.model, tokenizer)
+    labels = recipe.data.labels if recipe.data.objective == "labels" else ()
+    model = build_model(recipe.model, tokenizer, objective=recipe.data.objective, labels=labels)
     return Path(train(model, tokenizer, recipe, folder, overwrite=recipe.overwrite)), model
 
 
@@ -90,6 +94,8 @@ def _complaints(recipe: Recipe) -> Iterator[Exception]:
     if recipe.counted == "images":
         return
     yield from _refused(lambda: open_corpus(**recipe.data.where()))
+    if recipe.data.objective == "labels" and recipe.data.text not in REVIEWS:
+        yield from _refused(lambda: labelled_documents(recipe.data))
     if recipe.data.tokenizer != "train":
         yield from _refused(lambda: found_source(recipe.data.tokenizer, needs_model=False))
     if model.pretrained is None:
@@ -109,8 +115,10 @@ def _misfits(recipe: Recipe, shape: PreTrainedConfig) -> Iterator[Exception]:
         )
     spatial = recipe.spatial
     hears_sheets = spatial.weight > 0 and spatial.sites is None and spatial.neighborhoods == "local"
-    if isinstance(shape, TopoLMConfig) and shape.sheet_point != "none" and hears_sheets:
-        yield from _refused(lambda: _require_blocks(shape.sheet("transformer.h.0.attn_sheet"), spatial))
+    own = isinstance(shape, TopoformerConfig) or (isinstance(shape, TopoLMConfig) and shape.sheet_point != "none")
+    if own and hears_sheets:
+        site = "attn.query_sheet" if isinstance(shape, TopoformerConfig) else "attn_sheet"
+        yield from _refused(lambda: _require_blocks(shape.sheet(f"transformer.h.0.{site}"), spatial))
 
 
 def _require_blocks(sheet: Sheet, spatial: SpatialConfig) -> None:
@@ -144,14 +152,16 @@ def build_vision_model(config: ModelConfig, classes: Sequence[str], *, image_siz
     if config.config:
         raise ValueError(f"model.pretrained={config.pretrained!r} with {sorted(config.config)}; give either")
     register_pixel_mlp()
-    labels = dict(enumerate(classes))
-    names = {"id2label": labels, "label2id": {label: number for number, label in labels.items()}}
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return pretrained(AutoModelForImageClassification, found_source(config.pretrained), fresh_head=True, **names)
+        return pretrained(
+            AutoModelForImageClassification, found_source(config.pretrained), fresh_head=True, **_named(classes)
+        )
 
 
-def build_model(config: ModelConfig, tokenizer: Any) -> Any:
+def build_model(
+    config: ModelConfig, tokenizer: Any, *, objective: str = "next_token", labels: Sequence[str] = ()
+) -> Any:
     """A model with fresh weights, or a pretrained one.
 
     Parameters
@@ -160,6 +170,10 @@ def build_model(config: ModelConfig, tokenizer: Any) -> Any:
         Which model.
     tokenizer : PreTrainedTokenizerBase
         Decides the size of the vocabulary.
+    objective : {"next_token", "masked_tokens", "labels"}
+        What it is to be trained on.
+    labels : sequence of str
+        Names of the labels, where it is labels.
 
     Returns
     -------
@@ -176,7 +190,10 @@ def build_model(config: ModelConfig, tokenizer: Any) -> Any:
         if config.changes():
             raise ValueError(f"model.pretrained={config.pretrained!r} with {sorted(config.changes())}; give either")
         register()
-        model = pretrained(AutoModelForCausalLM, found_source(config.pretrained))
+        factory, fresh_head = AUTO_CLASSES[objective], objective == "labels"
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            model = pretrained(factory, found_source(config.pretrained), fresh_head=fresh_head, **_named(labels))
         if model.config.vocab_size < len(tokenizer):
             raise ValueError(
                 f"{config.pretrained} knows {model.config.vocab_size} tokens and the tokenizer {len(tokenizer)}; "
@@ -190,7 +207,15 @@ def build_model(config: ModelConfig, tokenizer: Any) -> Any:
     tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     # a multiple of 64 keeps the output matrix product fast
     shape = shape_of(config, vocab_size=64 * -(-len(tokenizer) // 64), special_tokens=tokens)
-    return fresh_model(shape, seed=config.seed)
+    for name, value in _named(labels).items():
+        setattr(shape, name, value)
+    return fresh_model(shape, seed=config.seed, objective=objective)
+
+
+def _named(labels: Sequence[str]) -> dict[str, Any]:
+    """Labels as configurations hold them."""
+    names = dict(enumerate(labels))
+    return {"id2label": names, "label2id": {label: number for number, label in names.items()}} if labels else {}
 
 
 def shape_of(

@@ -15,6 +15,8 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
 )
 
@@ -92,6 +94,7 @@ def load_model(
     source : str or Path
         Run folder, model folder, hub name, or a .gguf file of a kind that transformers can read; or the folder of a
         layout, which gives the model it was fitted on, with its adaptors in place for good.
+        A Topoformer that finds masked tokens or labels texts is loaded as such, any other model as a causal one.
     tokenizer : str, optional
         Name or folder of a tokenizer, for models that have none beside them.
     device : str or torch.device, optional
@@ -127,9 +130,31 @@ def load_model(
     if Path(source).suffix == ".gguf":
         _require_gguf(Path(source))
     found = found_source(source)
-    model = pretrained(AutoModelForCausalLM, found, dtype=_dtype(dtype)).eval()
+    model = pretrained(_language_class(found), found, dtype=_dtype(dtype)).eval()
     reader = _tokenizer(found) if tokenizer is None else load_tokenizer(tokenizer, model.config.vocab_size)
     return _moved(model, device), reader
+
+
+def _language_class(source: Source) -> Any:
+    """What loads a language model: a Topoformer attends both ways or one way, which its class decides."""
+    if "gguf_file" in source.options:
+        return AutoModelForCausalLM
+    try:
+        config = AutoConfig.from_pretrained(source.name, trust_remote_code=False, **source.options)
+    except _FILE_ERRORS:  # what loads the model says what is wrong with its configuration
+        return AutoModelForCausalLM
+    if config.model_type == "topoformer":
+        for one in config.architectures or ():
+            for ending, factory in _TOPOFORMERS.items():
+                if one.endswith(ending):
+                    return factory
+    return AutoModelForCausalLM
+
+
+_TOPOFORMERS = {
+    "ForMaskedLM": AutoModelForMaskedLM,
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+}
 
 
 def load_tokenizer(source: str, n_tokens: int | None = None, **options: Any) -> Any:

@@ -13,6 +13,9 @@ __all__ = ["PRESET_CONTEXTS", "ModelConfig", "Recipe", "read_recipe", "read_sect
 
 # tokens that presets take, where they are fewer than a recipe's default; `topographic.models` builds them
 PRESET_CONTEXTS = {"tiny": 32, "demo": 128, "nanogpt_demo": 128, "gpt2_demo": 128, "gpt_neo_demo": 128}
+_TOPOFORMER_CONTEXTS = {"tiny": 32, "demo": 128, "bert": 128, "bert_heads": 128}
+PRESET_CONTEXTS |= {f"topoformer_{name}": context for name, context in _TOPOFORMER_CONTEXTS.items()}
+PRESET_CONTEXTS |= {f"topoformer_{name}_control": context for name, context in _TOPOFORMER_CONTEXTS.items()}
 _TINY_RADIUS = 2  # 3 x 3 units, on sheets of 6 x 6
 
 
@@ -22,7 +25,9 @@ class ModelConfig:
 
     preset: str = "small"
     """TopoLM: paper, small, mini, demo or tiny; as published: nanogpt, gpt2 or gpt_neo; for two cores: nanogpt_demo,
-    gpt2_demo or gpt_neo_demo. On images: resnet18, resnet50, vit_b_32, mnist_mlp, resnet_demo or vit_demo."""
+    gpt2_demo or gpt_neo_demo. Topoformer: topoformer_imdb, topoformer_bert, topoformer_bert_heads, topoformer_demo or
+    topoformer_tiny, each also with _control. On images: resnet18, resnet50, vit_b_32, mnist_mlp, resnet_demo or
+    vit_demo."""
     model_type: str | None = None
     """A causal architecture of transformers, such as gpt2, gpt_neo or llama, with fresh weights in place of a preset;
     sizes that are not given are those of transformers, often billions of parameters."""
@@ -123,7 +128,7 @@ class Recipe:
         implied: dict[str, Any] = {}
         if context is not None and context < DataConfig.sequence_length:
             implied["data"] = {"sequence_length": context}
-        if preset == "tiny" and model.get("n_embd") is None:
+        if preset in ("tiny", "topoformer_tiny", "topoformer_tiny_control") and model.get("n_embd") is None:
             implied["spatial"] = {"radius": _TINY_RADIUS}
         return implied
 

@@ -311,7 +311,9 @@ def _language_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
     wanted = recipe.model
     if carries_sheets(recipe) and recipe.spatial.sites is None and not recipe.smoothness.names_layers:
         wanted = dataclasses.replace(wanted, n_layer=1)  # all blocks are alike, and one is sooner built
-    return fresh_model(shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0), EXAMPLE_TOKENS
+    return fresh_model(
+        shape_of(wanted, vocab_size=64, special_tokens=_NO_TOKENS), seed=0, objective=recipe.data.objective
+    ), EXAMPLE_TOKENS
 
 
 def _vision_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:

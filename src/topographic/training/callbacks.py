@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from topographic.storage import write_atomically
 
-__all__ = ["EarlyStopping", "MetricsLog", "ProgressBar", "rises_in_a_row"]
+__all__ = ["EarlyStopping", "EpochsTold", "MetricsLog", "ProgressBar", "rises_in_a_row"]
 
 
 class MetricsLog(TrainerCallback):
@@ -145,6 +145,17 @@ class ProgressBar(TrainerCallback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class EpochsTold(TrainerCallback):
+    """Tell whatever draws anew in every epoch which one it is; read from the state, which a resumed run takes up."""
+
+    def __init__(self, told: Any) -> None:
+        self._told = told
+
+    def on_epoch_begin(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Whole epochs done."""
+        self._told.epoch = int(state.epoch or 0)
 
 
 _SHOWN = ("task_loss", "spatial_loss", "eval_loss")

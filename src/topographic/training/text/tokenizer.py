@@ -16,6 +16,7 @@ from topographic.training.text.corpus import Corpus, open_corpus
 __all__ = ["END_OF_TEXT", "load_tokenizer", "tokenizer_checksum", "train_tokenizer"]
 
 END_OF_TEXT = "<|endoftext|>"
+MASK, PAD = "<|mask|>", "<|pad|>"
 
 
 def load_tokenizer(config: DataConfig) -> PreTrainedTokenizerBase:
@@ -29,7 +30,8 @@ def load_tokenizer(config: DataConfig) -> PreTrainedTokenizerBase:
     Returns
     -------
     PreTrainedTokenizerBase
-        A tokenizer with an end-of-text token.
+        A tokenizer with an end-of-text token; with a mask where tokens are to be found, and with a pad that is no other
+        token where whole documents are labelled.
 
     Raises
     ------
@@ -52,6 +54,10 @@ def load_tokenizer(config: DataConfig) -> PreTrainedTokenizerBase:
             f"tokenizer {name!r} has no end-of-text token, which parts the documents; choose another, or set its "
             "eos_token and save it"
         )
+    if config.objective == "masked_tokens" and tokenizer.mask_token is None:
+        tokenizer.add_special_tokens({"mask_token": MASK})
+    if config.objective == "labels" and tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        tokenizer.add_special_tokens({"pad_token": PAD})
     return tokenizer
 
 

@@ -1,0 +1,16 @@
+"""Locality inside a network: receptive fields on a sheet, attention through them, and locally connected maps."""
+
+from topographic.layers.attention import NORMALIZATIONS, SpatialQuerying, normalised_fields, spatial_querying_attention
+from topographic.layers.local_weights import LocalWeights, locally_connected
+from topographic.layers.receptive_fields import RECEPTIVE_FIELDS, receptive_fields
+
+__all__ = [
+    "NORMALIZATIONS",
+    "RECEPTIVE_FIELDS",
+    "LocalWeights",
+    "SpatialQuerying",
+    "locally_connected",
+    "normalised_fields",
+    "receptive_fields",
+    "spatial_querying_attention",
+]
