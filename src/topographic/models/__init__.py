@@ -4,6 +4,11 @@ from topographic.models.architectures import architecture, fresh_model
 from topographic.models.configuration_mlp import PixelMLPConfig
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.models.modeling_mlp import PixelMLPForImageClassification, register_pixel_mlp
+from topographic.models.modeling_prototypes import (
+    PrototypeClassifierConfig,
+    PrototypeClassifierForImageClassification,
+    register_prototypes,
+)
 from topographic.models.modeling_topolm import (
     SheetPoint,
     TopoLMForCausalLM,
@@ -12,13 +17,15 @@ from topographic.models.modeling_topolm import (
     register,
 )
 from topographic.models.presets import PRESETS, preset
-from topographic.models.vision import VISION_PRESETS, fresh_vision_model, vision_config
+from topographic.models.vision import VISION_PRESETS, fresh_vision_model, register_vision, vision_config
 
 __all__ = [
     "PRESETS",
     "VISION_PRESETS",
     "PixelMLPConfig",
     "PixelMLPForImageClassification",
+    "PrototypeClassifierConfig",
+    "PrototypeClassifierForImageClassification",
     "SheetPoint",
     "TopoLMConfig",
     "TopoLMForCausalLM",
@@ -30,5 +37,7 @@ __all__ = [
     "preset",
     "register",
     "register_pixel_mlp",
+    "register_prototypes",
+    "register_vision",
     "vision_config",
 ]
