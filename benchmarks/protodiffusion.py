@@ -43,7 +43,7 @@ CONDITIONS = {
     "shuffled": {"condition": "frozen", "prototypes_as": "shuffled"},
     "random": {"condition": "frozen", "prototypes_as": "random"},
 }
-CHECKPOINTS = (100, 200, 400, 800, 1200, 2000)
+CHECKPOINTS = (50, 100, 200, 400, 600, 1000)
 
 
 def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Recipe:
@@ -129,8 +129,8 @@ def main() -> None:
                 rows.append({"condition": name, "seed": seed, "step": step, **load_json(kept)})
     table = pd.DataFrame(rows)
     table.to_csv(out / "table.csv", index=False)
-    print(summary(table, "kernel_distance").to_markdown())
-    print(summary(table, "accuracy").to_markdown())
+    print(summary(table, "kernel_distance").to_string())
+    print(summary(table, "accuracy").to_string())
 
 
 def measured(made, shown, real, mobilenet, judge, opened) -> dict:
@@ -174,7 +174,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=500, help="samples of a checkpoint")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 32])
     parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
-    parser.add_argument("--classifier-steps", type=int, default=600)
+    parser.add_argument("--classifier-steps", type=int, default=400)
     return parser.parse_args()
 
 

@@ -26,7 +26,9 @@ EXTRAS = {
     "h5py": "brain",
     "pyarrow": "training",
     "sklearn": "training",
-    "PIL": "stimuli",
+    "PIL": "stimuli diffusion",
+    "diffusers": "diffusion",
+    "torchmetrics": "diffusion",
     "submitit": "sweeps",
     "jinja2": "pages",
 }

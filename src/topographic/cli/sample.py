@@ -43,7 +43,7 @@ def sample_images(command: SampleCommand) -> Path:
     from topographic.storage import write_atomically
 
     model, _ = load_diffusion_model(command.run)
-    classes = command.classes or list(range(min(10, model.config.num_labels)))
+    classes = command.classes or list(range(min(10, model.n_classes)))
     shown = [number for number in classes for _ in range(command.n)]
     settings = {"guidance": command.guidance, "steps": command.steps, "seed": command.seed}
     pixels = to_pixels(sample(model, shown, scheduler=command.scheduler, **settings))

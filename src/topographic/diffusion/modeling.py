@@ -67,8 +67,8 @@ class DiffusionConfig(PreTrainedConfig):
 
     image_size: int = 28
     num_channels: int = 1
-    block_out_channels: list[int] | None = None
-    attention: list[bool] | None = None
+    block_out_channels: Any = None
+    attention: Any = None
     layers_per_block: int = 1
     norm_num_groups: int = 8
     dropout: float = 0.0
@@ -195,7 +195,13 @@ class DiffusionModel(PreTrainedModel):
     @property
     def sampler(self) -> Denoiser:
         """What samples: the averaged network where there is one."""
-        return self.denoiser if self.averaged is None else self.averaged.module
+        averaged: Any = self.averaged
+        return self.denoiser if averaged is None else averaged.module
+
+    @property
+    def n_classes(self) -> int:
+        """Classes; the number after them is no class."""
+        return self.denoiser.condition.n_classes
 
     def set_prototypes(self, prototypes: Float[Tensor, "rows numbers"]) -> None:
         """Put prototypes into the table of the condition.
@@ -245,7 +251,7 @@ class DiffusionModel(PreTrainedModel):
         ValueError
             If a label is no class, or the images have another size.
         """
-        side, channels, n_classes = self.config.image_size, self.config.num_channels, self.config.num_labels
+        side, channels, n_classes = self.config.image_size, self.config.num_channels, self.n_classes
         if tuple(pixel_values.shape[1:]) != (channels, side, side):
             raise ValueError(
                 f"images of shape {tuple(pixel_values.shape[1:])}; this model makes ({channels}, {side}, {side}): "
@@ -259,7 +265,7 @@ class DiffusionModel(PreTrainedModel):
                 f"them from 0 to {n_classes - 1}"
             )
         drawn = self._draws(pixel_values) if self.training else self._same_each_time(pixel_values)
-        shown = torch.where(drawn.dropped, n_classes, labels)
+        shown = labels.masked_fill(drawn.dropped, n_classes)
         noisy: Any = self.scheduler.add_noise(pixel_values, drawn.noise, drawn.timesteps)  # pyright: ignore
         network = self.denoiser if self.training else self.sampler
         guess = network(noisy, drawn.timesteps, shown)
@@ -287,9 +293,11 @@ class DiffusionModel(PreTrainedModel):
 
     def _draws(self, images: Tensor) -> "_Draws":
         batch, device = len(images), images.device
-        timesteps = torch.randint(self.config.num_train_timesteps, (batch,), device=device)
-        dropped = torch.rand(batch, device=device) < self.config.condition_dropout
-        return _Draws(torch.randn_like(images), timesteps, dropped)
+        ours = torch.default_generator  # of the CPU, whose state checkpoints hold: the same on every device
+        timesteps = torch.randint(self.config.num_train_timesteps, (batch,), generator=ours)
+        dropped = torch.rand(batch, generator=ours) < self.config.condition_dropout
+        noise = torch.randn(images.shape, generator=ours)
+        return _Draws(noise.to(images), timesteps.to(device), dropped.to(device))
 
     def _same_each_time(self, images: Tensor) -> "_Draws":
         batch, device = len(images), images.device

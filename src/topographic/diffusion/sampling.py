@@ -67,7 +67,7 @@ def sample(
     >>> sample(DiffusionModel(config), [0, 1], steps=2, progress=False).shape
     torch.Size([2, 1, 8, 8])
     """
-    n_classes, trained = model.config.num_labels, model.config.num_train_timesteps
+    n_classes, trained = model.n_classes, model.config.num_train_timesteps
     if wrong := [number for number in classes if not 0 <= number < n_classes]:
         raise ValueError(f"class {wrong[0]}; the model has {n_classes} classes: choose from 0 to {n_classes - 1}")
     if not len(classes):
@@ -103,13 +103,14 @@ def _batch(
 ) -> Tensor:
     path: Any = getattr(diffusers(), SCHEDULERS[scheduler]).from_config(model.scheduler.config)
     path.set_timesteps(steps)
-    seeds = [int(np.random.SeedSequence([seed, place]).generate_state(1)[0]) for place, _ in wanted]
+    draws = [np.random.default_rng([seed, place]) for place, _ in wanted]
+    seeds = [int(draw.integers(2**62)) for draw in draws]
     generators = [torch.Generator().manual_seed(one) for one in seeds]
     shape = (model.config.num_channels, model.config.image_size, model.config.image_size)
     device, network = next(model.parameters()).device, model.sampler
     images = torch.stack([torch.randn(shape, generator=one) for one in generators]).to(device)
     labels = torch.tensor([number for _, number in wanted], device=device)
-    nothing = torch.full_like(labels, model.config.num_labels)
+    nothing = torch.full_like(labels, model.n_classes)
     for time in path.timesteps:
         times = time.expand(len(images)).to(device)
         if guidance > 0:

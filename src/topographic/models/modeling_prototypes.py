@@ -16,7 +16,12 @@ from topographic.sheets.layouts import strip_warning
 
 __all__ = ["PrototypeClassifierConfig", "PrototypeClassifierForImageClassification", "register_prototypes"]
 
-_SMALL = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 32, "hidden_sizes": [32, 64, 128]}
+_SMALL: dict[str, Any] = {
+    "model_type": "resnet",
+    "layer_type": "basic",
+    "embedding_size": 32,
+    "hidden_sizes": [32, 64, 128],
+}
 
 
 @no_type_check  # the base class takes any key of a config.json, also those that are no fields here
@@ -49,7 +54,7 @@ class PrototypeClassifierConfig(NeverCopied, PreTrainedConfig):
 
     image_size: int = 28
     num_channels: int = 1
-    backbone: dict[str, Any] | None = None
+    backbone: Any = None
     width: int = 128
     scale: float = 2.0
     pull: float = 0.001

@@ -90,7 +90,7 @@ def _train_diffusion(recipe: Recipe, images: LabelledImages) -> tuple[Path, Diff
             "leave both at 0.5"
         )
     said = recipe.diffusion
-    sizes = {"image_size": height, "num_channels": channels, "num_labels": len(images.classes)}
+    sizes: dict[str, Any] = {"image_size": height, "num_channels": channels, "num_labels": len(images.classes)}
     prototypes = None if said.condition == "regular" else _prototypes(recipe, images)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.model.seed)
@@ -129,7 +129,7 @@ def _prototypes(recipe: Recipe, images: LabelledImages) -> torch.Tensor:
             f"{folder} holds a {type(model).__name__}; expected a prototype classifier: train one with "
             "model.preset=prototypes_demo, or leave diffusion.prototypes out"
         )
-    names = [str(name) for name in model.config.id2label.values()]
+    names = [str(name) for name in (model.config.id2label or {}).values()]
     if names != [str(name) for name in images.classes]:
         raise ValueError(
             f"the prototypes in {folder} are of {', '.join(names[:5])} ... and the images of "
