@@ -39,7 +39,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo
-	$(PIP) -e ".[train,report,brain,gguf,images,slurm,test]"
+	$(PIP) -e ".[train,report,brain,gguf,images,diffusion,slurm,test]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.test

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest_plugins = ["fixtures.trained_runs", "fixtures.written_runs"]
+pytest_plugins = ["fixtures.diffusion_runs", "fixtures.trained_runs", "fixtures.written_runs"]
 
 # two cores, several workers: more threads than one each only make them wait for one another
 torch.set_num_threads(1)

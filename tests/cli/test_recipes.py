@@ -12,6 +12,7 @@ from topographic.cli.arguments import parse_command
 from topographic.cli.demo import RECIPE
 from topographic.cli.finetune import FinetuneCommand
 from topographic.cli.sweep import SweepCommand
+from topographic.diffusion import DiffusionConfig
 from topographic.models import register
 from topographic.objectives import configured_objective
 from topographic.recording import find_sites, first_mlp_layers, vision_layers
@@ -65,7 +66,7 @@ def test_the_sweeps_of_toponets_vary_what_the_recipe_beside_them_trains(folder, 
 
 @pytest.mark.parametrize("name", ["nanogpt", "gpt_neo"])
 def test_the_recipes_of_toponets_are_the_paper(name):
-    (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml"]
+    (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml" and "toponets" in path.parts]
     command = parse_command("train", Recipe, "", [str(recipe)])
     training = command.training
     tokens_per_step = 4 * training.batch_size * training.gradient_accumulation_steps * command.data.sequence_length
@@ -88,7 +89,7 @@ def test_the_recipes_of_toponets_are_the_paper(name):
     [("mnist", 1, 3.0), ("cifar10", 6, 1.0), ("resnet18", 16, 10.0), ("resnet50", 48, 1.0), ("vit_b_32", 12, 10.0)],
 )
 def test_the_vision_recipes_of_toponets_smooth_what_the_paper_smooths(name, sites, weight):
-    (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml"]
+    (recipe,) = [path for path in RECIPES if path.name == f"{name}.yaml" and "toponets" in path.parts]
     command = parse_command("train", Recipe, "", [str(recipe)])
     assert (command.images.name, command.spatial.weight) == ("mnist" if name == "mnist" else "cifar10", 0)
     channels, side = (1, 28) if name == "mnist" else (3, command.images.size or 32)
@@ -222,3 +223,16 @@ def test_the_fine_tuning_recipe_is_the_paper():
     assert command.spatial is None, "the run's own"
     training = command.training
     assert (training.batch_size, training.learning_rate, training.min_learning_rate) == (64, 2e-5, 2e-5)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "paper"])
+def test_the_recipes_of_protodiffusion_fit_their_images(name):
+    (file,) = [path for path in RECIPES if label(path) == f"protodiffusion/{name}.yaml"]
+    command = parse_command("train", Recipe, "", [str(file)])
+    side, channels = (28, 1) if "mnist" in name else (32, 3)
+    shape = DiffusionConfig(**command.diffusion.shape(), image_size=side, num_channels=channels, num_labels=10)
+    assert shape.condition == "frozen"
+    with torch.device("meta"):
+        unet = shape.unet(num_class_embeds=11)
+    millions = sum(entry.numel() for entry in unet.parameters()) / 1e6
+    assert millions == pytest.approx({"cifar10": 16.3, "paper": 27.0}.get(name, 1.11), rel=0.1)

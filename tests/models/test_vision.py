@@ -47,6 +47,7 @@ SHEETS = {
     "mnist_mlp": {(16, 16): 1},
     "resnet_demo": {(8, 8): 2, (8, 16): 2, (16, 16): 2},
     "vit_demo": {(12, 16): 4},
+    "prototypes_demo": {(8, 16): 1},
 }
 
 
@@ -104,13 +105,14 @@ def test_changes_and_other_architectures():
     model = fresh_vision_model(config, seed=0)
     assert model(torch.zeros(2, 3, 32, 32)).logits.shape == (2, 10)
     with pytest.raises(
-        ValueError, match=r"layers with sheets are known of resnet, vit, pixel_mlp, not of ConvNext.*name"
+        ValueError,
+        match=r"layers with sheets are known of resnet, vit, pixel_mlp, prototype_classifier, not of ConvNext.*name",
     ):
         vision_layers(model)
 
 
 def test_refuses():
-    with pytest.raises(ValueError, match="no classifier of images 'resnet81'; expected one of mnist_mlp, resnet18"):
+    with pytest.raises(ValueError, match="no classifier of images 'resnet81'; expected one of mnist_mlp, proto"):
         configured("resnet81")
     with pytest.raises(ValueError, match="model 'resnet18' has no field depth; the nearest are depths"):
         configured("resnet18", changes={"depth": 3})

@@ -1,4 +1,4 @@
-"""The command line: `topo demo`, `train`, `map`, `sweep`, `report`, `evaluate`, `convert`."""
+"""The command line: `topo demo`, `train`, `map`, `sweep`, `report`, `evaluate`, `sample`, `convert`."""
 
 import importlib
 import os
@@ -50,6 +50,12 @@ COMMANDS = {
         "FinetuneCommand",
         "finetune",
         "Fine-tune on tasks of GLUE: topo finetune RUN tasks=[sst2,cola].",
+    ),
+    "sample": (
+        "topographic.cli.sample",
+        "SampleCommand",
+        "sample_images",
+        "Make images with a trained diffusion model: topo sample RUN classes=[0,1].",
     ),
     "report": ("topographic.cli.report", "ReportCommand", "report", "Write one page about one or more runs."),
 }

@@ -5,6 +5,11 @@ from topographic.models.configuration_mlp import PixelMLPConfig
 from topographic.models.configuration_topoformer import TopoformerConfig
 from topographic.models.configuration_topolm import TopoLMConfig
 from topographic.models.modeling_mlp import PixelMLPForImageClassification, register_pixel_mlp
+from topographic.models.modeling_prototypes import (
+    PrototypeClassifierConfig,
+    PrototypeClassifierForImageClassification,
+    register_prototypes,
+)
 from topographic.models.modeling_topoformer import (
     TopoformerForCausalLM,
     TopoformerForMaskedLM,
@@ -19,13 +24,15 @@ from topographic.models.modeling_topolm import (
 )
 from topographic.models.presets import PRESETS, preset
 from topographic.models.registration import register
-from topographic.models.vision import VISION_PRESETS, fresh_vision_model, vision_config
+from topographic.models.vision import VISION_PRESETS, fresh_vision_model, register_vision, vision_config
 
 __all__ = [
     "PRESETS",
     "VISION_PRESETS",
     "PixelMLPConfig",
     "PixelMLPForImageClassification",
+    "PrototypeClassifierConfig",
+    "PrototypeClassifierForImageClassification",
     "SheetPoint",
     "TopoLMConfig",
     "TopoLMForCausalLM",
@@ -42,5 +49,7 @@ __all__ = [
     "preset",
     "register",
     "register_pixel_mlp",
+    "register_prototypes",
+    "register_vision",
     "vision_config",
 ]

@@ -11,8 +11,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATIO
 from topographic.models.architectures import configured, own_fields
 from topographic.models.configuration_mlp import PixelMLPConfig
 from topographic.models.modeling_mlp import register_pixel_mlp
+from topographic.models.modeling_prototypes import PrototypeClassifierConfig, register_prototypes
 
-__all__ = ["VISION_PRESETS", "fresh_vision_model", "vision_config"]
+__all__ = ["VISION_PRESETS", "fresh_vision_model", "register_vision", "vision_config"]
+
+
+def register_vision() -> None:
+    """Teach transformers' Auto classes our classifiers of images; calling it again changes nothing."""
+    register_pixel_mlp()
+    register_prototypes()
 
 
 def vision_config(
@@ -29,6 +36,7 @@ def vision_config(
     - "vit_b_32": patches of 32 x 32 pixels, the second MLP layers on sheets of 24 x 32
     - "mnist_mlp": 784-256-10 without biases, the first layer on a sheet of 16 x 16
     - "resnet_demo", "vit_demo": small ones for 32 x 32 images and two cores
+    - "prototypes_demo": a small ResNet whose classes are prototypes on a sheet of 8 x 16 (ProtoDiffusion)
 
     Parameters
     ----------
@@ -59,7 +67,7 @@ def vision_config(
     have no field to change that: an image of 32 x 32 reaches the first block as 8 x 8, one of 64 x 64 as 16 x 16.
     TopoNets' ResNets also blur before they stride, which is a matter of the training recipe and left out here.
     """
-    register_pixel_mlp()
+    register_vision()
     shape: dict[str, Any] = dict(VISION_PRESETS.get(name, {"model_type": name}))
     config_class = _config_class(shape.pop("model_type"), name)
     own = own_fields(config_class)
@@ -113,8 +121,9 @@ def fresh_vision_model(config: PreTrainedConfig, *, seed: int) -> Any:
 
 
 def _config_class(model_type: str, name: str) -> type[PreTrainedConfig]:
-    if model_type == PixelMLPConfig.model_type:
-        return PixelMLPConfig
+    for ours in (PixelMLPConfig, PrototypeClassifierConfig):
+        if model_type == ours.model_type:
+            return ours
     if model_type in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
         return CONFIG_MAPPING[model_type]
     known = [*VISION_PRESETS, *MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES]
@@ -127,6 +136,7 @@ def _config_class(model_type: str, name: str) -> type[PreTrainedConfig]:
 
 VISION_PRESETS: dict[str, dict[str, Any]] = {
     "mnist_mlp": {"model_type": "pixel_mlp", "hidden_size": 256},
+    "prototypes_demo": {"model_type": "prototype_classifier", "width": 128},
     "resnet18": {
         "model_type": "resnet",
         "layer_type": "basic",

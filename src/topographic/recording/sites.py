@@ -388,4 +388,5 @@ VISION_LAYERS: dict[str, tuple[str, ...]] = {
     "resnet": ("*encoder.stages.*.layers.*.layer.*.convolution",),
     "vit": ("*layers.*.mlp.fc2", "*encoder.layer.[0-9].output.dense", "*encoder.layer.[0-9][0-9].output.dense"),
     "pixel_mlp": ("fc1",),
+    "prototype_classifier": ("backbone.classifier.1",),
 }

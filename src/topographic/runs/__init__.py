@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from topographic.runs.building import train_model
-    from topographic.runs.loading import kind_of, load, load_model, load_tokenizer, load_vision_model, sites_and_layout
-    from topographic.runs.recipe import ModelConfig, Recipe, read_recipe, write_recipe
+    from topographic.runs.loading import (
+        kind_of,
+        load,
+        load_diffusion_model,
+        load_model,
+        load_tokenizer,
+        load_vision_model,
+        sites_and_layout,
+    )
+    from topographic.runs.recipe import DiffusionSection, ModelConfig, Recipe, read_recipe, write_recipe
 
 __all__ = [
+    "DiffusionSection",
     "ModelConfig",
     "Recipe",
     "kind_of",
     "load",
+    "load_diffusion_model",
     "load_model",
     "load_tokenizer",
     "load_vision_model",
@@ -27,8 +37,16 @@ __all__ = [
 
 _FILES = {
     "building": ("train_model",),
-    "loading": ("kind_of", "load", "load_model", "load_tokenizer", "load_vision_model", "sites_and_layout"),
-    "recipe": ("ModelConfig", "Recipe", "read_recipe", "write_recipe"),
+    "loading": (
+        "kind_of",
+        "load",
+        "load_diffusion_model",
+        "load_model",
+        "load_tokenizer",
+        "load_vision_model",
+        "sites_and_layout",
+    ),
+    "recipe": ("DiffusionSection", "ModelConfig", "Recipe", "read_recipe", "write_recipe"),
 }
 
 

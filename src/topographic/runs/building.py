@@ -1,5 +1,6 @@
 """From a recipe to a model and its training."""
 
+import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageClassification, PreTrainedConfig
 
+from topographic.diffusion import PROTOTYPES_AS, AverageWeights, DiffusionConfig, DiffusionModel, SampleGrids
 from topographic.models import (
+    PrototypeClassifierForImageClassification,
     TopoformerConfig,
     TopoLMConfig,
     architecture,
@@ -16,18 +19,18 @@ from topographic.models import (
     fresh_vision_model,
     preset,
     register,
-    register_pixel_mlp,
+    register_vision,
     vision_config,
 )
 from topographic.models.architectures import AUTO_CLASSES
 from topographic.objectives.config import SpatialConfig
-from topographic.runs.loading import pretrained
+from topographic.runs.loading import load_vision_model, pretrained
 from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.runs.refusals import is_refusal
 from topographic.runs.sources import found_source
 from topographic.sheets import Sheet, local_neighborhoods
-from topographic.training import load_tokenizer, open_images, train, train_on_images
-from topographic.training.folder import check_free
+from topographic.training import LabelledImages, load_tokenizer, open_images, train, train_on_images
+from topographic.training.folder import check_free, difference, run_state
 from topographic.training.text.corpus import REVIEWS, open_corpus
 from topographic.training.text.labelled_documents import labelled_documents
 
@@ -70,12 +73,73 @@ sheet 'transformer.h.0.attn_sheet': radius=5 needs a 9 x 9 block on a 6 x 6 shee
     if recipe.counted == "images":
         images = open_images(recipe.images)
         channels, side, _ = images.shape
+        if recipe.diffusion.condition is not None:
+            return _train_diffusion(recipe, images)
         model = build_vision_model(recipe.model, images.classes, image_size=side, num_channels=channels)
         return Path(train_on_images(model, images, recipe, folder, overwrite=recipe.overwrite)), model
     tokenizer = load_tokenizer(recipe.data)
     labels = recipe.data.labels if recipe.data.objective == "labels" else ()
     model = build_model(recipe.model, tokenizer, objective=recipe.data.objective, labels=labels)
     return Path(train(model, tokenizer, recipe, folder, overwrite=recipe.overwrite)), model
+
+
+def _train_diffusion(recipe: Recipe, images: LabelledImages) -> tuple[Path, DiffusionModel]:
+    """Train prototypes where they are needed and not there, then the model that they guide."""
+    channels, height, width = images.shape
+    if height != width:
+        raise ValueError(f"images of {height} x {width} pixels; a diffusion model makes square ones: give images.size")
+    if set(images.prepare.mean) | set(images.prepare.sd) != {0.5}:
+        raise ValueError(
+            f"images.mean={list(images.prepare.mean)}, images.sd={list(images.prepare.sd)}; samples run from -1 to 1: "
+            "leave both at 0.5"
+        )
+    said = recipe.diffusion
+    sizes: dict[str, Any] = {"image_size": height, "num_channels": channels, "num_labels": len(images.classes)}
+    prototypes = None if said.condition == "regular" else _prototypes(recipe, images)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.model.seed)
+        model = DiffusionModel(DiffusionConfig(**said.shape(), **sizes))
+    if prototypes is not None:
+        model.set_prototypes(PROTOTYPES_AS[said.prototypes_as](prototypes, said.prototypes_seed))
+    shown = [number for number in range(min(10, len(images.classes))) for _ in range(said.samples_per_class)]
+    grids = SampleGrids(Path(recipe.run) / "samples", shown, said.sample_steps or recipe.training.eval_steps)
+    callbacks = [AverageWeights(), grids]
+    return train_on_images(
+        model, images, recipe, recipe.run, metrics=None, callbacks=callbacks, overwrite=recipe.overwrite
+    ), model
+
+
+def _prototypes(recipe: Recipe, images: LabelledImages) -> torch.Tensor:
+    """Prototypes of a finished run, or of one that is trained now with the same images."""
+    said = recipe.diffusion
+    folder = Path(f"{recipe.run}-prototypes" if said.prototypes is None else said.prototypes)
+    if said.prototypes is None:
+        steps = {"max_steps": said.classifier_steps, "learning_rate": said.classifier_learning_rate}
+        steps |= {"min_learning_rate": said.classifier_learning_rate / 10, "save_steps": said.classifier_steps}
+        steps |= {"eval_steps": said.classifier_steps}
+        own = Recipe(
+            run=str(folder),
+            model=ModelConfig("prototypes_demo", config={"width": said.width}, seed=recipe.model.seed),
+            images=recipe.images,
+            spatial=SpatialConfig(weight=0.0),
+            training=dataclasses.replace(recipe.training, bf16=False, **steps),
+        )
+        state = run_state(folder)
+        if state is None or state.status != "finished" or difference(folder, own):
+            train_model(own)
+    model, _ = load_vision_model(folder, device="cpu")
+    if not isinstance(model, PrototypeClassifierForImageClassification):
+        raise ValueError(
+            f"{folder} holds a {type(model).__name__}; expected a prototype classifier: train one with "
+            "model.preset=prototypes_demo, or leave diffusion.prototypes out"
+        )
+    names = [str(name) for name in (model.config.id2label or {}).values()]
+    if names != [str(name) for name in images.classes]:
+        raise ValueError(
+            f"the prototypes in {folder} are of {', '.join(names[:5])} ... and the images of "
+            f"{', '.join(images.classes[:5])} ...; train prototypes on these images"
+        )
+    return model.prototypes.detach().float().cpu()
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -151,7 +215,7 @@ def build_vision_model(config: ModelConfig, classes: Sequence[str], *, image_siz
         return fresh_vision_model(vision_config(name, config.config, classes=classes, **sizes), seed=config.seed)
     if config.config:
         raise ValueError(f"model.pretrained={config.pretrained!r} with {sorted(config.config)}; give either")
-    register_pixel_mlp()
+    register_vision()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         return pretrained(

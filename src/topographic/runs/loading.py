@@ -20,16 +20,19 @@ from transformers import (
     AutoTokenizer,
 )
 
+from topographic.diffusion import DiffusionConfig, DiffusionModel
 from topographic.layouts import Adaptors, ModelSource, is_layout, rebase
-from topographic.models import register, register_pixel_mlp
+from topographic.models import register, register_vision
 from topographic.recording import Preparation, own_layout, suggested_sites, weights_checksum
 from topographic.runs.own_sheets import own_sections, trained_sites
 from topographic.runs.sources import Source, found_source, said_briefly
 from topographic.sheets import LAYOUTS, Layout, Sheet
+from topographic.storage import load_json
 
 __all__ = [
     "kind_of",
     "load",
+    "load_diffusion_model",
     "load_model",
     "load_tokenizer",
     "load_vision_model",
@@ -232,7 +235,7 @@ def load_vision_model(
     Traceback (most recent call last):
     FileNotFoundError: no folder or file at runs/absent; correct the name
     """
-    register_pixel_mlp()
+    register_vision()
     if is_layout(source):
         adaptors, own = _layout(source)
         model, preparation = load_vision_model(own.model, device=device)
@@ -244,6 +247,55 @@ def load_vision_model(
     except (FileNotFoundError, ValueError):
         prepare = _own_processor(found)
     return _moved(model, device), prepare
+
+
+def load_diffusion_model(
+    source: str | Path, *, device: str | torch.device | None = None
+) -> tuple[DiffusionModel, Preparation]:
+    """A diffusion model and how images were prepared for it.
+
+    Parameters
+    ----------
+    source : str or Path
+        Run folder or model folder.
+    device : optional
+        As in `load_model`.
+
+    Returns
+    -------
+    model : DiffusionModel
+        In evaluation mode.
+    prepare : Preparation
+        Its mean and scale lead back from samples to pixels.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds another model, a damaged one, or one without its scheduler.
+    OSError
+        If there is nothing of that name.
+
+    Examples
+    --------
+    >>> load_diffusion_model("runs/absent")
+    Traceback (most recent call last):
+    FileNotFoundError: no folder or file at runs/absent; correct the name
+    """
+    found = found_source(source)
+    folder = Path(found.name)
+    if not _is_diffusion(folder):
+        raise ValueError(f"{source} holds no diffusion model; train one, as with recipes/protodiffusion/mnist.yaml")
+    if not (folder / "scheduler" / "scheduler_config.json").is_file():
+        raise ValueError(
+            f"{source} has no scheduler/scheduler_config.json, which says how noise was added; copy the whole folder"
+        )
+    model = pretrained(DiffusionModel, found).eval()
+    return _moved(model, device), Preparation.from_pretrained(found.name)
+
+
+def _is_diffusion(folder: Path) -> bool:
+    file = folder / "config.json"
+    return file.is_file() and load_json(file).get("model_type") == DiffusionConfig.model_type
 
 
 def kind_of(source: str | Path) -> Literal["language", "vision"]:
@@ -270,12 +322,14 @@ def kind_of(source: str | Path) -> Literal["language", "vision"]:
     Traceback (most recent call last):
     FileNotFoundError: no folder or file at runs/absent; correct the name
     """
-    register_pixel_mlp()
+    register_vision()
     if is_layout(source):
         return kind_of(_layout(source)[1].model)
     found = found_source(source)
     if "gguf_file" in found.options:
         return "language"
+    if found.folder is not None and _is_diffusion(found.folder):
+        raise ValueError(f"{source} is a diffusion model; `topo sample {source}` makes images with it")
     if found.folder is not None and (found.folder / "preprocessor_config.json").is_file():
         return "vision"
     try:
@@ -305,7 +359,8 @@ def pretrained(
             "download them again"
         ) from error
     except _FILE_ERRORS as error:
-        kind = "classifier of images" if factory is AutoModelForImageClassification else "causal language model"
+        kinds = {AutoModelForImageClassification: "classifier of images", DiffusionModel: "diffusion model"}
+        kind = kinds.get(factory, "causal language model")
         raise ValueError(
             f"{source.name} cannot be read as a {kind} of transformers ({said_briefly(error)}); correct its files or "
             "give another model"

@@ -9,7 +9,15 @@ from topographic.objectives.config import SmoothnessConfig, SpatialConfig
 from topographic.runs.parsing import parse_mapping, read_yaml
 from topographic.training.config import DataConfig, ImageConfig, TrainingConfig, save_config
 
-__all__ = ["PRESET_CONTEXTS", "ModelConfig", "Recipe", "read_recipe", "read_sections", "write_recipe"]
+__all__ = [
+    "PRESET_CONTEXTS",
+    "DiffusionSection",
+    "ModelConfig",
+    "Recipe",
+    "read_recipe",
+    "read_sections",
+    "write_recipe",
+]
 
 # tokens that presets take, where they are fewer than a recipe's default; `topographic.models` builds them
 PRESET_CONTEXTS = {"tiny": 32, "demo": 128, "nanogpt_demo": 128, "gpt2_demo": 128, "gpt_neo_demo": 128}
@@ -80,12 +88,61 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class DiffusionSection:
+    """A diffusion model of images in place of a classifier, and how it is told the class (ProtoDiffusion)."""
+
+    condition: Literal["regular", "frozen", "unfrozen"] | None = None
+    """What stands for a class: a vector that starts at random, a prototype that stays as it is, or one that is trained
+    on. Null to train a classifier."""
+    prototypes: str | None = None
+    """Run folder of a prototype classifier; by default one is trained first, in the folder RUN-prototypes."""
+    prototypes_as: Literal["given", "shuffled", "random"] = "given"
+    """Controls: prototypes of other classes, or random vectors with the norms and covariance of the prototypes."""
+    prototypes_seed: int = 0
+    """Seed of these controls."""
+    classifier_steps: int = 1000
+    """Steps in which the prototype classifier is trained."""
+    classifier_learning_rate: float = 1e-3
+    """Its highest learning rate."""
+    width: int = 128
+    """Numbers of a prototype."""
+    block_out_channels: list[int] = field(default_factory=lambda: [32, 64, 64])
+    """Channels of each level of the U-Net; each level halves the side of the one before."""
+    attention: list[bool] = field(default_factory=lambda: [False, False, True])
+    """Which levels have self-attention."""
+    layers_per_block: int = 1
+    """Residual blocks of each level."""
+    norm_num_groups: int = 8
+    """Groups of the normalisation."""
+    dropout: float = 0.0
+    """Dropout in the residual blocks."""
+    condition_dropout: float = 0.1
+    """Share of the images that are shown without their class, for guidance."""
+    num_train_timesteps: int = 1000
+    """Steps from image to noise."""
+    beta_schedule: Literal["linear", "squaredcos_cap_v2"] = "linear"
+    """How noise grows."""
+    ema_decay: float | None = None
+    """Decay of a running mean of the weights, which then samples; null for none."""
+    sample_steps: int | None = None
+    """Training steps between grids of samples, kept in RUN/samples; those of the validations by default."""
+    samples_per_class: int = 8
+    """Images of a class on such a grid, of ten classes at most."""
+
+    def shape(self) -> dict[str, Any]:
+        """Fields that decide the network."""
+        names = ("condition", "width", "block_out_channels", "attention", "layers_per_block", "norm_num_groups")
+        names += ("dropout", "condition_dropout", "num_train_timesteps", "beta_schedule", "ema_decay")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Train a model on text or images, with or without topography.
 
     Parameters
     ----------
-    run, overwrite, model, data, images, spatial, smoothness, training
+    run, overwrite, model, data, images, diffusion, spatial, smoothness, training
         As `topo train --help` explains them, key by key.
 
     Examples
@@ -105,6 +162,8 @@ class Recipe:
     """The text and its tokens."""
     images: ImageConfig = field(default_factory=ImageConfig)
     """The images, for a vision model; with images.name there is no text."""
+    diffusion: DiffusionSection = field(default_factory=DiffusionSection)
+    """A model that makes images; with diffusion.condition it is trained in place of a classifier."""
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     """The spatial loss."""
     smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)

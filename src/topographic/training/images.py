@@ -1,7 +1,7 @@
 """Training on images: batches that are prepared, shifted and mirrored, and how many are recognised."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,26 +255,39 @@ def _preparation(config: ImageConfig, shape: tuple[int, ...]) -> Preparation:
     return Preparation(tuple(config.mean), tuple(config.sd), config.channels or channels, size)
 
 
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    """Share of images whose highest score is that of their class."""
+    scores: Any = prediction.predictions
+    scores = scores[0] if isinstance(scores, tuple) else scores
+    return {"accuracy": float((scores.argmax(axis=1) == prediction.label_ids).mean())}
+
+
 def train_on_images(
     model: nn.Module,
     images: LabelledImages,
     config: HasImageConfigs,
     run_folder: str | Path,
     *,
+    metrics: Callable[[EvalPrediction], dict[str, float]] | None = accuracy,
+    callbacks: Sequence[TrainerCallback] = (),
     resume: Literal["auto", "never"] = "auto",
     overwrite: bool = False,
 ) -> Path:
-    """Train a classifier of images in place, and keep everything about it in a run folder.
+    """Train a model of labelled images in place, and keep everything about it in a run folder.
 
     Parameters
     ----------
     model : nn.Module
-        Takes ``pixel_values`` and ``labels`` and returns its loss and its class scores, as the classifiers of
-        transformers do.
+        Takes ``pixel_values`` and ``labels`` and returns its loss and, for `accuracy`, its class scores, as the
+        classifiers of transformers do.
     images : LabelledImages
         As `open_images` returns them.
     config : dataclass
         With the fields ``images``, ``spatial``, ``smoothness`` and ``training``; all of it goes into ``config.yaml``.
+    metrics : callable, optional
+        What is measured on the outputs for test images, as `Material` takes it.
+    callbacks : sequence of TrainerCallback
+        What else happens while it trains.
     run_folder, resume, overwrite
         As in `train_on`.
 
@@ -304,8 +317,8 @@ def train_on_images(
             seed=config.training.seed,
             counted=("images", 1),
             collator=_Collator(images.prepare, augmentation),
-            metrics=accuracy,
-            callbacks=(EpochsTold(augmentation),),
+            metrics=metrics,
+            callbacks=(EpochsTold(augmentation), *callbacks),
         )
 
     example = {"pixel_values": images.prepare(images.train.pixels[:2])}
@@ -373,13 +386,6 @@ class Augmentation:
             self._draws = draw.random((self.n_images, 3))
             self._drawn_for = self.epoch
         return self._draws
-
-
-def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """Share of images whose highest score is that of their class."""
-    scores: Any = prediction.predictions
-    scores = scores[0] if isinstance(scores, tuple) else scores
-    return {"accuracy": float((scores.argmax(axis=1) == prediction.label_ids).mean())}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""Do prototypes help a diffusion model early, and is it their meaning? Trains, measures and writes the table.
+
+    python benchmarks/protodiffusion.py runs/protodiffusion --images mnist --seeds 3
+
+Five conditions at equal network, images, order and noise: a table that starts at random (regular), prototypes kept
+(frozen), trained on (unfrozen), and two controls of frozen: prototypes of other classes (shuffled) and random vectors
+with the norms and covariance of the prototypes (random). At every checkpoint the same noise becomes samples, which are
+held against test images by the kernel distance of MobileNetV2's features, with real against real as the floor, and by
+how often an independent classifier sees the class that was asked for. Every run is an ordinary run folder; an
+interrupted command goes on where it stopped.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+import topographic.diffusion.distances
+import topographic.diffusion.sampling
+from topographic.diffusion import (
+    DiffusionModel,
+    frechet_distance,
+    image_features,
+    kernel_distance,
+    load_mobilenet,
+    manifold,
+    sample,
+    to_pixels,
+)
+from topographic.objectives import SpatialConfig
+from topographic.runs import DiffusionSection, ModelConfig, Recipe, load_vision_model, train_model
+from topographic.storage import code_version, digest, load_json, save_json
+from topographic.training import ImageConfig, TrainingConfig, open_images
+
+CONDITIONS = {
+    "regular": {"condition": "regular"},
+    "frozen": {"condition": "frozen"},
+    "unfrozen": {"condition": "unfrozen"},
+    "shuffled": {"condition": "frozen", "prototypes_as": "shuffled"},
+    "random": {"condition": "frozen", "prototypes_as": "random"},
+}
+CHECKPOINTS = (50, 100, 200, 400, 600, 1000)
+
+
+def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Recipe:
+    """One run; a seed decides weights, order, noise and the controls alike in every condition."""
+    steps = max(options.checkpoints)
+    every = int(np.gcd.reduce(options.checkpoints))
+    return Recipe(
+        run=str(folder),
+        model=ModelConfig(seed=seed),
+        images=ImageConfig(name=options.images, folder=options.folder),
+        diffusion=DiffusionSection(
+            prototypes_seed=seed, block_out_channels=options.channels, sample_steps=steps, ema_decay=0.995, **said
+        ),
+        spatial=SpatialConfig(weight=0.0),
+        training=TrainingConfig(
+            max_steps=steps,
+            batch_size=32,
+            learning_rate=1e-3,
+            min_learning_rate=1e-4,
+            warmup_steps=min(50, steps // 2),
+            weight_decay=1e-4,
+            betas=(0.9, 0.999),
+            eval_steps=steps,
+            eval_batches=10,
+            save_steps=every,
+            keep_checkpoints=None,
+            report_to="none",
+            seed=seed,
+        ),
+    )
+
+
+def classifier(out: Path, options: argparse.Namespace, *, prototypes: bool, seed: int) -> Path:
+    """A classifier of the images: the one whose prototypes guide, or an independent one that judges."""
+    folder = out / (f"prototypes-seed-{seed}" if prototypes else "judge")
+    said = recipe(folder, options, seed)
+    steps = {"max_steps": options.classifier_steps, "save_steps": options.classifier_steps, "batch_size": 64}
+    said = dataclasses.replace(
+        said,
+        model=ModelConfig("prototypes_demo" if prototypes else "resnet_demo", seed=seed),
+        diffusion=DiffusionSection(),
+        training=dataclasses.replace(said.training, eval_steps=options.classifier_steps, eval_batches=None, **steps),
+    )
+    if not (folder / "model").is_dir():
+        train_model(said)
+    return folder
+
+
+def main() -> None:
+    """Train what is not trained, measure what is not measured, print the table."""
+    options = arguments()
+    out = Path(options.out)
+    judge, _ = load_vision_model(classifier(out, options, prototypes=False, seed=1000))
+    mobilenet = load_mobilenet(options.weights)
+    opened = open_images(ImageConfig(name=options.images, folder=options.folder))
+    pixels = opened.validation.pixels
+    half = min(options.n, len(pixels) // 2)
+    order = np.random.default_rng(0).permutation(len(pixels))
+    real, other = (image_features(mobilenet, pixels[part]) for part in (order[:half], order[half : 2 * half]))
+    floor = kernel_distance(real, other)
+    print(f"real against real: kernel distance {floor.mean:.4f}, Frechet distance {frechet_distance(real, other):.2f}")
+    shown = [number % len(opened.classes) for number in range(options.n)]
+    rows = []
+    for seed in range(options.seeds):
+        prototypes = classifier(out, options, prototypes=True, seed=seed)
+        for name, said in CONDITIONS.items():
+            folder = out / f"{name}-seed-{seed}"
+            given = {} if name == "regular" else {"prototypes": str(prototypes)}
+            wanted = recipe(folder, options, seed, **said, **given)
+            if not (folder / "model").is_dir():
+                train_model(wanted)
+            shape = DiffusionModel.from_pretrained(folder / "model").config
+            for step in options.checkpoints:
+                weights = folder / "checkpoints" / f"checkpoint-{step}"
+                files = (topographic.diffusion.distances, topographic.diffusion.sampling)
+                decided = {"checkpoint": (weights / "model.safetensors").stat().st_mtime_ns, "n": options.n}
+                decided |= {"code": [code_version(file.__name__) for file in files], "guidance": 1.8, "steps": 20}
+                kept = folder / "measured" / f"{step}-{digest(decided)[:16]}.json"
+                if not kept.is_file():
+                    model = DiffusionModel.from_pretrained(weights, config=shape).eval()
+                    made = to_pixels(sample(model, shown, guidance=1.8, steps=20, batch_size=250))
+                    save_json(kept, measured(made, shown, real, mobilenet, judge, opened))
+                rows.append({"condition": name, "seed": seed, "step": step, **load_json(kept)})
+    table = pd.DataFrame(rows)
+    table.to_csv(out / "table.csv", index=False)
+    print(summary(table, "kernel_distance").to_string())
+    print(summary(table, "accuracy").to_string())
+
+
+def measured(made, shown, real, mobilenet, judge, opened) -> dict:
+    """The numbers of one checkpoint."""
+    features = image_features(mobilenet, made, progress=False)
+    with torch.no_grad():
+        seen = torch.cat([judge(batch).logits.argmax(1) for batch in opened.prepare(made).split(250)])
+    near = manifold(real, features)
+    return {
+        "kernel_distance": kernel_distance(real, features).mean,
+        "frechet_distance": frechet_distance(real, features),
+        "accuracy": float((seen == torch.tensor(shown)).float().mean()),
+        **near._asdict(),
+    }
+
+
+def summary(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Mean over seeds, and the difference from regular of the same seed with its 95 % t interval."""
+    wide = table.pivot_table(index=["step", "seed"], columns="condition", values=measure)
+    lines = {}
+    for name in wide.columns:
+        difference = (wide[name] - wide["regular"]).unstack("seed")
+        mean, n = difference.mean(axis=1), difference.count(axis=1)
+        half = stats.t.ppf(0.975, (n - 1).clip(lower=1)) * difference.std(axis=1) / np.sqrt(n)
+        cells = wide[name].groupby("step").mean()
+        lines[name] = [
+            f"{value:.4f}" + ("" if name == "regular" else f" ({delta:+.4f} ± {width:.4f})")
+            for value, delta, width in zip(cells, mean, half, strict=True)
+        ]
+    return pd.DataFrame(lines, index=[f"{measure}, step {step}" for step in sorted(table["step"].unique())])
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out")
+    parser.add_argument("--images", default="mnist")
+    parser.add_argument("--folder", help="the set's files, in place of fetching them")
+    parser.add_argument("--weights", help="torchvision's MobileNetV2, in place of the package")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--n", type=int, default=500, help="samples of a checkpoint")
+    parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 32])
+    parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
+    parser.add_argument("--classifier-steps", type=int, default=400)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
