@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import EvalPrediction
+from transformers import EvalPrediction, TrainerCallback
 
 from topographic.recording.preparation import Preparation
 from topographic.stimuli.download import user_cache
