@@ -398,3 +398,26 @@ def test_which_null_by_default(respond):
         t_map(uneven, "a", "b", n_draws=3, null="wild")
     with pytest.raises(ValueError, match="null='none'; expected 'labels', 'wild'"):
         t_map(uneven, "a", "b", null="none")
+
+
+def test_pictures_of_one_person_keep_together():
+    """Forty people of whom some have several pictures, and as many single things: no effect, and people differ."""
+    people = [f"person {number // 2}" for number in range(40)]
+    things = [f"thing {number}" for number in range(40)]
+    runs = [("odd", "even")[int(one.split()[1]) % 2] for one in people] + ["odd", "even"] * 20
+    labels = {"exemplar": people + things}
+    stimuli = StimulusSet("seen", [str(n) for n in range(80)], ["faces"] * 40 + ["objects"] * 40, runs, labels=labels)
+    declared, found = replace(stimuli, sampled_by="exemplar"), {True: 0, False: 0}
+    sheet = grid(16, "seen")
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        offsets = {one: draw.normal(size=16) * 2 for one in people}
+        values = np.array([offsets.get(one, 2 * draw.normal(size=16)) for one in people + things])
+        values = (values + 0.3 * draw.normal(size=values.shape)).astype(np.float32)
+        for is_declared, one in ((True, declared), (False, stimuli)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made = t_map(Responses("seen", values, sheet, one), "faces", "objects", n_draws=39, seed=seed)
+            largest = np.abs(made.nulls["label"]).max(1)
+            found[is_declared] += (1 + (largest >= np.abs(made.values).max()).sum()) / 40 <= 0.05
+    assert found[True] <= 8, "at .05 of 60, three standard errors above 3"

@@ -90,3 +90,16 @@ def test_the_real_thing(tmp_path):
     faces, characters = power[conditions == "faces"].mean(0), power[conditions == "characters"].mean(0)
     assert faces[0] > 1.4 * characters[0]
     assert faces[3] < 0.5 * characters[3]
+
+
+def test_people_and_not_their_pictures_were_sampled(image_folders):
+    stimuli = category_images(18, folders=image_folders).stimuli
+    assert stimuli.sampled_by == "exemplar"
+    frame = stimuli.to_frame()
+    faces = frame[frame["condition"] == "faces"]
+    assert faces.groupby("exemplar").size().max() == 3
+    assert (faces.groupby("exemplar")["run"].nunique() == 1).all()
+    others = frame[~frame["category"].isin(["faces"]) & (frame["version"] == "intact")]
+    assert others["exemplar"].is_unique
+    shared = frame.groupby("exemplar")["version"].nunique()
+    assert (shared == 2).all(), "an image and its scrambled self are one exemplar"

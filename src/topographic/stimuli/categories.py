@@ -56,9 +56,9 @@ def category_images(
     Returns
     -------
     ImageStimuli
-        Conditions as above. Labels: ``category``, ``class`` (a person, a kind of thing), and ``version``, "intact" or
-        "scrambled". The images of every category lie alternately in the runs "odd" and "even", an image and its
-        scrambled self in the same.
+        Conditions as above. Labels: ``category``, ``class`` (a person, a kind of thing), ``exemplar`` (a person, or
+        one image of a thing: what was sampled), and ``version``, "intact" or "scrambled". The exemplars of every
+        category lie alternately in the runs "odd" and "even", an image and its scrambled self in the same.
 
     Raises
     ------
@@ -103,18 +103,28 @@ class _Category(NamedTuple):
     images: str
     classes: tuple[str, ...] | None  # all of them
     frame: Callable[[np.ndarray], np.ndarray]
+    is_of_individuals: bool = False  # whether a class is one individual, of whom there are several images
 
 
 def _category(name: str, chosen: ImageStimuli, contrast: tuple[float, float]) -> ImageStimuli:
-    n_images, frame = len(chosen), CATEGORIES[name].frame
+    n_images, category = len(chosen), CATEGORIES[name]
+    exemplars = chosen.stimuli.conditions if category.is_of_individuals else chosen.stimuli.items
+    places = {exemplar: place for place, exemplar in enumerate(dict.fromkeys(exemplars))}
     stimuli = replace(
         chosen.stimuli,
         name=name,
         conditions=(name,) * n_images,
-        runs=tuple(("odd", "even")[place % 2] for place in range(n_images)),
-        labels={"category": (name,) * n_images, "class": chosen.stimuli.conditions, "version": ("intact",) * n_images},
+        # all images of a person in one run, or the halves of a localizer would share people
+        runs=tuple(("odd", "even")[places[exemplar] % 2] for exemplar in exemplars),
+        labels={
+            "category": (name,) * n_images,
+            "class": chosen.stimuli.conditions,
+            "exemplar": tuple(f"{name}/{exemplar}" for exemplar in exemplars),
+            "version": ("intact",) * n_images,
+        },
+        sampled_by="exemplar",
     )
-    return ImageStimuli(stimuli, matched_contrast(frame(gray(chosen.pixels)), *contrast))
+    return ImageStimuli(stimuli, matched_contrast(category.frame(gray(chosen.pixels)), *contrast))
 
 
 def _spread(stimuli: StimulusSet, name: str, n_images: int, generator: np.random.Generator) -> list[int]:
@@ -162,7 +172,7 @@ def _square_face(pixels: np.ndarray) -> np.ndarray:
 
 
 CATEGORIES: dict[str, _Category] = {
-    "faces": _Category("orl_faces", None, _square_face),
+    "faces": _Category("orl_faces", None, _square_face, is_of_individuals=True),
     "objects": _Category("fashion_mnist", None, _padded),
     "characters": _Category("mnist", None, _padded),
     "animals": _Category("cifar10", ("bird", "cat", "deer", "dog", "frog", "horse"), np.asarray),

@@ -121,7 +121,7 @@ def joined(name: str, parts: Sequence[ImageStimuli]) -> ImageStimuli:
     Raises
     ------
     ValueError
-        If there are no sets, or their sizes or label columns differ.
+        If there are no sets, or their sizes, label columns or what they were sampled by differ.
     """
     if not parts:
         raise ValueError(f"no sets to join to {name!r}; expected at least one")
@@ -129,6 +129,7 @@ def joined(name: str, parts: Sequence[ImageStimuli]) -> ImageStimuli:
     for what, found in (
         ("sizes", {part.pixels.shape[1:] for part in parts}),
         ("label columns", {tuple(sorted(one.labels)) for one in sets}),
+        ("columns by which they were sampled", {one.sampled_by or "" for one in sets}),
     ):
         if len(found) > 1:
             raise ValueError(f"the sets to join to {name!r} have different {what}: {sorted(found)}; make them alike")
@@ -144,6 +145,7 @@ def joined(name: str, parts: Sequence[ImageStimuli]) -> ImageStimuli:
         labels={key: tuple(entry for one in sets for entry in one.labels[key]) for key in sets[0].labels},
         source="; ".join(dict.fromkeys(one.source for one in sets)),
         licence="; ".join(dict.fromkeys(one.licence for one in sets)),
+        sampled_by=sets[0].sampled_by,
     )
     return ImageStimuli(stimuli, np.concatenate([part.pixels for part in parts]))
 
