@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from topographic.recording.hooks import edit, tap
 from topographic.recording.reading import Text, batches, evaluating, expect_tokenizer, per_token, text_batches
 
 TEXTS = [Text(list(range(1, n + 1)), [False] + [True] * (n - 1), True) for n in (3, 5, 5, 2)]
@@ -80,55 +79,9 @@ def test_tokens_in_one_row_are_told_apart():
         per_token("a", None, shown)
 
 
-class Headed(nn.Module):
-    """A base model and a head, as Hugging Face arranges them."""
-
-    base_model_prefix = "inner"
-
-    def __init__(self, shift):
-        super().__init__()
-        self.inner, self.head, self.shift = Inner(), nn.Linear(4, 1000), shift
-
-    def forward(self, input_ids, attention_mask=None):
-        return self.head(self.inner(input_ids + self.shift, attention_mask))
-
-
-class Inner(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed, self.block = nn.Embedding(20, 4), nn.Linear(4, 4)
-
-    def forward(self, input_ids, attention_mask=None, use_cache=True):
-        return self.block(self.embed(input_ids))
-
-
-def heads_run(model, sites):
-    """How many items pass through the head of a model while all texts are read, and what a site heard."""
-    seen = []
-    with torch.no_grad():
-        handle = model.head.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-        outputs = []
-        for batch in text_batches(model, Tokenizer(), TEXTS, 2, sites=sites):
-            with tap(model, "inner.block") as heard:
-                batch.run()
-            outputs.append(heard["inner.block"])
-        handle.remove()
-    return sum(seen), outputs
-
-
-def test_the_head_is_not_run_where_every_site_lies_in_the_base_model():
-    model = Headed(shift=0)
-    n_tried, without = heads_run(model, ["inner.block"])
-    n_read, with_head = heads_run(model, ["inner.block", "head"])
-    assert (n_tried, n_read) == (2, len(TEXTS))  # two short texts tell whether both hear the same
-    assert all(torch.equal(one, other) for one, other in zip(without, with_head, strict=True))
-
-
-def test_the_whole_model_is_run_where_it_prepares_what_its_base_model_reads():
-    n_read, _ = heads_run(Headed(shift=1), ["inner.block"])
-    assert n_read == 2 + len(TEXTS)
-    model = Headed(shift=0)
-    with edit(model, {"inner.embed": lambda output: output + 1}):
-        assert heads_run(model, ["inner.block"])[0] == len(TEXTS)  # an edit may count its calls
-    model.register_forward_pre_hook(lambda module, inputs: None)
-    assert heads_run(model, ["inner.block"])[0] == len(TEXTS)
+def test_the_first_text_may_go_alone():
+    lengths = [
+        [len(batch.indices) for batch in text_batches(Masked(), Tokenizer(), TEXTS, 2, first_alone=alone)]
+        for alone in (False, True)
+    ]
+    assert lengths[1] == [1, lengths[0][0] - 1, *lengths[0][1:]]

@@ -67,6 +67,26 @@ def test_adjacency_on_a_torus_is_regular():
         assert torch.bincount(pairs[:, 0]).tolist() == [degree] * 30
 
 
+@pytest.mark.parametrize("contiguity", ["queen", "rook"])
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        permuted_grid(42, "shuffled"),
+        grid((2, 5), wrap=True),
+        grid((3, 4), wrap=True),
+        grid((1, 6)),
+        Sheet("odd", torch.tensor([[0.0, 0], [0, 1], [1, 1], [3, 1], [3, 2], [2, 3]], dtype=torch.float64)),
+        Sheet("odd", torch.tensor([[0.0, 0], [0, 1], [0, 1], [1, 1]], dtype=torch.float64)),
+        Sheet("odd", torch.tensor([[0.0, 0], [0, 1.0001], [1, 0], [1, 1]], dtype=torch.float64)),
+    ],
+    ids=["permuted", "narrow torus", "torus", "line", "holes", "shared place", "off the lattice"],
+)
+def test_adjacency_equals_distances(sheet, contiguity):
+    norm = {"queen": "linf", "rook": "l1"}[contiguity]
+    near = distances(sheet.positions_mm, norm=norm, period_mm=sheet.period_mm) <= spacing_mm(sheet) * (1 + 1e-6)
+    assert torch.equal(adjacent_pairs(sheet, contiguity), near.fill_diagonal_(fill_value=False).nonzero())
+
+
 def test_a_mesh_uses_its_edges():
     sheet = Sheet(name="mesh", positions_mm=torch.zeros(3, 3), edges=[[0, 2], [2, 0], [1, 2]])
     assert adjacent_pairs(sheet).tolist() == [[0, 2], [1, 2], [2, 0], [2, 1]]

@@ -20,7 +20,7 @@ __all__ = ["MoransI", "morans_i"]
 
 Contiguity = Literal["queen", "rook"]
 
-_MAPS_AT_ONCE = 128
+_MAPS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +164,15 @@ def _autocorrelation(maps: Float[np.ndarray, "maps units"], weights: _Weights) -
     """
     n_maps, n_units = maps.shape
     once, rounding = weights.once.astype(maps.dtype), 64 * float(np.finfo(maps.dtype).eps)
+    average = np.full(n_units, 1 / n_units, maps.dtype)
     ratio = np.empty(n_maps)
     for first in range(0, n_maps, _MAPS_AT_ONCE):
         part = slice(first, first + _MAPS_AT_ONCE)
-        deviation = maps[part].T.copy()  # each unit's values side by side
-        mean = deviation.mean(axis=0)
-        deviation -= mean
-        variation = np.einsum("um,um->m", deviation, deviation)
-        agreement = np.einsum("um,um->m", deviation, once @ deviation)
+        mean = maps[part] @ average
+        deviation = maps[part] - mean[:, None]
+        variation = np.einsum("mu,mu->m", deviation, deviation)
+        of_units = deviation.T.copy()  # each unit's values side by side
+        agreement = np.einsum("um,um->m", of_units, once @ of_units)
         # what may be rounding of the mean alone is looked at
         doubtful = np.flatnonzero(variation <= n_units * np.square(rounding * mean))
         flat = doubtful[np.ptp(maps[part][doubtful], axis=1) == 0]

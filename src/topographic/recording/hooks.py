@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from topographic.recording.sites import find_sites, modules_by_site
 
-__all__ = ["change_forward", "edit", "first_tensor", "tap", "with_tensor"]
+__all__ = ["change_forward", "edit", "first_tensor", "listen", "tap", "with_tensor"]
 
 # The functions marked no_type_check run inside compiled models; the run-time checks of annotations that
 # the tests switch on everywhere else cannot be traced by torch.compile.
@@ -54,11 +54,23 @@ def tap(model: nn.Module, sites: str | Sequence[str]) -> Iterator[dict[str, Tens
     inside an edit hears the edited output. Contexts are left in the reverse order.
     """
     heard: dict[str, Tensor] = {}
+
+    @no_type_check
+    def keep(site, output):
+        heard[site] = output
+
+    with listen(model, sites, keep):
+        yield heard
+
+
+@contextlib.contextmanager
+def listen(model: nn.Module, sites: str | Sequence[str], hear: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Call ``hear(site, output)`` whenever a module has spoken, while the block runs; otherwise as `tap`."""
     modules = modules_by_site(model)
     with _fused_paths_off(), contextlib.ExitStack() as stack:
         for site in find_sites(model, sites):
-            stack.enter_context(_changed_forward(modules[site], _listener(site, heard)))
-        yield heard
+            stack.enter_context(_changed_forward(modules[site], _listener(site, hear)))
+        yield
 
 
 @contextlib.contextmanager
@@ -95,12 +107,12 @@ def edit(model: nn.Module, functions: Mapping[str, Callable[[Tensor], Tensor]]) 
 
 
 @no_type_check
-def _listener(site: str, heard: dict[str, Tensor]) -> Callable[[nn.Module, Any], Any]:
-    def listen(_, output):
-        heard[site] = first_tensor(site, output)[1]
+def _listener(site: str, hear: Callable[[str, Tensor], None]) -> Callable[[nn.Module, Any], Any]:
+    def attend(_, output):
+        hear(site, first_tensor(site, output)[1])
         return output
 
-    return listen
+    return attend
 
 
 @no_type_check

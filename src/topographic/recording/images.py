@@ -99,13 +99,14 @@ def record_images(
     prepare = Preparation() if prepare is None else prepare
 
     def respond(batch: _ImageBatch, site: str, heard: Tensor | None) -> Tensor:
-        response = _pool(site, heard, pooling, len(batch.indices), _n_patches(model, batch.shown))
+        return _pool(site, heard, pooling, len(batch.indices), _n_patches(model, batch.shown))
+
+    def check(batch: _ImageBatch, site: str, response: Tensor) -> None:
         check_finite(site, response, images.stimuli, batch.indices)
-        return response
 
     bar = tqdm(total=len(images), desc="record", disable=not progress)
     batches = _batches(model, images, prepare, batch_size)
-    values, sheets = gather(model, names, layout, batches, respond, n_rows=len(images), bar=bar)
+    values, sheets = gather(model, names, layout, batches, respond, n_rows=len(images), bar=bar, check=check)
     provenance = model_provenance(model) | {
         "pooling": pooling if isinstance(pooling, str) else getattr(pooling, "__name__", repr(pooling)),
         "preparation": prepare.to_json() if isinstance(prepare, Preparation) else getattr(prepare, "__name__", "own"),

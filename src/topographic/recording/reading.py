@@ -15,7 +15,6 @@ from torch.nn.utils.rnn import pad_sequence
 import topographic
 from topographic.losses.wrappers import loaded, unwrapped
 from topographic.recording.context import longest_context
-from topographic.recording.hooks import tap
 from topographic.sheets.expectations import expect_kind
 from topographic.stimuli.stimulus_set import StimulusSet
 
@@ -130,61 +129,33 @@ class TextBatch(NamedTuple):
 
 
 def text_batches(
-    model: nn.Module, tokenizer: Any, texts: Sequence[Text], batch_size: int, *, sites: Sequence[str] = ()
+    model: nn.Module, tokenizer: Any, texts: Sequence[Text], batch_size: int, *, first_alone: bool = False
 ) -> Iterator[TextBatch]:
     """Texts in batches; of one length each where the model cannot be told about pads.
 
-    Where all ``sites`` lie inside the base model, and hear there what they hear in the whole one, its head is not run.
+    With ``first_alone`` the first batch holds one text: what its pass shows about the model serves all others.
     """
     parameters = inspect.signature(unwrapped(model).forward).parameters
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     takes_mask = "attention_mask" in parameters or (takes_any and "input_ids" in parameters)
+    without_cache = {"use_cache": False} if takes_mask and "use_cache" in parameters else {}
     pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0  # any id does: pads are masked
 
-    base, without_cache = _base_model(model, sites) if takes_mask else None, {}
-    if base is not None and "use_cache" in inspect.signature(base.forward).parameters:
-        without_cache = {"use_cache": False}
-
     def run(ids: Tensor, shown: Tensor) -> Any:
-        if base is not None:
-            return base(input_ids=ids.to(device), attention_mask=shown.to(device), **without_cache)
         if takes_mask:
-            return model(input_ids=ids.to(device), attention_mask=shown.to(device))
+            return model(input_ids=ids.to(device), attention_mask=shown.to(device), **without_cache)
         return model(ids.to(device))
 
-    def batch_of(indices: list[int]) -> TextBatch:
-        chosen = [texts[index] for index in indices]
-        ids = pad_sequence([torch.tensor(text.ids) for text in chosen], batch_first=True, padding_value=pad_id)
-        shown = pad_sequence([torch.ones(len(text.ids), dtype=torch.int64) for text in chosen], batch_first=True)
-        own = pad_sequence([torch.tensor(text.is_own) for text in chosen], batch_first=True)
-        return TextBatch(indices, partial(run, ids, shown), shown, own)
-
-    if base is not None:
-        # a head may prepare what its base model reads (the global attention of Longformer): two short texts tell
-        shortest = sorted(range(len(texts)), key=lambda index: len(texts[index].ids))[:2]
-        with tap(model, sites) as inside:
-            batch_of(shortest).run()
-        base = None
-        with tap(model, sites) as whole:
-            batch_of(shortest).run()
-        if inside.keys() == whole.keys() and all(torch.equal(inside[site], whole[site]) for site in whole):
-            base = _base_model(model, sites)
     for indices in batches([len(text.ids) for text in texts], batch_size, shortest=0.0 if takes_mask else 1.0):
-        yield batch_of(indices)
-
-
-def _base_model(model: nn.Module, sites: Sequence[str]) -> nn.Module | None:
-    """The part of a Hugging Face model without its head, if all sites lie in it and nobody else has a hand in it."""
-    prefix = getattr(model, "base_model_prefix", "")
-    base = dict(model.named_children()).get(prefix) if isinstance(prefix, str) else None
-    if base is None or not sites or not all(site.startswith(f"{prefix}.") for site in sites):
-        return None
-    # edits may count their calls, and hooks of the whole model may move what it reads
-    touched = any("forward" in vars(module) for module in model.modules())
-    hooked = bool(model._forward_pre_hooks or model._forward_hooks)
-    known = {"input_ids", "attention_mask"} <= inspect.signature(base.forward).parameters.keys()
-    return base if known and not touched and not hooked else None
+        parts = (indices[:1], indices[1:]) if first_alone else (indices,)
+        first_alone = False
+        for part in filter(None, parts):
+            chosen = [texts[index] for index in part]
+            ids = pad_sequence([torch.tensor(text.ids) for text in chosen], batch_first=True, padding_value=pad_id)
+            shown = pad_sequence([torch.ones(len(text.ids), dtype=torch.int64) for text in chosen], batch_first=True)
+            own = pad_sequence([torch.tensor(text.is_own) for text in chosen], batch_first=True)
+            yield TextBatch(part, partial(run, ids, shown), shown, own)
 
 
 def per_token(
@@ -210,9 +181,9 @@ def check_finite(
     """Refuse a response that is no number, naming its item."""
     bad = torch.nonzero(~response.isfinite().all(dim=1)).flatten().tolist()
     if bad:
-        item = indices[bad[0]]
+        item, *others = dict.fromkeys(indices[row] for row in bad)
         raise ValueError(
-            f"site {site!r} gives NaN or infinity for item {item} ({stimuli.items[item][:40]!r}) and {len(bad) - 1} "
+            f"site {site!r} gives NaN or infinity for item {item} ({stimuli.items[item][:40]!r}) and {len(others)} "
             "others of its batch; check the model's weights, or load it in float32"
         )
 

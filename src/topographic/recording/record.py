@@ -106,13 +106,14 @@ def record(
     check_fit(model, tokenizer, stimuli, texts)
 
     def respond(batch: TextBatch, site: str, heard: Tensor | None) -> Tensor:
-        response = _pool(site, heard, batch.own, POOLINGS[pooling])
-        check_finite(site, response, stimuli, batch.indices)
-        return response
+        return _pool(site, heard, batch.own, POOLINGS[pooling])
 
-    batches = text_batches(model, tokenizer, texts, batch_size, sites=names)
+    def check(batch: TextBatch, site: str, response: Tensor) -> None:
+        check_finite(site, response, stimuli, batch.indices)
+
+    batches = text_batches(model, tokenizer, texts, batch_size, first_alone=True)
     bar = tqdm(total=len(texts), desc="record", disable=not progress)
-    values, sheets = gather(model, names, layout, batches, respond, n_rows=len(texts), bar=bar)
+    values, sheets = gather(model, names, layout, batches, respond, n_rows=len(texts), bar=bar, check=check)
     n_tokens = np.array([sum(text.is_own) for text in texts])
     provenance = provenance_of(model, tokenizer, pooling, bos=texts[0].has_bos)
     return {site: Responses(site, values[site], sheets[site], stimuli, n_tokens, provenance) for site in names}

@@ -90,11 +90,11 @@ def record_tokens(
 
     def respond(batch: TextBatch, site: str, heard: Tensor | None) -> Tensor:
         tokens = per_token(site, heard, batch.own)
-        own = batch.own.to(tokens.device)
-        check_finite(site, tokens.masked_fill(~own.unsqueeze(-1), 0.0).flatten(1), stimuli, batch.indices)
-        return tokens[own].cpu()[torch.from_numpy(rows(batch) >= 0)]
+        own = tokens[batch.own.to(tokens.device)].cpu()
+        check_finite(site, own, stimuli, np.repeat(batch.indices, batch.own.sum(1)).tolist())
+        return own[torch.from_numpy(rows(batch) >= 0)]
 
-    batches = text_batches(model, tokenizer, texts, batch_size, sites=names)
+    batches = text_batches(model, tokenizer, texts, batch_size, first_alone=True)
     bar = tqdm(total=len(texts), desc="record tokens", disable=None)
     values, sheets = gather(
         model,

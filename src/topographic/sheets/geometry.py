@@ -212,6 +212,45 @@ def to_grid(sheet: Sheet, values: Shaped[np.ndarray, "*batch units"]) -> Float[n
     return picture.reshape(*values.shape[:-1], *shape)
 
 
+def _lattice_places(sheet: Sheet) -> Int64[np.ndarray, "rows columns"] | None:
+    """Unit in each place of the lattice, -1 where there is none.
+
+    None where steps on the lattice do not lead to the neighbours: units off it by more than rounding or two in a place,
+    or a torus that its lattice does not go round in whole steps, at least three.
+    """
+    step = _lattice_step_mm(sheet)
+    if step is None:
+        return None
+    steps_away = sheet.positions_mm.numpy() / step
+    steps_away = steps_away - steps_away.min(0)
+    cells = steps_away.round().astype(np.int64)
+    if np.abs(steps_away - cells).max() > _ROUNDING:
+        return None
+    n_rows, n_columns = (cells.max(0) + 1).tolist()
+    if sheet.period_mm is not None:
+        steps = np.array(sheet.period_mm) / step
+        if min(n_rows, n_columns) < 3 or np.abs(steps - (n_rows, n_columns)).max() > _ROUNDING:
+            return None
+    flat = cells[:, 0] * n_columns + cells[:, 1]
+    places = np.full(n_rows * n_columns, -1)
+    places[flat] = np.arange(len(flat))
+    return places.reshape(n_rows, n_columns) if (places >= 0).sum() == len(flat) else None
+
+
+# of a step: half of what reaches of `adjacent_pairs` allow
+_ROUNDING = 2.5e-7
+
+
+def _pairs_on_lattice(places: Int64[np.ndarray, "rows columns"], contiguity: str, *, wrap: bool) -> np.ndarray:
+    """Pairs of neighbours, each once: one step along the rows, the columns and, for a queen, the diagonals."""
+    padded = np.pad(places, 1, mode="wrap") if wrap else np.pad(places, 1, constant_values=-1)
+    n_rows, n_columns = places.shape
+    steps = [(0, 1), (1, 0)] + [(1, 1), (1, -1)] * (contiguity == "queen")
+    moved = [padded[1 + down : 1 + down + n_rows, 1 + right : 1 + right + n_columns] for down, right in steps]
+    pairs = np.concatenate([np.stack([places.ravel(), other.ravel()], axis=1) for other in moved])
+    return pairs[(pairs >= 0).all(axis=1)]
+
+
 def adjacent_pairs(sheet: Sheet, contiguity: str = "queen") -> Int64[Tensor, "pairs 2"]:
     """Every ordered pair of neighbouring units.
 
@@ -235,7 +274,9 @@ def adjacent_pairs(sheet: Sheet, contiguity: str = "queen") -> Int64[Tensor, "pa
     if contiguity not in ("queen", "rook"):
         raise ValueError(f"contiguity={contiguity!r}; expected 'queen' or 'rook'")
     if sheet.edges is not None:
-        pairs = np.concatenate([sheet.edges.numpy(), sheet.edges.numpy()[:, ::-1]])
+        half = sheet.edges.numpy()
+    elif (places := _lattice_places(sheet)) is not None:
+        half = _pairs_on_lattice(places, contiguity, wrap=sheet.wrap)
     else:
         positions, period = sheet.positions_mm.numpy(), None
         if sheet.wrap:
@@ -244,9 +285,10 @@ def adjacent_pairs(sheet: Sheet, contiguity: str = "queen") -> Int64[Tensor, "pa
         reach = spacing_mm(sheet) * (1 + 1e-6)
         tree = KDTree(positions, boxsize=period)
         half = tree.query_pairs(reach, p=np.inf if contiguity == "queen" else 1, output_type="ndarray")
-        pairs = np.concatenate([half, half[:, ::-1]])
+    pairs = np.concatenate([half, half[:, ::-1]])
     # as one number each, which sort much faster than rows
-    numbers = np.unique(pairs[:, 0].astype(np.int64) * sheet.n_units + pairs[:, 1])
+    numbers = np.sort(pairs[:, 0].astype(np.int64) * sheet.n_units + pairs[:, 1])
+    numbers = numbers[np.diff(numbers, prepend=-1) > 0]
     return torch.from_numpy(np.stack(np.divmod(numbers, sheet.n_units), axis=1)).long()
 
 
