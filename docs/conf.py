@@ -1,10 +1,16 @@
 """How `make docs` draws the pages: Markdown of this folder, the API from docstrings, the gallery from examples/."""
 
+import os
+
 import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sphinx_gallery.scrapers import figure_rst
 
 import topographic
 
 mpl.use("agg")
+os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars are no part of a page
 
 project, author, release = "topographic", "the authors of topographic", topographic.__version__
 extensions = [
@@ -26,17 +32,49 @@ autosummary_ignore_module_all = False  # a room's door is its __all__
 autodoc_typehints = "none"  # the shapes stand in the docstrings
 numpydoc_show_class_members = False
 
+
+def figures_of(block, block_vars, gallery_conf):
+    """The figure that is the last expression of a cell: ours are made without pyplot, where nobody else finds them."""
+    shown = block_vars["example_globals"].get("___")
+    figure = shown.figure if isinstance(shown, Axes) else shown
+    if not isinstance(figure, Figure) or shown is figures_of.latest:
+        return ""
+    figures_of.latest = shown
+    path = next(block_vars["image_path_iterator"])
+    figure.savefig(path, dpi=150, facecolor="white")
+    return figure_rst([path], gallery_conf["src_dir"])
+
+
+figures_of.latest = None
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"[/\\]plot_",
     "ignore_pattern": r"[/\\](small_model|draw_.*)\.py$",
     "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": (figures_of,),
+    "ignore_repr_types": r"matplotlib",
     "abort_on_example_error": True,
     "show_memory": False,
+    "min_reported_time": 1,
+    "download_all_examples": False,
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = "topographic"
-html_theme_options = {"navigation_with_keys": False, "show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
-suppress_warnings = ["myst.xref_missing", "config.cache"]  # files of the repository that are no pages
+html_static_path = []
+html_context = {"default_mode": "light"}  # the pictures are on white
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "navbar_end": [],
+    "header_links_before_dropdown": 6,
+}
+html_show_sourcelink = False
+suppress_warnings = [
+    "myst.xref_missing",  # files of the repository that are no pages
+    "config.cache",
+]
+
