@@ -1,6 +1,7 @@
 """How `make docs` draws the pages: Markdown of this folder, the API from docstrings, the gallery from examples/."""
 
 import os
+import re
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"[/\\]plot_",
-    "ignore_pattern": r"[/\\](small_model|draw_.*)\.py$",
+    "ignore_pattern": r"(small_model|draw_\w+)\.py$",
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": (figures_of,),
     "ignore_repr_types": r"matplotlib",
@@ -78,3 +79,13 @@ suppress_warnings = [
     "config.cache",
 ]
 
+
+def link_names(app, docname, content):
+    """On the page of questions a name such as `maps.morans_i` leads to its page of the API."""
+    if docname == "which":
+        content[0] = re.sub(r"`(\w+\.\w+)`", r"{py:obj}`\1 <topographic.\1>`", content[0])
+
+
+def setup(app):
+    """Connect what has no setting."""
+    app.connect("source-read", link_names)

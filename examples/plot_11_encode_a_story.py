@@ -37,7 +37,9 @@ recording = np.concatenate(subject.recordings)
 # %%
 # Ridge regression, each story predicted from the others: by the features, by the controls, and by both.
 
-table, fits = beside_controls(features, controls, recording, runs=subject.runs, n_band_draws=4, n_inner_folds=2, progress=False)
+table, fits = beside_controls(
+    features, controls, recording, runs=subject.runs, n_band_draws=4, n_inner_folds=2, progress=False
+)
 fits["model"]
 
 # %%
