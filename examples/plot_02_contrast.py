@@ -13,8 +13,8 @@ import topographic as tg
 from topographic.plots import draw_null_distribution
 
 # %%
-# One call shows the stimuli, records every sheet, computes Welch's t of each unit, corrects over all units of all sheets
-# and draws the nulls.
+# One call shows the stimuli, records every sheet, computes Welch's t of each unit, corrects over all units of all
+# sheets and draws the nulls.
 
 model, tokenizer = tg.load(small_run())
 maps = tg.contrast(model, tokenizer, "sentences", "nonwords")
@@ -29,7 +29,8 @@ maps.to_frame().round(3)
 # %%
 # Moran's I says how smooth a map is. The *unit null* permutes the units (is there any structure on the sheet?), the
 # *label null* permutes the labels of the stimuli (is the structure about this contrast?). The *kernel floor* is white
-# noise through the readout that smoothed the responses; there was none here, so it is flat (``fwhm_mm=2`` would be one).
+# noise through the readout that smoothed the responses; there was none here, so it is flat (``fwhm_mm=2`` would be
+# one).
 
 smoothness = tg.morans_i(maps)
 smoothness.to_frame().round(3)

@@ -33,8 +33,8 @@ figure
 
 # %%
 # A harder question: sentences against lists of the same words. The test needs a threshold chosen before looking, and
-# counts clusters of either sign. Its null is the largest cluster anywhere of each shuffling of the labels, so that ``p``
-# is corrected over all sheets: of many small clusters it keeps few, or none.
+# counts clusters of either sign. Its null is the largest cluster anywhere of each shuffling of the labels, so that
+# ``p`` is corrected over all sheets: of many small clusters it keeps few, or none.
 
 harder = tg.contrast(model, tokenizer, "sentences", "words", n_draws=999)
 tests = tg.cluster_mass_test(harder, threshold=2.5)

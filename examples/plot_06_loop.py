@@ -2,8 +2,8 @@
 Train in a loop of one's own
 ============================
 
-TopoLM's loss makes the *responses* of neighbouring units alike. It is a term of an `Objective`, which needs the model, a
-loop, and nothing else: no trainer, no configuration.
+TopoLM's loss makes the *responses* of neighbouring units alike. It is a term of an `Objective`, which needs the model,
+a loop, and nothing else: no trainer, no configuration.
 """
 
 import pydoc_data.topics

@@ -62,8 +62,8 @@ figure
 
 # %%
 # Moran's I of a mesh map is high whatever it shows, because the recording is smooth. Beside it stands the floor: noise
-# of that smoothness (taken from the difference of two scans) on the same mesh. Where p is large, smoothness says nothing
-# about the contrast, however plain the patch is.
+# of that smoothness (taken from the difference of two scans) on the same mesh. Where p is large, smoothness says
+# nothing about the contrast, however plain the patch is.
 
 rest = tg.UnitMap("rest", series["first"][0] - series["first"][1], mesh.sheet, "difference of two scans")
 fwhm_mm = estimated_fwhm_mm(rest)

@@ -55,8 +55,8 @@ draw_distance_curves(curves, figure.subplots())
 figure
 
 # %%
-# Inside ``with rebased`` the site has a child ``sheet`` that shows ``Z``. Maps, lesions and steering find it as any other
-# sheet, and what is done to it there returns to the model.
+# Inside ``with rebased`` the site has a child ``sheet`` that shows ``Z``. Maps, lesions and steering find it as any
+# other sheet, and what is done to it there returns to the model.
 
 with rebased(model, adaptor):
     maps = tg.contrast(model, tokenizer, "sentences", "nonwords", sites=f"{site}.sheet")

@@ -1,4 +1,4 @@
-"""A small TopoLM for the gallery: trained once, in a quarter of a minute, on the texts of Python's own help, and kept."""
+"""A small TopoLM for the gallery: trained once, in a quarter of a minute, on the texts of Python's own help."""
 
 import os
 import pydoc_data.topics

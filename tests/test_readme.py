@@ -1,4 +1,4 @@
-"""The README's Python lines run as they stand, one after the other, on a small local model in place of the named ones."""
+"""The README's Python lines run as they stand, one after the other, on small local models in place of the named."""
 
 import importlib
 import re
