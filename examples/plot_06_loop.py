@@ -18,9 +18,9 @@ from topographic.plots import draw_distance_curves
 from topographic.training import train_tokenizer
 
 # %%
-# A text (Python's own help), a tokenizer of 512 words, and a GPT-2 of two blocks and 100 units.
+# A text (some of Python's own help), a tokenizer of 512 words, and a GPT-2 of two blocks and 100 units.
 
-text = "\n".join(pydoc_data.topics.topics.values())
+text = "\n".join(pydoc_data.topics.topics.values())[:120_000]
 tokenizer = train_tokenizer([text], 512)
 tokens = torch.tensor(tokenizer(text, verbose=False)["input_ids"])
 

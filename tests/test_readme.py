@@ -34,8 +34,9 @@ def small_models(tiny_model, tmp_path, monkeypatch) -> dict[str, str]:
     pd.DataFrame({"text": words, "condition": ["a", "b"] * 2}).to_csv("my.csv", index=False)
     tokenizer = train_tokenizer(tg.load_localizer("language").items, 400)
     tokenizer.save_pretrained("gpt2 in small")
-    shape = GPT2Config(vocab_size=len(tokenizer), n_positions=128, n_embd=36, n_layer=2, n_head=4)
-    GPT2LMHeadModel(shape).save_pretrained("gpt2 in small")
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    shape = {"n_positions": 128, "n_embd": 100, "n_layer": 2, "n_head": 4}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape, **ends)).save_pretrained("gpt2 in small")
     return {
         '"runs/demo/topographic"': repr(str(tiny_model)),
         '"gpt2"': repr(str(tmp_path / "gpt2 in small")),
