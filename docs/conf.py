@@ -1,17 +1,16 @@
 """How `make docs` draws the pages: Markdown of this folder, the API from docstrings, the gallery from examples/."""
 
-import os
 import re
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
+from tqdm.std import tqdm
 
 import topographic
 
 mpl.use("agg")
-os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars are no part of a page
 
 project, author, release = "topographic", "the authors of topographic", topographic.__version__
 extensions = [
@@ -32,6 +31,14 @@ autosummary_imported_members = True
 autosummary_ignore_module_all = False  # a room's door is its __all__
 autodoc_typehints = "none"  # the shapes stand in the docstrings
 numpydoc_show_class_members = False
+
+
+def begin_silently(bar, *args, begin=tqdm.__init__, **options):
+    """Progress bars are no part of a page."""
+    begin(bar, *args, **(options | {"disable": True}))
+
+
+tqdm.__init__ = begin_silently
 
 
 def figures_of(block, block_vars, gallery_conf):
@@ -64,7 +71,8 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "topographic"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_context = {"default_mode": "light"}  # the pictures are on white
 html_theme_options = {
     "navigation_with_keys": False,
