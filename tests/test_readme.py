@@ -35,7 +35,7 @@ def small_models(tiny_model, tmp_path, monkeypatch) -> dict[str, str]:
     tokenizer = train_tokenizer(tg.load_localizer("language").items, 400)
     tokenizer.save_pretrained("gpt2 in small")
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    shape = {"n_positions": 128, "n_embd": 100, "n_layer": 2, "n_head": 4}
+    shape = {"n_positions": 128, "n_embd": 144, "n_layer": 2, "n_head": 4}
     GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape, **ends)).save_pretrained("gpt2 in small")
     return {
         '"runs/demo/topographic"': repr(str(tiny_model)),
