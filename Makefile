@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TEXT   ?= movie-reviews
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check gpu budgets clean
+.PHONY: demo test check docs gpu budgets clean
 
 demo: $(VENV)/.demo
 	$(BIN)/topo demo --text $(TEXT)
@@ -15,6 +15,11 @@ test: $(VENV)/.test
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/pyright
+
+# the pages: gallery (run anew where an example has changed), API, results; open build/docs/index.html
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -b html docs build/docs
+	@echo build/docs/index.html
 
 # all that needs a CUDA device, as one table; without one a line says so
 gpu: $(VENV)/.test
@@ -46,5 +51,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.test
 	$(PIP) -e ".[dev]"
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.test
+	$(PIP) -e ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build docs/api docs/auto_examples docs/sg_execution_times.rst *.egg-info

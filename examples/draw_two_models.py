@@ -1,4 +1,4 @@
-"""Draw the maps of two runs side by side: python examples/plot_two_models.py RUN RUN OUT.png [CONTRAST]."""
+"""Draw the maps of two runs side by side: python examples/draw_two_models.py RUN RUN OUT.png [CONTRAST]."""
 
 import sys
 from pathlib import Path
