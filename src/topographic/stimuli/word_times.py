@@ -117,7 +117,7 @@ def read_textgrid(path: str | Path) -> dict[str, pd.DataFrame]:
     tiers: dict[str, pd.DataFrame] = {}
     try:
         at = next(place for place, (string, _) in enumerate(tokens) if string == "TextGrid") + 1
-        at += 2  # the times of the file
+        at += 3  # the times of the file, and that there are tiers
         n_tiers, at = int(tokens[at][1]), at + 1
         for _ in range(n_tiers):
             kind, name, n = tokens[at][0], tokens[at + 1][0], int(tokens[at + 4][1])
