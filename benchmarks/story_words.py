@@ -88,9 +88,7 @@ def compared(model: nn.Module, tokenizer: object, context: str, options: argpars
             start = time.perf_counter()
             values[name] = arm()
             seconds[name].append(time.perf_counter() - start)
-    largest = max(
-        np.abs(one - other).max() / np.abs(one).max() for one, other in zip(*values.values(), strict=True)
-    )
+    largest = max(np.abs(one - other).max() / np.abs(one).max() for one, other in zip(*values.values(), strict=True))
     ratios = [one / other for one, other in zip(*seconds.values(), strict=True)]
     medians = " | ".join(f"{statistics.median(one):.2f} s" for one in seconds.values())
     return f"| {context} | {medians} | {spread(ratios, '{:.1f}')} | {largest:.1e} of the largest value |"

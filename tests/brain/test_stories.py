@@ -42,6 +42,7 @@ def test_the_planted_layer_is_found_where_it_was_put_and_nowhere_else(model, tok
         n_band_draws=3,
         alphas=(1.0, 100.0, 10000.0),
         folder=tmp_path,
+        seed=1,
         progress=False,
     )
     assert found.layers["layer"].tolist() == ["transformer.wte", "transformer.h.0"]
@@ -83,7 +84,7 @@ def test_what_cannot_be_encoded(model, tokenizer):
     recording = StoryRecording("s", words, {"x": np.ones((8, 2), np.float32)}, 2.0)
     with pytest.raises(ValueError, match=r"s has one run only \('x'\); folds are whole runs: give two or more"):
         encode_stories(model, tokenizer, recording)
-    with pytest.raises(ValueError, match="s, run 'x': the scans end at 1. s but 1 words begin later"):
+    with pytest.raises(ValueError, match=r"s, run 'x': the scans end at 1. s but 1 words begin later"):
         features_at_scans(np.ones((2, 1)), recording)
 
 

@@ -129,7 +129,7 @@ def test_volumes_with_and_without_a_mask(tmp_path, scans):
     np.testing.assert_array_equal(found, np.stack([scans[:, 1], np.full(20, 7.0)], axis=1))
     with pytest.raises(ValueError, match=r"the mask has shape \(2, 2, 2\) and run.nii.gz \(1, 2, 3\); resample"):
         load_recording(tmp_path / "run.nii.gz", np.ones((2, 2, 2), dtype=bool))
-    with pytest.raises(ValueError, match="no voxel of .* lies in the mask"):
+    with pytest.raises(ValueError, match=r"no voxel of .* lies in the mask"):
         load_recording(tmp_path / "run.nii.gz", np.zeros((1, 2, 3), dtype=bool))
     (tmp_path / "broken.nii").write_bytes(b"no image")
     with pytest.raises(ValueError, match="truncated or no image"):
@@ -171,7 +171,7 @@ def test_what_does_not_belong_together(scans):
     words = StimulusSet("w", ["a", "b"], ["word"] * 2, ["x", "y"], onset_s=(0.0, 1.0))
     with pytest.raises(ValueError, match=r"run 'z' has scans and no words; it has words of \['x', 'y'\]"):
         StoryRecording("s", words, {"z": scans}, 2.0)
-    with pytest.raises(ValueError, match="expected .scans, targets., as many in each run"):
+    with pytest.raises(ValueError, match=r"expected \(scans, targets\), as many in each run"):
         StoryRecording("s", words, {"x": scans, "y": scans[:, :2]}, 2.0)
     with pytest.raises(ValueError, match=r"parcels of shape \(2,\) for 6 targets"):
         StoryRecording("s", words, {"x": scans}, 2.0, parcels=np.arange(2))

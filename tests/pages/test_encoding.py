@@ -13,12 +13,22 @@ SCORES = ("r", "r untrained", "r controls", "r both", "R2 added by the layer")
 @pytest.fixture
 def encoding():
     def make(n_targets=3, vertex_r=None):
-        layers = pd.DataFrame({"layer": ["wte", "h.0 <b>"], "depth": [0.0, 1.0], **{name: [0.1, 0.2] for name in SCORES}})
+        layers = pd.DataFrame({
+            "layer": ["wte", "h.0 <b>"],
+            "depth": [0.0, 1.0],
+            **{name: [0.1, 0.2] for name in SCORES},
+        })
         layers["share with q <= .05"] = [0.0, 0.5]
         targets = pd.DataFrame({"target": [f"parcel {one}" for one in range(n_targets)], "p": 0.005, "q": 0.01})
         targets = targets.assign(**{name: np.linspace(0, 0.4, n_targets) for name in SCORES})
         targets.loc[0, "r"] = np.nan
-        about = {"data": "a subject", "tested": f"{n_targets} parcels", "controls": ["word rate"], "draws": 199, "delays": [1, 2]}
+        about = {
+            "data": "a subject",
+            "tested": f"{n_targets} parcels",
+            "controls": ["word rate"],
+            "draws": 199,
+            "delays": [1, 2],
+        }
         return StoryEncoding(layers, targets, "h.0 <b>", vertex_r, {}, ("2 targets are constant",), about)
 
     return make

@@ -38,7 +38,8 @@ def test_the_tokens_of_every_word_spell_it(make):
     encoded = tokenizer(" ".join(WORDS), add_special_tokens=False, return_offsets_mapping=True)
     text, offsets = " ".join(WORDS), encoded["offset_mapping"]
     assert found.ids.tolist() == encoded["input_ids"]
-    assert found.starts[0] == 0 and found.ends[-1] == len(found.ids)
+    assert found.starts[0] == 0
+    assert found.ends[-1] == len(found.ids)
     np.testing.assert_array_equal(found.starts[1:], found.ends[:-1])  # no token is lost or held twice
     for word, start, end in zip(WORDS, found.starts, found.ends, strict=True):
         assert text[offsets[start][0] : offsets[end - 1][1]].strip() == word
@@ -49,7 +50,9 @@ def test_words_are_found_in_the_text_as_it_was_written():
     text = '"The dog," he said — "THE dog... ran!"'
     found = align_words(tokenizer, ["the", "dog", "he", "said", "the", "dog", "ran"], text)
     offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
-    spelled = [text[offsets[a][0] : offsets[b - 1][1]].lower().strip() for a, b in zip(found.starts, found.ends)]
+    spelled = [
+        text[offsets[a][0] : offsets[b - 1][1]].lower().strip() for a, b in zip(found.starts, found.ends, strict=True)
+    ]
     assert [one.strip('" ,.!—') for one in spelled] == ["the", "dog", "he", "said", "the", "dog", "ran"]
     with pytest.raises(ValueError, match=r"word 1 \('cat'\) is not in the text after"):
         align_words(tokenizer, ["the", "cat"], text)

@@ -72,7 +72,7 @@ def test_what_makes_no_context():
     starts, ends = some_words()
     with pytest.raises(ValueError, match=r"context='full'; expected one of \['half', 'sliding', 'restart', 'word'\]"):
         context_starts(starts, ends, "full")
-    with pytest.raises(ValueError, match="n_tokens=3 is too short: word .* has 4 tokens; give 4 or more"):
+    with pytest.raises(ValueError, match=r"n_tokens=3 is too short: word .* has 4 tokens; give 4 or more"):
         context_starts(starts, ends, "half", 3)
     with pytest.raises(ValueError, match="n_tokens=1 is too short"):  # the published half context would not end
         context_starts(np.arange(3), np.arange(1, 4), "half", 1)

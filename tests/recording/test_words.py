@@ -164,7 +164,7 @@ def test_what_cannot_be_read(model, tokenizer):
     shown = story(60)
     with pytest.raises(ValueError, match="pooling='max'; expected 'last' or 'mean'"):
         record_words(model, tokenizer, shown, SITES, pooling="max")
-    with pytest.raises(ValueError, match="run 'a': a window of 6[45] tokens, the model reads at most 64"):
+    with pytest.raises(ValueError, match=r"run 'a': a window of 6[45] tokens, the model reads at most 64"):
         record_words(model, tokenizer, shown, SITES, n_tokens=64)
     with pytest.raises(TypeError, match="words"):
         record_words(model, tokenizer, ["a", "b"], SITES)

@@ -105,11 +105,13 @@ def test_events_and_tables(tmp_path):
     assert (found.items, found.onset_s, found.name) == (("null", "nan"), (0.5, 0.5), "sub-1_task-tale_run-2_events")
     table = tmp_path / "words.csv"
     table.write_text('spoken,onset_s,run,log_frequency\n"a, b",1.0,x,-3\ndog,0.2,y,-4\n')
-    found = load_words(table, word="spoken")
+    found = load_words(table, word_column="spoken")
     assert found.items == ("a, b", "dog")
     assert found.runs == ("x", "y")
     assert found.labels == {"log_frequency": ("-3", "-4")}
-    with pytest.raises(ValueError, match=r"has no column word or text or .*; it has \['spoken', 'onset_s', .*word="):
+    with pytest.raises(
+        ValueError, match=r"has no column word or text or .*; it has \['spoken', 'onset_s', *word_column="
+    ):
         load_words(table)
     found.save(tmp_path / "words.json")
     assert StimulusSet.load(tmp_path / "words.json") == found

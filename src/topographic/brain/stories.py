@@ -175,7 +175,8 @@ def encode_stories(
     """
     if len(recording.scans) < 2:
         raise ValueError(
-            f"{recording.name} has one run only ({next(iter(recording.scans))!r}); folds are whole runs: give two or more"
+            f"{recording.name} has one run only ({next(iter(recording.scans))!r}); folds are whole runs: give two or "
+            "more"
         )
     words, kept_runs = recording.words, set(recording.scans)
     rows = np.flatnonzero([run in kept_runs for run in words.runs])

@@ -308,7 +308,11 @@ def _lebel(folder: Path, subject: str | None, task: str | None) -> StoryRecordin
         scans,
         tr_s,
         dict.fromkeys(stories, first),
-        about={"layout": "LeBel", "subject": subject, "words_after_the_last_scan": sum(map(len, words)) - sum(map(len, kept))},
+        about={
+            "layout": "LeBel",
+            "subject": subject,
+            "words_after_the_last_scan": sum(map(len, words)) - sum(map(len, kept)),
+        },
     )
 
 

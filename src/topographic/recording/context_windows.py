@@ -62,7 +62,9 @@ def context_starts(starts: Places, ends: Places, context: str = "half", n_tokens
     if context not in CONTEXTS:
         raise ValueError(f"context={context!r}; expected one of {list(CONTEXTS)}")
     if len(starts) != len(ends) or not len(starts) or (starts >= ends).any():
-        raise ValueError("starts and ends are no tokens of words; expected starts[i] < ends[i] for each, as align_words")
+        raise ValueError(
+            "starts and ends are no tokens of words; expected starts[i] < ends[i] for each, as align_words"
+        )
     longest = int((ends - starts).argmax())
     needed = int(ends[longest] - starts[longest])
     if context != "word" and n_tokens < max(needed, 2):

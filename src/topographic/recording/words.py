@@ -259,7 +259,7 @@ def _stories(
 
 
 def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Special tokens that a tokenizer puts before and after a text; at least the one that begins it, if there is one."""
+    """Special tokens that a tokenizer puts before and after a text, at least one that begins it if there is one."""
     encoded = tokenizer(["a"], return_special_tokens_mask=True)
     ids, special = encoded["input_ids"][0], encoded["special_tokens_mask"][0]
     own = [place for place, flag in enumerate(special) if not flag]

@@ -22,12 +22,12 @@ def load_words(
     source: str | Path,
     *,
     tier: str = "word",
-    word: str | None = None,
-    onset: str | None = None,  # the name of a column
+    word_column: str | None = None,
+    onset_column: str | None = None,
     run: str | None = None,
     name: str | None = None,
 ) -> StimulusSet:
-    """Words of a story with their onsets in seconds.
+    r"""Words of a story with their onsets in seconds.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def load_words(
         files without a header in the form of the Gentle aligner (word, aligned word, onset, offset) as well.
     tier : str
         TextGrid: the interval tier of the words, by its name or the beginning of it, whatever its case.
-    word, onset : str, optional
+    word_column, onset_column : str, optional
         Table: columns of the words and their onsets; by default the first there is of "word", "text", "trial_type",
         "value", and of "onset_s", "onset", "start".
     run : str, optional
@@ -61,7 +61,7 @@ def load_words(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "sub-1_task-tale_events.tsv"
-    ...     _ = path.write_text("onset\\tduration\\ttrial_type\\n0.4\\t0.2\\tonce\\n0.7\\t0.3\\tupon\\n")
+    ...     _ = path.write_text("onset\tduration\ttrial_type\n0.4\t0.2\tonce\n0.7\t0.3\tupon\n")
     ...     load_words(path).onset_s
     (0.4, 0.7)
     """
@@ -71,7 +71,7 @@ def load_words(
     kind = path.suffix.lower()
     if kind not in READERS:
         raise ValueError(f"{path} ends in {kind or 'nothing'}; expected one of {list(READERS)}")
-    table = READERS[kind](path, tier=tier, word=word, onset=onset)
+    table = READERS[kind](path, tier=tier, word_column=word_column, onset_column=onset_column)
     if not len(table):
         raise ValueError(f"{path} holds no words; check the tier or column it was read from")
     if run is not None or "run" not in table:
@@ -153,24 +153,25 @@ def _from_textgrid(path: Path, *, tier: str, **_: str | None) -> pd.DataFrame:
     })
 
 
-def _from_table(path: Path, *, word: str | None, onset: str | None, **_: str | None) -> pd.DataFrame:
+def _from_table(path: Path, *, word_column: str | None, onset_column: str | None, **_: str | None) -> pd.DataFrame:
     delimiter = "\t" if "\t" in read_text(path).split("\n", 1)[0] else ","
     options = {"sep": delimiter, "keep_default_na": False, "dtype": str}  # "null" and "nan" are words
     read = pd.read_csv(path, **options)
     if _is_gentle(read.columns):
         return _from_gentle(pd.read_csv(path, header=None, **options))
     columns = {}
-    for role, asked, names in (("word", word, _WORD_COLUMNS), ("onset_s", onset, _ONSET_COLUMNS)):
+    asked_for = (("word", word_column, _WORD_COLUMNS), ("onset_s", onset_column, _ONSET_COLUMNS))
+    for role, asked, names in asked_for:
         found = [one for one in ([asked] if asked else names) if one in read]
         if not found:
             raise ValueError(
                 f"{path} has no column {asked or ' or '.join(names)}; it has {list(read.columns)}: say which one with "
-                f"{'word' if role == 'word' else 'onset'}="
+                f"{role.removesuffix('_s')}_column="
             )
         columns[role] = read[found[0]]
     columns["onset_s"] = pd.to_numeric(columns["onset_s"], errors="coerce")
     others = {one: read[one] for one in read if not any(read[one] is used for used in columns.values())}
-    taken = {one for names in (_WORD_COLUMNS, _ONSET_COLUMNS) for one in names} | {word, onset}
+    taken = {one for names in (_WORD_COLUMNS, _ONSET_COLUMNS) for one in names} | {word_column, onset_column}
     return pd.DataFrame(columns | {one: column for one, column in others.items() if one not in taken})
 
 
