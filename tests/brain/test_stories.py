@@ -90,7 +90,7 @@ def test_what_cannot_be_encoded(model, tokenizer):
 
 def test_untrained_weights_are_others_and_repeat(model):
     before = torch.get_rng_state().sum()
-    first, second = untrained(model), untrained(model)
+    first, second = untrained(model, 1), untrained(model, 1)
     assert torch.get_rng_state().sum() == before
     one, other = first.transformer.h[0].mlp.c_fc.weight, second.transformer.h[0].mlp.c_fc.weight
     assert torch.equal(one, other)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import nn
 
 from topographic.brain.controls import beside_controls
@@ -70,7 +70,7 @@ class StoryEncoding:
 
 
 def features_at_scans(
-    values: Float[np.ndarray, "..."],
+    values: Shaped[np.ndarray, "words features"],
     recording: StoryRecording,
     *,
     delays: Sequence[int] = (1, 2, 3, 4),
@@ -108,7 +108,7 @@ def features_at_scans(
             parts.append(delay(downsample(values[mine], onsets[mine], times, method, **options), delays))
         except ValueError as error:
             raise ValueError(f"{recording.name}, run {run!r}: {error}") from error
-        labels.append(np.full(len(times), run, dtype=object))
+        labels.append(np.full(len(times), run))
     return _by_run(np.concatenate(parts), np.concatenate(labels), trim_scans)
 
 
@@ -117,13 +117,13 @@ def encode_stories(
     tokenizer: Any,
     recording: StoryRecording,
     *,
-    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    depths: Sequence[float | int] = (0.0, 0.25, 0.5, 0.75, 1.0),
     context: str = "half",
     n_tokens: int = 256,
     delays: Sequence[int] = (1, 2, 3, 4),
     method: str = "lanczos",
     trim_scans: tuple[int, int] = (5, 5),
-    log_frequencies: Sequence[float] | None = None,
+    log_frequencies: Sequence[float] | np.ndarray | None = None,
     n_draws: int = 199,
     folder: str | Path | None = None,
     seed: int = 0,
@@ -279,11 +279,11 @@ def synthetic_recording(
     model: nn.Module,
     tokenizer: Any,
     *,
-    depth: float = 0.5,
+    depth: float | int = 0.5,
     n_features: int = 16,
     n_runs: int = 4,
     n_scans: int = 150,
-    tr_s: float = 2.0,
+    tr_s: float | int = 2.0,
     positions_mm: Float[np.ndarray, "vertices 3"] | None = None,
     context: str = "half",
     n_tokens: int = 256,
@@ -350,7 +350,7 @@ def synthetic_recording(
         "synthetic subject",
         words,
         dict(zip(runs, subject.recordings, strict=True)),
-        tr_s,
+        float(tr_s),
         dict.fromkeys(runs, -tr_s / 2),  # made at these times, which are taken for the middles of scans
         dict(zip(runs, subject.confounds, strict=True)),
         subject.parcels,
@@ -370,13 +370,13 @@ def _by_run(values: np.ndarray, runs: np.ndarray, ends: tuple[int, int]) -> np.n
 
 
 def _labels(recording: StoryRecording) -> np.ndarray:
-    return np.concatenate([np.full(len(scans), run, dtype=object) for run, scans in recording.scans.items()])
+    return np.concatenate([np.full(len(scans), run) for run, scans in recording.scans.items()])
 
 
 def _scans(recording: StoryRecording, ends: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     runs = _labels(recording)
     scans = np.concatenate([recording.scans[run] for run in recording.scans])
-    return _by_run(scans, runs, ends).astype(np.float32), trim(runs, runs, *ends).astype(str)
+    return _by_run(scans, runs, ends).astype(np.float32), trim(runs, runs, *ends)
 
 
 def _parcel_means(scans: np.ndarray, parcels: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
@@ -392,7 +392,7 @@ def _parcel_means(scans: np.ndarray, parcels: np.ndarray | None) -> tuple[np.nda
 
 
 def _controls(
-    recording: StoryRecording, placed: Any, log_frequencies: Sequence[float] | None, ends: tuple[int, int]
+    recording: StoryRecording, placed: Any, log_frequencies: Sequence[float] | np.ndarray | None, ends: tuple[int, int]
 ) -> dict[str, np.ndarray]:
     words = recording.words
     columns = {"word rate": np.ones(len(words)), "word length": np.array([len(item) for item in words.items], float)}

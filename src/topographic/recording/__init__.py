@@ -29,6 +29,7 @@ from topographic.recording.sites import (
     suggested_sites,
     vision_layers,
 )
+from topographic.recording.static_vectors import WordVectors, load_vectors
 from topographic.recording.swaps import SwapDifferences, record_swaps
 from topographic.recording.tokens import record_tokens
 from topographic.recording.words import predict_words, record_words, sees_ahead
@@ -45,6 +46,7 @@ __all__ = [
     "Responses",
     "SwapDifferences",
     "SwappedWords",
+    "WordVectors",
     "align_words",
     "carried_sheets",
     "context_starts",
@@ -54,6 +56,7 @@ __all__ = [
     "find_sites",
     "first_mlp_layers",
     "list_sites",
+    "load_vectors",
     "longest_context",
     "low_level_responses",
     "own_layout",
