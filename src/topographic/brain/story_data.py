@@ -166,7 +166,7 @@ def _nifti(path: Path, mask: Any) -> np.ndarray:
         inside = np.ptp(values, axis=-1) > 0
     else:
         given = mask if isinstance(mask, np.ndarray) else np.asarray(_image(Path(mask)).dataobj)
-        inside = np.asarray(given).squeeze() > 0
+        inside = (given[..., 0] if given.ndim == 4 and given.shape[-1] == 1 else given) > 0
         if inside.shape != values.shape[:3]:
             raise ValueError(
                 f"the mask has shape {inside.shape} and {path.name} {values.shape[:3]}; resample it to the recording"

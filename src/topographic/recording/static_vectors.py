@@ -1,5 +1,6 @@
 """Static word vectors: one per word whatever stands around it, the rival that every contextual layer has to beat."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class WordVectors:
         return found
 
     def _row(self, word: str) -> int | None:
-        bare = word.lower().strip(".,;:!?\"'()[]-–—…")
+        bare = re.sub(r"^\W+|\W+$", "", word.lower())
         return next((self.rows[form] for form in (word, word.lower(), bare) if form in self.rows), None)
 
 
