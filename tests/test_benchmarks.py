@@ -43,6 +43,7 @@ def run_benchmark(monkeypatch, capsys):
         ("nulls.py", ["moran", "--quick"], "| esda, one null"),
         ("nulls.py", ["clusters", "--quick"], "| one draw after the other |"),
         ("recording.py", ["--quick"], "| bare loop | record |"),
+        ("story_words.py", ["--quick"], "| one pass a word | one pass a window |"),
         ("gpu.py", ["--device", "cpu", "--tiny"], "| recording of 2 blocks |"),
         ("encoding.py", ["--quick"], "| seconds (median of 1, 1 threads) |"),
         ("encoding.py", ["--quick", "--memory"], "peak memory"),

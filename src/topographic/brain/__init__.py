@@ -32,6 +32,8 @@ from topographic.brain.scores import (
     shift_test,
 )
 from topographic.brain.significance import Significance, significance
+from topographic.brain.stories import StoryEncoding, encode_stories, features_at_scans, synthetic_recording, untrained
+from topographic.brain.story_data import StoryRecording, load_recording, load_story_data
 from topographic.brain.surface import (
     SurfaceMesh,
     load_mesh,
@@ -48,6 +50,8 @@ __all__ = [
     "PublishedRidge",
     "RunModel",
     "Significance",
+    "StoryEncoding",
+    "StoryRecording",
     "StorySubject",
     "SurfaceMesh",
     "beside_controls",
@@ -59,9 +63,11 @@ __all__ = [
     "design_matrix",
     "downsample",
     "encode",
+    "encode_stories",
     "estimated_fwhm_mm",
     "explainable_variance",
     "exponential_features",
+    "features_at_scans",
     "fit_published_ridge",
     "framewise_displacement_mm",
     "fsaverage5_mesh",
@@ -70,6 +76,8 @@ __all__ = [
     "linear_cka",
     "load_events",
     "load_mesh",
+    "load_recording",
+    "load_story_data",
     "load_surface_map",
     "load_surface_series",
     "motion_regressors",
@@ -92,8 +100,10 @@ __all__ = [
     "split_half_ceiling",
     "story_subject",
     "subject_map",
+    "synthetic_recording",
     "threshold_as_published",
     "trim",
+    "untrained",
     "word_controls",
     "zscore_runs",
 ]

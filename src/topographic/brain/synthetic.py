@@ -1,5 +1,6 @@
 """A subject who listens to stories, made up: every vertex's truth is known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +109,8 @@ def story_subject(
     signal: float | int = 1.0,
     autocorrelation: float = 0.5,
     motion: float | int = 0.5,
+    words: Sequence[pd.DataFrame] | None = None,
+    features: Sequence[np.ndarray] | None = None,
     seed: int = 0,
 ) -> StorySubject:
     """Make up a subject who listens to stories.
@@ -134,6 +137,9 @@ def story_subject(
         Of the noise, from one scan to the next.
     motion : float
         Standard deviation of what motion adds.
+    words, features : sequence of DataFrame and of ndarray (words, features), optional
+        Per run, real words ("word", "onset_s", "duration_s") and what they mean to this subject, such as the states of
+        a model; made up unless given. They settle the numbers of runs and features.
     seed : int
         Seed of everything.
 
@@ -162,6 +168,11 @@ def story_subject(
             f"autocorrelation={autocorrelation}, n_runs={n_runs}, n_scans={n_scans}; expected from 0 to below 1, 1 run "
             "and 20 scans or more"
         )
+    if (words is None) != (features is None) or (words is not None and not _fit(words, features)):
+        raise ValueError("words and features are of different lengths; give one row of features per word of each run")
+    told, meant = words, features
+    if told is not None and meant is not None:
+        n_runs, n_features = len(told), meant[0].shape[1]
     places = fsaverage5_mesh().positions_mm if positions_mm is None else positions_mm
     parcels = parcels_of(places, n_parcels, seed=seed)
     source = stream(seed, "story subject")
@@ -169,14 +180,16 @@ def story_subject(
     weights = of_parcel[:, parcels] + 0.3 * source.normal(size=(n_features, len(parcels))) / np.sqrt(n_features)
     weights[:, ~np.isin(parcels, meaning_parcels)] = 0.0
     of_rate, of_motion = np.isin(parcels, rate_parcels), source.normal(size=(6, len(parcels))) / np.sqrt(6)
-    words, features, recordings, confounds = [], [], [], []
+    spoken, meanings, recordings, confounds = [], [], [], []
     scan_times = np.arange(n_scans) * float(tr_s)
-    for _ in range(n_runs):
+    for run in range(n_runs):
         steps = source.gamma(4.0, 0.1, size=int(n_scans * tr_s * 4))  # 2.5 words a second
         onsets = np.cumsum(steps + (source.random(len(steps)) < 0.04) * source.uniform(1, 4, len(steps)))  # pauses
         onsets = onsets[onsets < scan_times[-1] - 10]  # and silence at the end
         lasting = np.minimum(0.3, np.diff(onsets, append=onsets[-1] + 0.3))
         meaning = _autoregressive(source, len(onsets), n_features, 0.8)
+        if told is not None and meant is not None:
+            onsets, meaning = told[run]["onset_s"].to_numpy(dtype=np.float64), np.asarray(meant[run], dtype=np.float64)
         heard = _scaled(convolve_hrf(np.column_stack([meaning, np.ones(len(onsets))]), onsets, scan_times))
         moved = source.normal(size=(n_scans, 6)) * (source.random((n_scans, 1)) < 0.1)
         moved = np.cumsum(moved * [0.2, 0.2, 0.2, 0.003, 0.003, 0.003], axis=0)
@@ -184,14 +197,15 @@ def story_subject(
         recording += (
             _autoregressive(source, n_scans, len(parcels), autocorrelation) + motion * _scaled(moved) @ of_motion
         )
-        names = ["".join(source.choice(list("abcdefghij"), size=source.integers(1, 9))) for _ in onsets]
-        words.append(pd.DataFrame({"word": names, "onset_s": onsets, "duration_s": lasting}))
-        features.append(meaning)
+        names = ["".join(source.choice(list("abcdefghij"), size=source.integers(1, 9))) for _ in lasting]
+        table = pd.DataFrame({"word": names, "onset_s": onsets, "duration_s": lasting}) if told is None else told[run]
+        spoken.append(table)
+        meanings.append(meaning)
         recordings.append(recording.astype(np.float32))
         confounds.append(pd.DataFrame(moved, columns=list(MOTION_PARAMETERS)))
     return StorySubject(
-        tuple(words),
-        tuple(features),
+        tuple(spoken),
+        tuple(meanings),
         tuple(recordings),
         tuple(confounds),
         parcels,
@@ -200,6 +214,11 @@ def story_subject(
         weights,
         float(tr_s),
     )
+
+
+def _fit(words: Sequence[pd.DataFrame], features: Sequence[np.ndarray] | None) -> bool:
+    lengths = [] if features is None else [len(one) for one in features]
+    return bool(lengths) and [len(one) for one in words] == lengths
 
 
 def _autoregressive(source: np.random.Generator, n: int, columns: int, phi: float) -> np.ndarray:

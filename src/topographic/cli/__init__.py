@@ -1,4 +1,4 @@
-"""The command line: `topo demo`, `train`, `map`, `sweep`, `report`, `evaluate`, `sample`, `convert`."""
+"""The command line: `topo demo`, `train`, `map`, `sweep`, `report`, `evaluate`, `encode`, `sample`, `convert`."""
 
 import importlib
 import os
@@ -43,6 +43,12 @@ COMMANDS = {
         "EvaluateCommand",
         "evaluate",
         "Measure what the TopoLM and TopoNets papers measure, beside nulls.",
+    ),
+    "encode": (
+        "topographic.cli.encode",
+        "EncodeCommand",
+        "encode",
+        "Hold a model's layers against brain data: topo encode MODEL data=FOLDER.",
     ),
     "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
     "finetune": (

@@ -1,7 +1,10 @@
 """Listening to any module of any model."""
 
+from topographic.recording.alignment import AlignedWords, align_words
 from topographic.recording.checksum import weights_checksum
 from topographic.recording.context import longest_context
+from topographic.recording.context_windows import CONTEXTS, ContextWindow, context_starts, context_windows
+from topographic.recording.depths import sites_at_depths
 from topographic.recording.hooks import edit, tap
 from topographic.recording.images import IMAGE_POOLINGS, low_level_responses, record_images
 from topographic.recording.placement import carried_sheets, own_layout
@@ -26,27 +29,38 @@ from topographic.recording.sites import (
     suggested_sites,
     vision_layers,
 )
+from topographic.recording.static_vectors import WordVectors, load_vectors
 from topographic.recording.swaps import SwapDifferences, record_swaps
 from topographic.recording.tokens import record_tokens
+from topographic.recording.words import predict_words, record_words, sees_ahead
 
 __all__ = [
+    "CONTEXTS",
     "FIRST_MLP_LAYERS",
     "IMAGE_POOLINGS",
     "POOLINGS",
     "VISION_LAYERS",
+    "AlignedWords",
+    "ContextWindow",
     "Preparation",
     "Responses",
     "SwapDifferences",
     "SwappedWords",
+    "WordVectors",
+    "align_words",
     "carried_sheets",
+    "context_starts",
+    "context_windows",
     "edit",
     "embedding_matched_word",
     "find_sites",
     "first_mlp_layers",
     "list_sites",
+    "load_vectors",
     "longest_context",
     "low_level_responses",
     "own_layout",
+    "predict_words",
     "random_word",
     "readout",
     "readout_kernel",
@@ -55,8 +69,11 @@ __all__ = [
     "record_images",
     "record_swaps",
     "record_tokens",
+    "record_words",
     "same_class_word",
+    "sees_ahead",
     "single_token_words",
+    "sites_at_depths",
     "suggested_sites",
     "swap_words",
     "tap",

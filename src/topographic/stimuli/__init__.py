@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from topographic.stimuli.stimulus_set import StimulusSet
     from topographic.stimuli.tables import stimuli_from
     from topographic.stimuli.word_sequences import sentence_blocks, word_runs
+    from topographic.stimuli.word_times import load_words, read_textgrid
 
 __all__ = [
     "CATEGORIES",
@@ -37,9 +38,11 @@ __all__ = [
     "load_images",
     "load_localizer",
     "load_minimal_pairs",
+    "load_words",
     "matched_contrast",
     "phase_scrambled",
     "radial_power",
+    "read_textgrid",
     "resized",
     "sentence_blocks",
     "stimuli_from",
@@ -58,6 +61,7 @@ _FILES = {
     "stimulus_set": ("StimulusSet",),
     "tables": ("stimuli_from",),
     "word_sequences": ("sentence_blocks", "word_runs"),
+    "word_times": ("load_words", "read_textgrid"),
 }
 
 

@@ -1,0 +1,386 @@
+"""Recordings of people who hear or read stories: arrays and files, read into one form."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from topographic.brain.surface import load_surface_series
+from topographic.stimuli import StimulusSet, load_words
+from topographic.storage import load_json
+
+__all__ = ["LAYOUTS", "StoryRecording", "load_recording", "load_story_data"]
+
+
+@dataclass(frozen=True, eq=False)
+class StoryRecording:
+    """One subject's scans during several stories, and the words of these.
+
+    Parameters
+    ----------
+    name : str
+        Of data and subject.
+    words : StimulusSet
+        Words with onsets, one run per story.
+    scans : mapping of str to ndarray, shape (scans, targets)
+        By run.
+    tr_s : float
+        Time from scan to scan.
+    first_scan_s : mapping of str to float, optional
+        When the first scan of a run begins, on the clock of the words; 0 unless given.
+    confounds : mapping of str to DataFrame, optional
+        By run, motion as fMRIPrep writes it.
+    parcels : ndarray of int, shape (targets,), optional
+        Parcel of each target; -1 for none.
+    mesh : str
+        "fsaverage5" where targets are its vertices, left hemisphere first.
+    about : mapping
+        What is known of the data.
+
+    Raises
+    ------
+    ValueError
+        If a run has no words, runs differ in targets, or parcels in number.
+    """
+
+    name: str
+    words: StimulusSet
+    scans: Mapping[str, Float[np.ndarray, "..."]]
+    tr_s: float
+    first_scan_s: Mapping[str, float] = field(default_factory=dict)
+    confounds: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    parcels: Int[np.ndarray, " targets"] | None = None
+    mesh: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what does not belong together."""
+        if self.words.onset_s is None:
+            raise ValueError(f"{self.name}: the words have no onsets; read them with load_words")
+        if not 0 < self.tr_s < 60:
+            raise ValueError(f"{self.name}: tr_s={self.tr_s}; expected seconds from scan to scan")
+        if without := sorted(set(self.scans) - set(self.words.runs)):
+            raise ValueError(
+                f"{self.name}: run {without[0]!r} has scans and no words; it has words of {self._runs_with_words()}: "
+                "call runs alike, or leave it out"
+            )
+        if not self.scans:
+            raise ValueError(f"{self.name} has no scans; give one array per run")
+        widths = {run: array.shape[1] if array.ndim == 2 else -1 for run, array in self.scans.items()}
+        if len(set(widths.values())) > 1 or -1 in widths.values():
+            shapes = {run: array.shape for run, array in self.scans.items()}
+            raise ValueError(f"{self.name}: scans of shapes {shapes}; expected (scans, targets), as many in each run")
+        if self.parcels is not None and self.parcels.shape != (self.n_targets,):
+            raise ValueError(
+                f"{self.name}: parcels of shape {self.parcels.shape} for {self.n_targets} targets; give one each"
+            )
+
+    def _runs_with_words(self) -> list[str]:
+        return list(dict.fromkeys(self.words.runs))[:10]
+
+    def __repr__(self) -> str:
+        """One line."""
+        n_scans = sum(len(one) for one in self.scans.values())
+        return f"StoryRecording({self.name!r}: {len(self.scans)} runs, {n_scans} scans, {self.n_targets} targets)"
+
+    @property
+    def n_targets(self) -> int:
+        """Voxels, vertices or parcels."""
+        return next(iter(self.scans.values())).shape[1]
+
+    def scan_starts_s(self, run: str) -> Float[np.ndarray, " scans"]:
+        """When the scans of a run begin."""
+        return self.first_scan_s.get(run, 0.0) + np.arange(len(self.scans[run])) * self.tr_s
+
+
+def load_recording(
+    path: str | Path, mask: str | Path | Bool[np.ndarray, "..."] | None = None
+) -> Float[np.ndarray, "scans targets"]:
+    """Read a recording over time as an array.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npy``; GIFTI with one array per scan (``.func.gii``); CIFTI (``.dtseries.nii``, ``.ptseries.nii``); NIfTI
+        (``.nii``, ``.nii.gz``); HDF5 (``.hf5``, ``.hdf``, ``.h5``) as in the voxelwise tutorials and LeBel et al.,
+        whose data set is "data", or the only one of two axes.
+    mask : path or ndarray of bool, optional
+        NIfTI: voxels to keep, an image of the same size or an array; without it every voxel whose values vary.
+
+    Returns
+    -------
+    ndarray of float32, shape (scans, targets)
+        Voxels of a NIfTI image in the order of its array (C order) within the mask.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, it is of another kind or shape, or the mask has another size.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no recording at {path}; give one of {', '.join(READERS)}")
+    kind = next((ending for ending in READERS if path.name.endswith(ending)), None)
+    if kind is None:
+        raise ValueError(f"{path} ends in none of {', '.join(READERS)}; save the recording in one of these formats")
+    found = READERS[kind](path, mask)
+    if found.ndim != 2 or not found.size:
+        raise ValueError(f"{path} holds an array of shape {found.shape}; expected (scans, targets)")
+    return np.ascontiguousarray(found, dtype=np.float32)
+
+
+def _npy(path: Path, _: Any) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is no array of numbers ({error}); save it with numpy.save") from error
+
+
+def _gifti(path: Path, _: Any) -> np.ndarray:
+    return load_surface_series(path)
+
+
+def _image(path: Path) -> Any:
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        return nibabel.load(path)
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is truncated or no image ({error}); copy it again") from error
+
+
+def _cifti(path: Path, _: Any) -> np.ndarray:
+    return np.asarray(_image(path).dataobj)
+
+
+def _nifti(path: Path, mask: Any) -> np.ndarray:
+    values = np.asarray(_image(path).dataobj, dtype=np.float32)
+    if values.ndim != 4:
+        raise ValueError(f"{path} has shape {values.shape}; expected a run of four axes, scans last")
+    if mask is None:
+        inside = np.ptp(values, axis=-1) > 0
+    else:
+        given = mask if isinstance(mask, np.ndarray) else np.asarray(_image(Path(mask)).dataobj)
+        inside = (given[..., 0] if given.ndim == 4 and given.shape[-1] == 1 else given) > 0
+        if inside.shape != values.shape[:3]:
+            raise ValueError(
+                f"the mask has shape {inside.shape} and {path.name} {values.shape[:3]}; resample it to the recording"
+            )
+    if not inside.any():
+        raise ValueError(f"no voxel of {path} lies in the mask; check that both are in one space")
+    return values[inside].T
+
+
+def _hdf5(path: Path, _: Any) -> np.ndarray:
+    import h5py
+
+    try:
+        with h5py.File(path) as opened:
+            flat = [name for name, one in opened.items() if isinstance(one, h5py.Dataset) and one.ndim == 2]
+            if "data" not in opened and len(flat) != 1:
+                raise ValueError(f"it holds {list(opened)}; expected a data set 'data' of (scans, targets)")
+            return opened["data" if "data" in opened else flat[0]][:]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as HDF5: {error}") from error
+
+
+READERS: dict[str, Callable[[Path, Any], np.ndarray]] = {
+    ".npy": _npy,
+    ".gii": _gifti,
+    ".dtseries.nii": _cifti,
+    ".ptseries.nii": _cifti,
+    ".nii": _nifti,
+    ".nii.gz": _nifti,
+    ".hf5": _hdf5,
+    ".hdf": _hdf5,
+    ".hdf5": _hdf5,
+    ".h5": _hdf5,
+}
+
+
+def load_story_data(folder: str | Path, *, subject: str | None = None, task: str | None = None) -> StoryRecording:
+    """Read one subject of a folder of story data.
+
+    The layout is told by what lies in the folder:
+
+    - *arrays* of one's own: ``recording.json`` with ``{"tr_s": 2.0}``, optionally "first_scan_s", "mesh"; words in
+      ``words.csv`` (word, onset_s, run); one recording per run, ``RUN.npy`` or another format of `load_recording`;
+      optionally ``parcels.npy``, ``mask.nii.gz`` and ``RUN_confounds.tsv``.
+    - *LeBel et al. 2023* (OpenNeuro ds003020): ``derivative/TextGrids/STORY.TextGrid`` and
+      ``derivative/preprocessed_data/SUBJECT/STORY.hf5``, scans of 2 s of which the first ten and last five are gone.
+    - *Narratives* (OpenNeuro ds002345): ``stimuli/gentle/TASK/align.csv`` and fMRIPrep's
+      ``derivatives/fmriprep/SUBJECT/func/*_task-TASK_*space-fsaverage5_hemi-{L,R}*.func.gii``, with its confounds.
+
+    Parameters
+    ----------
+    folder : path
+        The data set, as downloaded.
+    subject : str, optional
+        Which subject; may be left out where there is but one.
+    task : str, optional
+        Only this story, task or run.
+
+    Returns
+    -------
+    StoryRecording
+        Words, scans and what belongs to them.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder has none of these layouts, a subject or story is not in it, or a file cannot be used.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder at {folder}; give a data set, or data=synthetic")
+    found = [name for name, (mark, _) in LAYOUTS.items() if (folder / mark).exists()]
+    if not found:
+        marks = ", ".join(f"{mark} ({name})" for name, (mark, _) in LAYOUTS.items())
+        raise ValueError(f"{folder} has none of {marks}; give the top folder of the data set")
+    return LAYOUTS[found[0]][1](folder, subject, task)
+
+
+def _own(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
+    about = load_json(folder / "recording.json")
+    if not isinstance(about, dict) or "tr_s" not in about:
+        raise ValueError(f'{folder / "recording.json"} holds no "tr_s"; expected {{"tr_s": seconds from scan to scan}}')
+    words = load_words(folder / "words.csv")
+    runs = [run for run in dict.fromkeys(words.runs) if task in (None, run)]
+    if not runs:
+        raise ValueError(f"{folder / 'words.csv'} has no run {task!r}; it has {list(dict.fromkeys(words.runs))[:10]}")
+    mask = folder / "mask.nii.gz"
+    scans, confounds = {}, {}
+    for run in runs:
+        there = [folder / f"{run}{ending}" for ending in READERS if (folder / f"{run}{ending}").is_file()]
+        if not there:
+            raise FileNotFoundError(f"{folder} has no recording of run {run!r}; expected {run}.npy or another format")
+        scans[run] = load_recording(there[0], mask if mask.is_file() else None)
+        if (table := folder / f"{run}_confounds.tsv").is_file():
+            confounds[run] = pd.read_csv(table, sep="\t", na_values="n/a")
+    parcels = folder / "parcels.npy"
+    return StoryRecording(
+        str(about.get("name", folder.resolve().name)),
+        words.select(run=runs),
+        scans,
+        float(about["tr_s"]),
+        dict.fromkeys(runs, float(about.get("first_scan_s", 0.0))),
+        confounds,
+        _npy(parcels, None).astype(np.int64) if parcels.is_file() else None,
+        str(about.get("mesh", "")),
+        {"layout": "arrays", "subject": subject},
+    )
+
+
+def _one_of(kind: str, names: list[str], asked: str | None, folder: Path) -> str:
+    if not names:
+        raise FileNotFoundError(f"{folder} holds no {kind}; download it")
+    if asked is None and len(names) == 1:
+        return names[0]
+    if asked not in names:
+        said = "is not among" if asked else "must be said:"
+        raise ValueError(f"{kind}={asked} {said} {', '.join(names[:12])}; give one of these")
+    return str(asked)
+
+
+def _lebel(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
+    root = folder / "derivative" / "preprocessed_data"
+    subject = _one_of("subject", sorted(one.name for one in root.glob("*") if one.is_dir()), subject, root)
+    grids = folder / "derivative" / "TextGrids"
+    stories = [one.stem for one in sorted((root / subject).glob("*.hf5")) if (grids / f"{one.stem}.TextGrid").is_file()]
+    if task is not None:
+        stories = [_one_of("task", stories, task, root / subject)]
+    if not stories:
+        raise FileNotFoundError(f"{root / subject} holds no story (.hf5) that has a TextGrid in {grids}; download both")
+    scans = {story: load_recording(root / subject / f"{story}.hf5") for story in stories}
+    # the sound begins with the sixth scan, and of the scans before preprocessing the first ten are gone
+    first, tr_s = 10.0, 2.0
+    words = [load_words(grids / f"{story}.TextGrid", run=story) for story in stories]
+    ends = {story: first + tr_s * len(scans[story]) for story in stories}
+    kept = [one.take(np.flatnonzero(np.array(one.onset_s) < ends[one.runs[0]])) for one in words]
+    return StoryRecording(
+        f"LeBel et al. 2023, {subject}",
+        _joined("LeBel", kept),
+        scans,
+        tr_s,
+        dict.fromkeys(stories, first),
+        about={
+            "layout": "LeBel",
+            "subject": subject,
+            "words_after_the_last_scan": sum(map(len, words)) - sum(map(len, kept)),
+        },
+    )
+
+
+def _narratives(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
+    root = folder / "derivatives" / "fmriprep"
+    subject = _one_of("subject", sorted(one.name for one in root.glob("sub-*") if one.is_dir()), subject, root)
+    func = root / subject / "func"
+    there = sorted(func.glob("*_space-fsaverage5*hemi-L*.func.gii"))
+    tasks = sorted({_entity(one.name, "task") for one in there if _aligned(folder, _entity(one.name, "task"))})
+    chosen = [_one_of("task", tasks, task, func)] if task is not None else tasks
+    scans, sets, confounds = {}, [], {}
+    for left in there:
+        story = _entity(left.name, "task")
+        if story not in chosen:
+            continue
+        run = "_".join([story, *([f"run-{number}"] if (number := _entity(left.name, "run")) else [])])
+        right = left.with_name(left.name.replace("hemi-L", "hemi-R"))
+        scans[run] = np.hstack([load_recording(left), load_recording(right)])
+        sets.append(load_words(folder / "stimuli" / "gentle" / story / "align.csv", run=run))
+        table = left.with_name(left.name.split("_space-")[0] + "_desc-confounds_regressors.tsv")
+        table = table if table.is_file() else table.with_name(table.name.replace("regressors", "timeseries"))
+        if table.is_file():
+            confounds[run] = pd.read_csv(table, sep="\t", na_values="n/a")
+    if not scans:
+        raise FileNotFoundError(f"{func} holds no run on fsaverage5 whose story is in {folder / 'stimuli' / 'gentle'}")
+    # the first word of a story is not at the first scan where a run begins with silence: events.tsv of the run says so
+    first = {}
+    for run in scans:
+        story, *rest = run.split("_run-")
+        events = "_".join([subject, f"task-{story}", *(f"run-{one}" for one in rest), "events.tsv"])
+        first[run] = -_story_onset_s(folder / subject / "func" / events)
+    words = _joined("Narratives", sets)
+    about = {"layout": "Narratives", "subject": subject}
+    return StoryRecording(f"Narratives, {subject}", words, scans, 1.5, first, confounds, None, "fsaverage5", about)
+
+
+def _story_onset_s(events: Path) -> float:
+    """When the story begins in its run; 0 where no table of events says."""
+    if not events.is_file():
+        return 0.0
+    table = pd.read_csv(events, sep="\t")
+    told = table[table["trial_type"].astype(str).str.contains("story")] if "trial_type" in table else table
+    return float(told["onset"].iloc[0]) if len(told) else 0.0
+
+
+def _aligned(folder: Path, story: str) -> bool:
+    return (folder / "stimuli" / "gentle" / story / "align.csv").is_file()
+
+
+def _entity(name: str, key: str) -> str:
+    """Value of a BIDS entity in a file name; empty where it has none."""
+    return next((part.split("-", 1)[1] for part in name.split("_") if part.startswith(f"{key}-")), "")
+
+
+def _joined(name: str, sets: list[StimulusSet]) -> StimulusSet:
+    """Words of several stories, one after the other."""
+    return StimulusSet(
+        name,
+        [word for one in sets for word in one.items],
+        [condition for one in sets for condition in one.conditions],
+        [run for one in sets for run in one.runs],
+        onset_s=tuple(onset for one in sets for onset in one.onset_s or ()),
+    )
+
+
+# name -> what tells the layout, and its reader
+LAYOUTS: dict[str, tuple[str, Callable[[Path, str | None, str | None], StoryRecording]]] = {
+    "arrays": ("recording.json", _own),
+    "LeBel": ("derivative/TextGrids", _lebel),
+    "Narratives": ("stimuli/gentle", _narratives),
+}

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from topographic.brain import StoryRecording, encode_stories, features_at_scans, synthetic_recording, untrained
+from topographic.stimuli import StimulusSet, load_localizer
+from topographic.training.text.tokenizer import train_tokenizer
+
+pytest.importorskip("himalaya", reason="needs the extra topographic[brain]")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(load_localizer("language").items, 400)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    shape = {"n_embd": 24, "n_layer": 2, "n_head": 2, "n_positions": 300, "bos_token_id": 0, "eos_token_id": 0}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), initializer_range=0.3, **shape)).eval()
+
+
+@pytest.fixture(scope="module")
+def recording(model, tokenizer):
+    places = np.random.default_rng(0).normal(size=(100, 3))
+    return synthetic_recording(
+        model, tokenizer, n_scans=80, n_runs=3, n_features=4, positions_mm=places, n_tokens=64, progress=False
+    )
+
+
+def test_the_planted_layer_is_found_where_it_was_put_and_nowhere_else(model, tokenizer, recording, tmp_path):
+    found = encode_stories(
+        model,
+        tokenizer,
+        recording,
+        depths=(0.5,),
+        n_tokens=64,
+        delays=(1, 2, 3),
+        n_draws=39,
+        n_band_draws=3,
+        alphas=(1.0, 100.0, 10000.0),
+        folder=tmp_path,
+        seed=1,
+        progress=False,
+    )
+    assert found.layers["layer"].tolist() == ["transformer.wte", "transformer.h.0"]
+    assert found.about["planted"] == "transformer.h.0"
+    table = found.targets if found.shown == "transformer.h.0" else None
+    assert table is not None, f"the best layer is {found.shown}"
+    scores = table["r"].to_numpy()
+    planted, rate = scores[:3], scores[3:5]
+    assert planted.min() > 0.3
+    assert np.abs(scores[5:].mean()) < 0.15
+    assert (table["q"][:3] <= 0.1).all()
+    assert (table["q"][5:] <= 0.05).sum() <= 1
+    # word rate is a control's, meaning the layer's
+    assert table["r controls"][3:5].min() > 0.3
+    assert table["R2 added by the layer"][:3].min() > table["R2 added by the layer"][5:].mean()
+    assert planted.mean() > table["r untrained"][:3].mean()
+    assert rate.shape == (2,)
+    assert found.vertex_r.shape == (100,)
+    assert found.about["controls"] == ["word rate", "word length", "position", "head motion"]
+    assert repr(found).startswith("StoryEncoding(2 layers, transformer.h.0: mean r")
+
+
+def test_scan_times_are_starts_or_middles():
+    words = StimulusSet("w", list("abcd"), ["word"] * 4, ["x"] * 4, onset_s=(0.5, 2.5, 2.6, 9.0))
+    recording = StoryRecording("s", words, {"x": np.ones((8, 2), np.float32)}, 2.0)
+    ones = np.array([[1.0], [2.0], [3.0], [4.0]])
+    settings = {"delays": (0,), "trim_scans": (0, 0)}
+    summed = features_at_scans(ones, recording, method="sum", **settings)[:, 0]
+    expected = np.array([1.0, 5, 0, 0, 4, 0, 0, 0])
+    np.testing.assert_allclose(summed, (expected - expected.mean()) / expected.std(), atol=1e-6)
+    # rect is a mean around the middle, and so over the same words
+    meant = features_at_scans(ones, recording, method="rect", **settings)[:, 0]
+    expected = np.array([1.0, 2.5, 0, 0, 4, 0, 0, 0])
+    np.testing.assert_allclose(meant, (expected - expected.mean()) / expected.std(), atol=1e-6)
+
+
+def test_what_cannot_be_encoded(model, tokenizer):
+    words = StimulusSet("w", ["a", "b"], ["word"] * 2, ["x"] * 2, onset_s=(0.0, 99.0))
+    recording = StoryRecording("s", words, {"x": np.ones((8, 2), np.float32)}, 2.0)
+    with pytest.raises(ValueError, match=r"s has one run only \('x'\); folds are whole runs: give two or more"):
+        encode_stories(model, tokenizer, recording)
+    with pytest.raises(ValueError, match=r"s, run 'x': the scans end at 1. s but 1 words begin later"):
+        features_at_scans(np.ones((2, 1)), recording)
+
+
+def test_untrained_weights_are_others_and_repeat(model):
+    before = torch.get_rng_state().sum()
+    first, second = untrained(model, 1), untrained(model, 1)
+    assert torch.get_rng_state().sum() == before
+    one, other = first.transformer.h[0].mlp.c_fc.weight, second.transformer.h[0].mlp.c_fc.weight
+    assert torch.equal(one, other)
+    assert not torch.equal(one, model.transformer.h[0].mlp.c_fc.weight)
+    assert torch.nn.Linear(2, 2).weight.shape == untrained(torch.nn.Sequential(torch.nn.Linear(2, 2)))[0].weight.shape

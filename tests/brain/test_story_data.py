@@ -1,0 +1,183 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from topographic.brain import StoryRecording, load_recording, load_story_data
+from topographic.stimuli import StimulusSet
+
+GRID = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+0
+70
+<exists>
+1
+"IntervalTier"
+"word"
+0
+70
+3
+0
+1
+"once"
+1
+60
+"upon"
+60
+70
+"time"
+"""
+
+
+@pytest.fixture
+def scans():
+    return np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+
+
+def own_folder(folder, scans, **about):
+    (folder / "recording.json").write_text(json.dumps({"tr_s": 2.0, **about}))
+    (folder / "words.csv").write_text("word,onset_s,run\nonce,0.5,a\nupon,1.0,a\ntime,0.2,b\n")
+    np.save(folder / "a.npy", scans)
+    np.save(folder / "b.npy", scans[:15])
+    return folder
+
+
+def test_arrays_of_ones_own(tmp_path, scans):
+    folder = own_folder(tmp_path, scans, first_scan_s=-4.0)
+    np.save(folder / "parcels.npy", np.array([0, 0, 1, 1, -1, -1]))
+    pd.DataFrame({"trans_x": range(20)}).to_csv(folder / "a_confounds.tsv", sep="\t", index=False)
+    found = load_story_data(folder)
+    assert repr(found) == f"StoryRecording('{folder.name}': 2 runs, 35 scans, 6 targets)"
+    np.testing.assert_array_equal(found.scans["b"], scans[:15])
+    assert found.scan_starts_s("a")[:2].tolist() == [-4.0, -2.0]
+    assert list(found.confounds) == ["a"]
+    assert list(load_story_data(folder, task="b").scans) == ["b"]
+    with pytest.raises(ValueError, match=r"words.csv has no run 'c'; it has \['a', 'b'\]"):
+        load_story_data(folder, task="c")
+    (folder / "b.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no recording of run 'b'; expected b\.npy"):
+        load_story_data(folder)
+    (folder / "recording.json").write_text("{}")
+    with pytest.raises(ValueError, match='holds no "tr_s"'):
+        load_story_data(folder)
+
+
+def test_the_layout_of_lebel(tmp_path, scans):
+    h5py = pytest.importorskip("h5py", reason="needs the extra topographic[brain]")
+    for part in ("derivative/TextGrids", "derivative/preprocessed_data/UTS01"):
+        (tmp_path / part).mkdir(parents=True)
+    for story in ("alpha", "beta"):
+        (tmp_path / "derivative/TextGrids" / f"{story}.TextGrid").write_text(GRID)
+        with h5py.File(tmp_path / "derivative/preprocessed_data/UTS01" / f"{story}.hf5", "w") as opened:
+            opened["data"] = scans
+    found = load_story_data(tmp_path)
+    assert list(found.scans) == ["alpha", "beta"]
+    # the first row is the eleventh scan, and the sound began with the sixth
+    assert found.scan_starts_s("alpha")[:2].tolist() == [10.0, 12.0]
+    assert found.words.items == ("once", "upon") * 2
+    assert found.about["words_after_the_last_scan"] == 2
+    with pytest.raises(ValueError, match=r"subject=UTS09 is not among UTS01; give one of these"):
+        load_story_data(tmp_path, subject="UTS09")
+
+
+def test_the_layout_of_narratives(tmp_path, scans):
+    nibabel = pytest.importorskip("nibabel", reason="needs the extra topographic[brain]")
+    from nibabel.gifti import GiftiDataArray, GiftiImage
+
+    func = tmp_path / "derivatives/fmriprep/sub-001/func"
+    func.mkdir(parents=True)
+    stem = "sub-001_task-pieman_run-1"
+    for side in "LR":
+        arrays = [GiftiDataArray(scan + (side == "R"), intent="NIFTI_INTENT_TIME_SERIES") for scan in scans]
+        nibabel.save(GiftiImage(darrays=arrays), func / f"{stem}_space-fsaverage5_hemi-{side}.func.gii")
+    pd.DataFrame({"trans_x": range(20)}).to_csv(func / f"{stem}_desc-confounds_regressors.tsv", sep="\t")
+    (tmp_path / "stimuli/gentle/pieman").mkdir(parents=True)
+    (tmp_path / "stimuli/gentle/pieman/align.csv").write_text("I,i,3.2,3.4\num,,,\nbegan,began,3.4,3.6\n")
+    (tmp_path / "sub-001/func").mkdir(parents=True)
+    (tmp_path / f"sub-001/func/{stem}_events.tsv").write_text(
+        "onset\tduration\ttrial_type\n0\t12\tmusic\n15\t400\tstory\n"
+    )
+    found = load_story_data(tmp_path)
+    assert found.scans["pieman_run-1"].shape == (20, 12)
+    np.testing.assert_allclose(found.scans["pieman_run-1"][:, 6:], scans + 1)
+    assert found.words.items == ("I", "began")
+    assert found.scan_starts_s("pieman_run-1")[0] == -15.0
+    assert (found.tr_s, found.mesh, len(found.confounds)) == (1.5, "fsaverage5", 1)
+    with pytest.raises(ValueError, match="task=lucy is not among pieman"):
+        load_story_data(tmp_path, task="lucy")
+
+
+def test_folders_of_no_layout(tmp_path):
+    with pytest.raises(ValueError, match=r"has none of recording.json \(arrays\), derivative/TextGrids \(LeBel\)"):
+        load_story_data(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder at"):
+        load_story_data(tmp_path / "nowhere")
+
+
+def test_volumes_with_and_without_a_mask(tmp_path, scans):
+    nibabel = pytest.importorskip("nibabel", reason="needs the extra topographic[brain]")
+    values = scans.T.reshape(1, 2, 3, 20).copy()
+    values[0, 1, 2] = 7.0
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "run.nii.gz")
+    np.testing.assert_array_equal(load_recording(tmp_path / "run.nii.gz"), scans[:, :5])
+    mask = np.zeros((1, 2, 3), dtype=np.uint8)
+    mask[0, 0, 1] = mask[0, 1, 2] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "mask.nii")
+    found = load_recording(tmp_path / "run.nii.gz", tmp_path / "mask.nii")
+    np.testing.assert_array_equal(found, np.stack([scans[:, 1], np.full(20, 7.0)], axis=1))
+    with pytest.raises(ValueError, match=r"the mask has shape \(2, 2, 2\) and run.nii.gz \(1, 2, 3\); resample"):
+        load_recording(tmp_path / "run.nii.gz", np.ones((2, 2, 2), dtype=bool))
+    with pytest.raises(ValueError, match=r"no voxel of .* lies in the mask"):
+        load_recording(tmp_path / "run.nii.gz", np.zeros((1, 2, 3), dtype=bool))
+    (tmp_path / "broken.nii").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="truncated or no image"):
+        load_recording(tmp_path / "broken.nii")
+
+
+def test_cifti_and_hdf5(tmp_path, scans):
+    nibabel = pytest.importorskip("nibabel", reason="needs the extra topographic[brain]")
+    h5py = pytest.importorskip("h5py", reason="needs the extra topographic[brain]")
+    series = nibabel.cifti2.SeriesAxis(0, 2, 20)
+    brain = nibabel.cifti2.BrainModelAxis.from_mask(np.ones(6, dtype=bool), name="CortexLeft")
+    nibabel.save(nibabel.Cifti2Image(scans, header=(series, brain)), tmp_path / "run.dtseries.nii")
+    np.testing.assert_array_equal(load_recording(tmp_path / "run.dtseries.nii"), scans)
+    with h5py.File(tmp_path / "run.hdf", "w") as opened:
+        opened["Y_train"] = scans
+        opened["run_onsets"] = np.arange(3)
+    np.testing.assert_array_equal(load_recording(tmp_path / "run.hdf"), scans)
+    with h5py.File(tmp_path / "two.hdf", "w") as opened:
+        opened["Y_train"], opened["Y_test"] = scans, scans
+    with pytest.raises(ValueError, match=r"it holds \['Y_test', 'Y_train'\]; expected a data set 'data'"):
+        load_recording(tmp_path / "two.hdf")
+
+
+def test_files_that_are_no_recordings(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no recording at"):
+        load_recording(tmp_path / "run.npy")
+    (tmp_path / "run.mat").write_text("")
+    with pytest.raises(ValueError, match=r"run.mat ends in none of .npy, .gii"):
+        load_recording(tmp_path / "run.mat")
+    np.save(tmp_path / "flat.npy", np.arange(3))
+    with pytest.raises(ValueError, match=r"array of shape \(3,\); expected \(scans, targets\)"):
+        load_recording(tmp_path / "flat.npy")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="is no array of numbers"):
+        load_recording(tmp_path / "objects.npy")
+
+
+def test_what_does_not_belong_together(scans):
+    words = StimulusSet("w", ["a", "b"], ["word"] * 2, ["x", "y"], onset_s=(0.0, 1.0))
+    with pytest.raises(ValueError, match=r"run 'z' has scans and no words; it has words of \['x', 'y'\]"):
+        StoryRecording("s", words, {"z": scans}, 2.0)
+    with pytest.raises(ValueError, match=r"expected \(scans, targets\), as many in each run"):
+        StoryRecording("s", words, {"x": scans, "y": scans[:, :2]}, 2.0)
+    with pytest.raises(ValueError, match=r"parcels of shape \(2,\) for 6 targets"):
+        StoryRecording("s", words, {"x": scans}, 2.0, parcels=np.arange(2))
+    with pytest.raises(ValueError, match="tr_s=0"):
+        StoryRecording("s", words, {"x": scans}, 0.0)
+    with pytest.raises(ValueError, match="the words have no onsets"):
+        StoryRecording("s", StimulusSet("w", ["a"], ["word"], ["x"]), {"x": scans}, 2.0)
+    with pytest.raises(ValueError, match="has no scans"):
+        StoryRecording("s", words, {}, 2.0)
