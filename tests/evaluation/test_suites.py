@@ -7,7 +7,7 @@ from topographic.evaluation.subject import PUBLISHED_SETS
 from topographic.evaluation.suites import SUITES, suite_for
 
 MATERIAL = {
-    "language": {*PUBLISHED_SETS, "pairs", "text", "syntaxgym", "weight_sheets", "published"},
+    "language": {*PUBLISHED_SETS, "pairs", "text", "syntaxgym", "weight_sheets", "published", "corpora"},
     "vision": {"categories", "test", "weight_sheets", "published"},
 }
 PARTS = [
@@ -50,7 +50,7 @@ def test_a_suite_is_for_a_kind_of_model():
     assert suite_for("vision", "toponets") is SUITES["toponets"]["vision"]
     with pytest.raises(ValueError, match="runs/a is a vision model and suite='topolm' for others; use suite=toponets"):
         suite_for("vision", "topolm", "runs/a")
-    with pytest.raises(ValueError, match="suite='topography'; expected one of topolm, toponets"):
+    with pytest.raises(ValueError, match="suite='topography'; expected one of topolm, toponets, brain"):
         suite_for("language", "topography")
 
 

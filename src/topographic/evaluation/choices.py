@@ -23,7 +23,7 @@ FEWEST_WINDOW_WORDS = 8  # a window has four lags or more
 LesionMode = Literal["zero", "mean", "resample"]
 Pooling = Literal["mean", "last", "sum", "max", "class"]
 # a look at everything in about a minute on a small model; p values go down to 1 / 21 only
-_QUICK = {"n_draws": 20, "lesion_draws": 3, "permuted_draws": 3, "window_sequences": 3}
+_QUICK = {"n_draws": 20, "lesion_draws": 3, "permuted_draws": 3, "window_sequences": 3, "word_folds": 4}
 # of language models: stimulus set, condition and baseline
 LANGUAGE_CONTRASTS = {
     "language": ("language", "sentences", "nonwords"),
@@ -72,6 +72,11 @@ class Choices:
     """Words in the sequences in which words are swapped."""
     window_sequences: int = 20
     """Sequences in which words are swapped, if there is as much text."""
+    word_folds: int = 10
+    """Sets of sentences in the cross-validation of words (half as many sets of sentences, and of word types, where both
+    are kept apart)."""
+    spill_over: int = 2
+    """Words before a word whose length, frequency and surprisal may show in its measure."""
     seed: int = 0
     """Seed of nulls, samples and controls."""
 
@@ -91,6 +96,8 @@ class Choices:
         for name, least in {"lesion_pairs": 1, "permuted_draws": 2, "window_sequences": 1}.items():
             _require_whole(self, name, least)
         _require_whole(self, "window_words", FEWEST_WINDOW_WORDS, "a window has four lags or more")
+        _require_whole(self, "word_folds", 4, "words are kept apart in half as many sets of sentences and of types")
+        _require_whole(self, "spill_over", 0)
         _require_whole(self, "seed", 0)
         if not all(0 < fraction <= 0.5 for fraction in self.lesion_fractions):
             raise ValueError(
@@ -133,6 +140,8 @@ class Shown:
     text: str | None = None
     """File with one passage a line for perplexity and word swaps; the good sentences of the pairs, and the sentences
     of the localizer, by default."""
+    data: str | None = None
+    """Folder with corpora measured word by word, for the suite brain: potentials, reading times, averages of fMRI."""
     pooling: Pooling = "mean"
     """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
     n_images: int = 80

@@ -118,7 +118,7 @@ def evaluate_subject(
     ----------
     subject : LanguageSubject or VisionSubject
         A model in memory, its sheets, and what it is shown (`subject_of`).
-    suite : {"topolm", "toponets"}
+    suite : {"topolm", "toponets", "brain"}
         What to measure.
     choices : Choices
         With which numbers.
@@ -152,6 +152,9 @@ def evaluate_subject(
     subject = replace(subject, progress=progress)  # a copy knows nothing of weights that have since changed
     chosen = choices.as_measured()
     wanted = {name: part for name, part in found.parts.items() if not _is_left_out(part, subject)}
+    if not wanted:
+        needed = sorted({str(part.option) for part in found.parts.values()})
+        raise ValueError(f"suite={suite!r} has nothing to measure; give {' or '.join(f'{one}=...' for one in needed)}")
     if "lesions" in wanted and chosen.lesion_mode != "zero" and subject.shown.pooling == "sum":
         raise ValueError(
             f"pooling='sum' with lesion_mode={chosen.lesion_mode!r}: what takes the place of a unit's activity has the "
@@ -200,7 +203,7 @@ def subject_of(
         Any Hugging Face causal model, or classifier of images.
     reader : tokenizer or callable
         The tokenizer of a language model; how images become what a vision model takes (`Preparation`).
-    suite : {"topolm", "toponets"}
+    suite : {"topolm", "toponets", "brain"}
         For which suite: some look at sites of their own where none are named.
     sites : str or sequence of str, optional
         Which modules to record, as `find_sites` takes them; by default the sheets that the model carries, or those its

@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 from topographic.behaviour import MinimalPairScores, Suite, load_suites, perplexity, token_log_probabilities
+from topographic.brain.word_corpora import SentenceCorpus, WordCorpus, load_sentence_corpora, load_word_corpora
 from topographic.evaluation.choices import Shown
 from topographic.evaluation.results import NotMeasurable, plain
+from topographic.evaluation.word_readings import word_surprisal
 from topographic.evaluation.wording import counted
 from topographic.maps import Selection
 from topographic.maps.localizer import load_or_localize, localize
@@ -171,6 +173,7 @@ class LanguageSubject(Subject):
 
     tokenizer: Any
     cache_folder: Path | None = None
+    _surprisal: dict[tuple, np.ndarray] = field(default_factory=dict)
     kind: ClassVar[str] = "language"
     contrast: ClassVar[tuple[str, str]] = ("sentences", "nonwords")
     contrast_name: ClassVar[str] = "sentences - nonwords"
@@ -268,11 +271,31 @@ class LanguageSubject(Subject):
 
         return measure
 
+    @cached_property
+    def corpora(self) -> dict[str, WordCorpus]:
+        """Corpora measured word by word; none where no folder of them was given."""
+        return {} if self.shown.data is None else load_word_corpora(self.shown.data)
+
+    @cached_property
+    def sentence_corpora(self) -> dict[str, SentenceCorpus]:
+        """Corpora with one response per sentence; none where no folder of them was given."""
+        return {} if self.shown.data is None else load_sentence_corpora(self.shown.data)
+
+    def surprisal(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Surprisal in nats of every word of every text, each read once."""
+        own = tuple(self.identity.values())
+        if unread := [text for text in dict.fromkeys(texts) if (*own, text) not in self._surprisal]:
+            options = {"batch_size": self.shown.batch_size, "progress": self.progress}
+            found = word_surprisal(self.model, self.tokenizer, unread, **options)
+            self._surprisal.update({(*own, text): one for text, one in zip(unread, found, strict=True)})
+        return [self._surprisal[(*own, text)] for text in texts]
+
     def in_words(self) -> str:
         """Which stimulus sets and pairs."""
         own = "this library's own stimulus sets" if self.shown.stimuli is None else "published stimulus sets"
         first = f", the first {self.shown.pairs_per_paradigm} of each paradigm" if self.shown.pairs_per_paradigm else ""
-        return f"{own}, minimal pairs: {self.shown.pairs}{first}"
+        read = f", corpora read word by word: {', '.join(self.corpora)}" if self.corpora else ""
+        return f"{own}, minimal pairs: {self.shown.pairs}{first}{read}"
 
     def _reader(self) -> dict[str, str]:
         return {"tokenizer": tokenizer_checksum(self.tokenizer)}
@@ -292,6 +315,8 @@ class LanguageSubject(Subject):
         pairs = self.minimal_pairs()
         found |= {"pairs": pairs.checksum, "text": _as_set(self.passages(pairs)).checksum}
         suites = [[one.name, one.regions, one.items, one.formulas, one.metric] for one in self.suites()]
+        read = {name: one.checksum for name, one in {**self.corpora, **self.sentence_corpora}.items()}
+        found |= {"corpora": digest(read)} if read else {}
         return found | ({"syntaxgym": digest(suites)} if suites else {})
 
 

@@ -14,12 +14,17 @@ from topographic.evaluation.parts.minimal_pairs import grammar
 from topographic.evaluation.parts.network import language_network
 from topographic.evaluation.parts.profiles import language_profiles
 from topographic.evaluation.parts.selectivity import category_selectivity, language_selectivity
+from topographic.evaluation.parts.sentence_averages import sentence_averages
 from topographic.evaluation.parts.smoothness import smooth_responses
 from topographic.evaluation.parts.syntaxgym import syntax
 from topographic.evaluation.parts.weights import smooth_weights
 from topographic.evaluation.parts.windows import windows
 from topographic.evaluation.parts.word_classes import word_classes
+from topographic.evaluation.parts.word_encoding import word_encoding
+from topographic.evaluation.parts.word_maps import word_maps
+from topographic.evaluation.parts.word_surprisal import word_surprisal_gain
 from topographic.evaluation.results import Findings
+from topographic.evaluation.word_readings import read_layers
 from topographic.recording import first_mlp_layers, vision_layers
 
 __all__ = ["SUITES", "Part", "Suite", "suite_for"]
@@ -100,6 +105,27 @@ SUITES: dict[str, dict[str, Suite]] = {
             },
             "Deb et al. (TopoNets, ICLR 2025), for ResNet-18, ResNet-50 and ViT-B/32 trained on ImageNet",
             vision_layers,
+        ),
+    },
+    "brain": {
+        "language": Suite(
+            {
+                "word_surprisal": Part(
+                    word_surprisal_gain,
+                    ("word_folds", "spill_over", "n_draws", "seed"),
+                    ("corpora",),
+                    option="data",
+                ),
+                "word_encoding": Part(
+                    word_encoding, ("word_folds", "n_draws", "seed"), ("corpora",), option="data"
+                ),
+                "word_maps": Part(word_maps, ("n_draws", "seed"), ("corpora",), option="data"),
+                "sentence_averages": Part(
+                    sentence_averages, ("word_folds", "n_draws", "seed"), ("corpora", "published"), option="data"
+                ),
+            },
+            "Brain-Score Language (scores of GPT2-XL and of features without content), on voxels where ours are averages",
+            read_layers,
         ),
     },
 }

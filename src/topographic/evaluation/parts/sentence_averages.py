@@ -1,0 +1,97 @@
+"""Averages of fMRI per sentence predicted from a model's states, beside sentence length and all other controls."""
+
+from typing import Any
+
+import numpy as np
+
+from topographic.brain.folds import run_folds
+from topographic.brain.word_corpora import SentenceCorpus
+from topographic.brain.word_scores import grouped_correlation, grouped_gain, held_out_words
+from topographic.drawing.site_names import site_labels
+from topographic.evaluation.choices import Choices
+from topographic.evaluation.published_numbers import published
+from topographic.evaluation.results import Findings, NotMeasurable, Table
+from topographic.evaluation.subject import LanguageSubject
+from topographic.evaluation.word_readings import RandomTokens, embedding_site, untrained_twin
+from topographic.recording import record
+from topographic.stimuli import StimulusSet
+
+__all__ = ["sentence_averages"]
+
+_LENGTH = "length and position"
+_POOLINGS = {"last": "last token", "mean": "mean over tokens"}
+
+
+def sentence_averages(subject: LanguageSubject, choices: Choices) -> Findings:
+    """Held-out correlation over topics, and what states add to length."""
+    if not subject.sentence_corpora:
+        raise NotMeasurable(f"no corpus of averages per sentence lies below {subject.shown.data}")
+    rows = []
+    for corpus in subject.sentence_corpora.values():
+        features = _features(subject, corpus, choices)
+        folds = run_folds(np.array(corpus.groups), min(choices.word_folds, len(set(corpus.groups))))
+        topics, y = np.array(corpus.groups), corpus.response[:, None]
+        drawn = {"n_draws": max(choices.n_draws, 2), "seed": choices.seed}
+        length = held_out_words(features[_LENGTH], y, folds)[:, 0]
+        for name, values in features.items():
+            predicted = held_out_words(values, y, folds)[:, 0]
+            one = grouped_correlation(corpus.response, predicted, topics, **drawn)
+            row = {"experiment": corpus.name, "features": name, "sentences": len(corpus)}
+            row |= {"r": one.value, "low": one.low, "high": one.high}
+            if name != _LENGTH:
+                both = held_out_words(np.column_stack([features[_LENGTH], values]), y, folds)[:, 0]
+                errors = [np.square(corpus.response - one) / corpus.response.var() for one in (length, both)]
+                added = grouped_gain(errors[0] - errors[1], topics, **drawn)
+                row |= {"added R2": added.value, "low (R2)": added.low, "high (R2)": added.high, "p": added.p}
+            rows.append(row)
+    known = [
+        {"model": one.model, "data": one.setting["data"], "folds": one.setting["folds"], one.measure: one.value}
+        for one in published("brain_language")
+    ]
+    return Findings(
+        "Averages per sentence",
+        "Ridge regression from states of whole sentences, topics held out together; intervals (95 %) and p (sign "
+        "flips, one-sided) over topics. Added R2: by states beside numbers of words and letters and the place in the "
+        "topic, in one regression.",
+        [
+            Table(
+                "scores",
+                "Held-out correlation",
+                rows,
+                "Averages over voxels and people hold sentence length above all; a table of controls, none of ranks.",
+                ("experiment", "features"),
+                ("r", "low", "high", "added R2", "p"),
+            ),
+            Table(
+                "published",
+                "Published",
+                known,
+                "On voxels of single subjects, mean over subjects: why sentences of one passage never lie on both "
+                "sides here.",
+            ),
+        ],
+    )
+
+
+def _features(subject: LanguageSubject, corpus: SentenceCorpus, choices: Choices) -> dict[str, np.ndarray]:
+    embedding = embedding_site(subject.model)
+    sites = [site for site in subject.sheets if site != embedding]
+    titles = {embedding: "embedding layer", **site_labels(list(subject.sheets))}
+    shown = StimulusSet(corpus.name, corpus.sentences, ("sentence",) * len(corpus))
+
+    def states(names: list[str], pooling: str, model: Any, tokenizer: Any) -> dict[str, np.ndarray]:
+        options = {"pooling": pooling, "batch_size": subject.shown.batch_size, "progress": False}
+        return {name: one.values for name, one in record(model, tokenizer, shown, names, **options).items()}
+
+    found = {_LENGTH: np.column_stack(list(corpus.controls().values()))}
+    for pooling, title in _POOLINGS.items():
+        own = states([embedding, *sites], pooling, subject.model, subject.tokenizer)
+        found |= {f"{titles[site]}, {title}": values for site, values in own.items()}
+    middle, title = sites[len(sites) // 2], _POOLINGS["last"]
+    others = {
+        "untrained": (untrained_twin(subject.model, choices.seed), subject.tokenizer),
+        "random tokens": (subject.model, RandomTokens(subject.tokenizer, choices.seed)),
+    }
+    for name, (model, tokenizer) in others.items():
+        found[f"{name}, {titles[middle]}, {title}"] = states([middle], "last", model, tokenizer)[middle]
+    return found

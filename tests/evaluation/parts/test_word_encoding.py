@@ -1,0 +1,58 @@
+import numpy as np
+import pandas as pd
+
+from topographic.evaluation import Choices
+from topographic.evaluation.parts.word_encoding import states_of, word_encoding
+
+
+def test_every_score_stands_beside_its_controls(readers):
+    found = word_encoding(readers, Choices(n_draws=20, word_folds=4))
+    table = found.to_frame()
+    names = table["features"].unique().tolist()
+    assert names[:4] == [
+        "mean of the training words",
+        "length, frequency, position, punctuation",
+        "length, frequency, position, punctuation, surprisal",
+        "embedding layer",
+    ]
+    assert [name.split(",")[0] for name in names[-2:]] == ["untrained", "random tokens"]
+    r = table.set_index(["measure", "features"])
+    with_surprisal = r.loc[("N400", names[2])]
+    assert with_surprisal["low"] > r.loc[("N400", names[1]), "high"]
+    assert with_surprisal["r (types)"] > 0.5
+    assert r.loc[("self-paced reading time (ms)", names[1]), "r"] > 0.9
+    assert r.loc[("self-paced reading time (ms)", names[0]), "r"] < 0
+    assert abs(r.loc[("N400", names[-1]), "r"]) < 0.2  # random tokens know no word
+    context = found["context"].to_frame()
+    assert set(context["sheet"]) == set(names[4:-2]) and context["p"].between(0, 1).all()
+
+
+def test_states_come_in_the_order_of_the_words(readers):
+    corpus, site = readers.corpora["ucl_erp"], next(iter(readers.sheets))
+    whole = states_of(readers, corpus, [site])[site]
+    order = np.random.default_rng(0).permutation(len(corpus))
+    table = pd.read_csv(f"{readers.shown.data}/all_measures.csv")
+    assert len(whole) == len(table)
+    shuffled = type(corpus)(
+        "shuffled",
+        corpus.texts,
+        corpus.text[order],
+        corpus.position[order],
+        {name: one[order] for name, one in corpus.measures.items()},
+        corpus.log_frequencies[order],
+    )
+    np.testing.assert_allclose(states_of(readers, shuffled, [site])[site], whole[order], atol=1e-6)
+
+
+def test_a_corpus_that_holds_nothing_new_is_left_out(readers, tmp_path):
+    corpus = readers.corpora["ucl_erp"]
+    folder = tmp_path / "data"
+    pd.DataFrame({
+        "text_id": corpus.text, "position": corpus.position, "word": corpus.words,
+        "log_freq": corpus.log_frequencies, "rt": corpus.measures["self-paced reading time (ms)"],
+    }).to_csv(folder / "again.csv", index=False)  # fmt: skip
+    (folder / "again_texts.txt").write_text("\n".join(corpus.texts) + "\n")
+    found = word_encoding(type(readers)(**{
+        name: getattr(readers, name) for name in ("model", "tokenizer", "sites", "layout", "shown", "progress")
+    }), Choices(n_draws=20, word_folds=4))  # fmt: skip
+    assert set(found.to_frame()["corpus"]) == {"ucl_erp"} and "again: the same measures" in found.notes[0]

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from topographic.behaviour import token_log_probabilities
+from topographic.evaluation.word_readings import (
+    RandomTokens,
+    embedding_site,
+    read_layers,
+    untrained_twin,
+    word_places,
+    word_states,
+    word_surprisal,
+)
+from topographic.recording import record, record_tokens
+from topographic.stimuli import StimulusSet
+
+TEXTS = ["The dogs  barked loudly.", "A naïve cat’s été", "Go"]
+
+
+def test_every_word_ends_where_its_last_token_does(tiny_subject):
+    tokenizer = tiny_subject.tokenizer
+    for text, (last, word) in zip(TEXTS, word_places(tokenizer, TEXTS), strict=True):
+        words = text.split()
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert len(last) == len(words) and len(word) == len(ids)
+        for index, one in enumerate(words):
+            until = tokenizer.decode(ids[: last[index] + 1])
+            assert until.split() == words[: index + 1], one
+        assert set(word) == set(range(len(words)))
+
+
+def test_words_add_up_to_their_text(tiny_subject):
+    model, tokenizer = tiny_subject.model, tiny_subject.tokenizer
+    found = word_surprisal(model, tokenizer, TEXTS, batch_size=2, progress=False)
+    whole = token_log_probabilities(model, tokenizer, TEXTS, progress=False)
+    for text, words, tokens in zip(TEXTS, found, whole, strict=True):
+        assert len(words) == len(text.split())
+        assert words.sum() == pytest.approx(-tokens.sum(), rel=1e-5)
+
+
+def test_the_state_after_a_word_is_that_of_the_text_up_to_it(tiny_subject, monkeypatch):
+    model, tokenizer, site = tiny_subject.model, tiny_subject.tokenizer, next(iter(tiny_subject.sheets))
+    monkeypatch.setattr("topographic.evaluation.word_readings._TOKENS_AT_ONCE", 6)  # texts in several groups
+    found = [
+        one for _, states in word_states(model, tokenizer, TEXTS, [site], batch_size=2) for one in states[site]
+    ]
+    for text, states in zip(TEXTS, found, strict=True):
+        words = text.split()
+        assert len(states) == len(words)
+        until = StimulusSet("until", (text[: text.index(words[0]) + len(words[0])],), ("text",))
+        one = record(model, tokenizer, until, [site], pooling="last", progress=False)[site]
+        np.testing.assert_allclose(states[0], one.values[0], atol=1e-5)
+        whole = StimulusSet("whole", (text,), ("text",))
+        last = record(model, tokenizer, whole, [site], pooling="last", progress=False)[site]
+        np.testing.assert_allclose(states[-1], last.values[0], atol=1e-5)
+
+
+def test_random_tokens_are_as_many_and_seeded(tiny_subject):
+    model, tokenizer, site = tiny_subject.model, tiny_subject.tokenizer, next(iter(tiny_subject.sheets))
+    shown = StimulusSet("texts", tuple(TEXTS), ("text",) * 3)
+    own = record_tokens(model, tokenizer, shown, [site])[site]
+    drawn = [record_tokens(model, RandomTokens(tokenizer, 1), shown, [site])[site] for _ in range(2)]
+    assert drawn[0].stimuli.labels == own.stimuli.labels
+    assert drawn[0].stimuli.items != own.stimuli.items
+    np.testing.assert_array_equal(drawn[0].values, drawn[1].values)
+
+
+def test_a_twin_has_other_weights_and_leaves_the_generator_alone(tiny_subject):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    twin, again = (untrained_twin(tiny_subject.model, 3) for _ in range(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    shapes = [{name: one.shape for name, one in model.state_dict().items()} for model in (twin, tiny_subject.model)]
+    assert shapes[0] == shapes[1]
+    weights = [next(model.parameters()) for model in (twin, again, tiny_subject.model)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_sites_are_the_sheets_or_four_blocks(tiny_subject):
+    assert read_layers(tiny_subject.model) == list(tiny_subject.model.sheets())
+    model = GPT2LMHeadModel(GPT2Config(n_layer=8, n_embd=8, n_head=1, vocab_size=20, n_positions=8))
+    assert read_layers(model) == [f"transformer.h.{layer}" for layer in (1, 3, 5, 7)]
+    assert embedding_site(model) == "transformer.wte"
+
+
+def test_a_tokenizer_without_offsets_is_refused():
+    with pytest.raises(ValueError, match="object gives no offsets, .* use a fast tokenizer"):
+        word_places(object(), TEXTS)
