@@ -26,7 +26,9 @@ def test_parcels_are_where_subjects_agree():
     assert parcels.max() == 2
     both = {int(np.bincount(parcels[blob]).argmax()) for blob in BLOBS}
     assert both == {1, 2}
-    assert not parcels[~(np.linalg.norm(PLACES - (4, 4), axis=1) < 6) & ~(np.linalg.norm(PLACES - (11, 11), axis=1) < 6)].any()  # noqa: E501
+    assert not parcels[
+        ~(np.linalg.norm(PLACES - (4, 4), axis=1) < 6) & ~(np.linalg.norm(PLACES - (11, 11), axis=1) < 6)
+    ].any()
 
 
 def test_subjects_who_agree_on_nothing_have_no_parcel():
@@ -41,7 +43,8 @@ def test_an_individual_region_is_the_top_of_a_parcel():
     found = regions_in_parcels(UnitMap("a", values, SHEET, "t"), parcels, share=0.2)
     for parcel, one in found.items():
         members = parcels == parcel
-        assert one.n_selected == round(0.2 * members.sum()) and not one.mask[~members].any()
+        assert one.n_selected == round(0.2 * members.sum())
+        assert not one.mask[~members].any()
         assert values[one.mask].min() > np.delete(values, np.flatnonzero(one.mask | ~members)).max()
 
 

@@ -34,7 +34,8 @@ def test_a_map_is_the_partial_correlation_of_every_unit():
 
     expected = [np.corrcoef(residual(x[:, unit]), residual(y))[0, 1] for unit in range(16)]
     np.testing.assert_allclose(found.values, expected, rtol=1e-5)
-    assert found.provenance["target"] == "N400" and not found.nulls
+    assert found.provenance["target"] == "N400"
+    assert not found.nulls
 
 
 def test_autocorrelated_noise_predicts_nothing():
@@ -100,7 +101,8 @@ def test_every_vertex_gets_a_position():
     scores = np.eye(3, 16)
     scores[2] = np.nan
     maps = preferred_position_maps(scores, grid((4, 4)), surface)
-    assert set(maps) == {"x", "y"} and np.isnan(maps["x"].values[2])
+    assert set(maps) == {"x", "y"}
+    assert np.isnan(maps["x"].values[2])
     np.testing.assert_allclose(
         np.stack([maps[axis].values[:2] for axis in "xy"], axis=1), grid((4, 4)).positions_mm.numpy()[:2]
     )
@@ -139,7 +141,12 @@ def test_order_on_sheet_and_cortex_is_found_and_none_invented():
     assert found.value > 0.5
     assert {name: one.p <= 0.05 for name, one in found.nulls.items()} == {"spectral": True, "spin": True}
     p = [
-        [one.p for one in sheet_cortex_distances(parcel_maps(rng, centres, False), centres, n_draws=39, seed=seed).nulls.values()]  # noqa: E501
+        [
+            one.p
+            for one in sheet_cortex_distances(
+                parcel_maps(rng, centres, False), centres, n_draws=39, seed=seed
+            ).nulls.values()
+        ]
         for seed in range(40)
     ]
     assert (np.mean(np.array(p) <= 0.05, axis=0) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 40)).all()
@@ -163,4 +170,5 @@ def test_a_smooth_population_has_smooth_maps_beside_its_shift_null():
     rng = np.random.default_rng(0)
     x = np.stack([gaussian_filter(one, 1.5).ravel() for one in rng.normal(size=(120, 12, 12))])
     found = morans_i(prediction_map(x, rng.normal(size=120), grid((12, 12)), "a", n_draws=39))
-    assert found.value > 0.5 and found.nulls["shift"].p > 0.05
+    assert found.value > 0.5
+    assert found.nulls["shift"].p > 0.05

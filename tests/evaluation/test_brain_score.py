@@ -52,12 +52,14 @@ def scored(tiny_subject, installed):
 
 def test_it_is_a_subject_with_recordings_of_the_last_token_of_each_part(scored, installed, tiny_subject):
     made, sites = scored
-    assert isinstance(made, installed) and made.identifier() == "tiny-1"
+    assert isinstance(made, installed)
+    assert made.identifier() == "tiny-1"
     made.start_neural_recording(recording_target="language_system", recording_type="fMRI")
     found = made.digest_text(PARTS)
     assert found["behavior"] is None
     neural = found["neural"]
-    assert neural.dims == ("presentation", "neuroid") and neural.coords["stimulus"][1] == PARTS
+    assert neural.dims == ("presentation", "neuroid")
+    assert neural.coords["stimulus"][1] == PARTS
     assert neural.coords["context"][1][1] == "The dogs barked at the cat"
     contexts = StimulusSet("contexts", tuple(" ".join(PARTS[: n + 1]) for n in range(3)), ("text",) * 3)
     one = record(tiny_subject.model, tiny_subject.tokenizer, contexts, sites, pooling="last", progress=False)
@@ -85,7 +87,8 @@ def test_a_text_longer_than_the_context_is_read_by_its_last_tokens(scored, monke
     monkeypatch.setattr(brain_score, "longest_context", lambda *_: 20)
     cut = made.digest_text(long)
     np.testing.assert_allclose(cut["neural"].values[0], whole["neural"].values[0], atol=1e-5)
-    assert np.isfinite(cut["neural"].values).all() and np.isfinite(cut["behavior"].values[1:]).all()
+    assert np.isfinite(cut["neural"].values).all()
+    assert np.isfinite(cut["behavior"].values[1:]).all()
     assert not np.allclose(cut["neural"].values[-1], whole["neural"].values[-1], atol=1e-5)
 
 
@@ -102,5 +105,5 @@ def test_what_it_cannot_do_it_says(scored, tiny_subject, monkeypatch):
     with pytest.raises(ValueError, match="region 'V1' has no sites; it was made with language_system"):
         made.start_neural_recording("V1", "fMRI")
     monkeypatch.setitem(sys.modules, "brainscore_language.artificial_subject", None)
-    with pytest.raises(ImportError, match="needs brainscore_language .* run `pip install"):
+    with pytest.raises(ImportError, match=r"needs brainscore_language .* run `pip install"):
         brain_score_subject(tiny_subject.model, tiny_subject.tokenizer, {}, identifier="a")

@@ -16,7 +16,7 @@ from topographic.evaluation.word_readings import (
 from topographic.recording import record, record_tokens
 from topographic.stimuli import StimulusSet
 
-TEXTS = ["The dogs  barked loudly.", "A naïve cat’s été", "Go"]
+TEXTS = ["The dogs  barked loudly.", "A naïve cat's été", "Go"]
 
 
 def test_every_word_ends_where_its_last_token_does(tiny_subject):
@@ -24,7 +24,8 @@ def test_every_word_ends_where_its_last_token_does(tiny_subject):
     for text, (last, word) in zip(TEXTS, word_places(tokenizer, TEXTS), strict=True):
         words = text.split()
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert len(last) == len(words) and len(word) == len(ids)
+        assert len(last) == len(words)
+        assert len(word) == len(ids)
         for index, one in enumerate(words):
             until = tokenizer.decode(ids[: last[index] + 1])
             assert until.split() == words[: index + 1], one
@@ -43,9 +44,7 @@ def test_words_add_up_to_their_text(tiny_subject):
 def test_the_state_after_a_word_is_that_of_the_text_up_to_it(tiny_subject, monkeypatch):
     model, tokenizer, site = tiny_subject.model, tiny_subject.tokenizer, next(iter(tiny_subject.sheets))
     monkeypatch.setattr("topographic.evaluation.word_readings._TOKENS_AT_ONCE", 6)  # texts in several groups
-    found = [
-        one for _, states in word_states(model, tokenizer, TEXTS, [site], batch_size=2) for one in states[site]
-    ]
+    found = [one for _, states in word_states(model, tokenizer, TEXTS, [site], batch_size=2) for one in states[site]]
     for text, states in zip(TEXTS, found, strict=True):
         words = text.split()
         assert len(states) == len(words)
@@ -75,7 +74,8 @@ def test_a_twin_has_other_weights_and_leaves_the_generator_alone(tiny_subject):
     shapes = [{name: one.shape for name, one in model.state_dict().items()} for model in (twin, tiny_subject.model)]
     assert shapes[0] == shapes[1]
     weights = [next(model.parameters()) for model in (twin, again, tiny_subject.model)]
-    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def test_sites_are_the_sheets_or_four_blocks(tiny_subject):
@@ -86,5 +86,5 @@ def test_sites_are_the_sheets_or_four_blocks(tiny_subject):
 
 
 def test_a_tokenizer_without_offsets_is_refused():
-    with pytest.raises(ValueError, match="object gives no offsets, .* use a fast tokenizer"):
+    with pytest.raises(ValueError, match=r"object gives no offsets, .* use a fast tokenizer"):
         word_places(object(), TEXTS)

@@ -16,6 +16,7 @@ from topographic.brain.controls import (
 from topographic.brain.downsample import convolve_hrf, delay, downsample, trim, zscore_runs
 from topographic.brain.encoding import Encoding, encode
 from topographic.brain.folds import Folds, contiguous_folds, run_folds, shuffled_folds
+from topographic.brain.functional_regions import group_parcels, region_dice, region_effects, regions_in_parcels
 from topographic.brain.glm import RunModel, design_matrix, group_map, load_events, run_statistic, subject_map
 from topographic.brain.metrics import linear_cka, ols_pearson, rdm_similarity, ridge_pearson
 from topographic.brain.nuisance import (
@@ -31,6 +32,13 @@ from topographic.brain.scores import (
     r2_score,
     shift_test,
 )
+from topographic.brain.sheets_and_cortex import (
+    prediction_map,
+    preferred_position_maps,
+    preferred_positions_mm,
+    sheet_cortex_distances,
+    weight_maps,
+)
 from topographic.brain.significance import Significance, significance
 from topographic.brain.stories import StoryEncoding, encode_stories, features_at_scans, synthetic_recording, untrained
 from topographic.brain.story_data import StoryRecording, load_recording, load_story_data
@@ -43,17 +51,36 @@ from topographic.brain.surface import (
 )
 from topographic.brain.surface_nulls import estimated_fwhm_mm, smooth_noise_nulls
 from topographic.brain.synthetic import StorySubject, fsaverage5_mesh, parcels_of, story_subject
+from topographic.brain.word_corpora import (
+    SentenceCorpus,
+    WordCorpus,
+    load_sentence_corpora,
+    load_word_corpora,
+    load_word_corpus,
+)
+from topographic.brain.word_scores import (
+    GroupedScore,
+    grouped_correlation,
+    grouped_gain,
+    held_out_words,
+    likelihood_gain,
+    sentence_and_type_folds,
+    usable_words,
+)
 
 __all__ = [
     "Encoding",
     "Folds",
+    "GroupedScore",
     "PublishedRidge",
     "RunModel",
+    "SentenceCorpus",
     "Significance",
     "StoryEncoding",
     "StoryRecording",
     "StorySubject",
     "SurfaceMesh",
+    "WordCorpus",
     "beside_controls",
     "censored_scans",
     "contiguous_folds",
@@ -72,14 +99,22 @@ __all__ = [
     "framewise_displacement_mm",
     "fsaverage5_mesh",
     "group_map",
+    "group_parcels",
     "group_sign_flip",
+    "grouped_correlation",
+    "grouped_gain",
+    "held_out_words",
+    "likelihood_gain",
     "linear_cka",
     "load_events",
     "load_mesh",
     "load_recording",
+    "load_sentence_corpora",
     "load_story_data",
     "load_surface_map",
     "load_surface_series",
+    "load_word_corpora",
+    "load_word_corpus",
     "motion_regressors",
     "motion_score_correlation",
     "noise_ceiling_nsd",
@@ -87,11 +122,19 @@ __all__ = [
     "orthogonal_autocorrelated_features",
     "parcels_of",
     "pearson_r",
+    "prediction_map",
+    "preferred_position_maps",
+    "preferred_positions_mm",
     "r2_score",
     "rdm_similarity",
+    "region_dice",
+    "region_effects",
+    "regions_in_parcels",
     "ridge_pearson",
     "run_folds",
     "run_statistic",
+    "sentence_and_type_folds",
+    "sheet_cortex_distances",
     "shift_test",
     "shuffled_folds",
     "significance",
@@ -104,6 +147,8 @@ __all__ = [
     "threshold_as_published",
     "trim",
     "untrained",
+    "usable_words",
+    "weight_maps",
     "word_controls",
     "zscore_runs",
 ]

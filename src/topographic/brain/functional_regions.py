@@ -112,8 +112,8 @@ def regions_in_parcels(
     parcels = np.asarray(parcels)
     if parcels.shape != unit_map.values.shape or not (parcels > 0).any():
         raise ValueError(
-            f"parcels of shape {parcels.shape} for {len(unit_map.values)} units, {int(parcels.max(initial=0))} of them; "
-            "expected one entry per unit, from 1 in parcels"
+            f"parcels of shape {parcels.shape} for {len(unit_map.values)} units, {int(parcels.max(initial=0))} of "
+            "them; expected one entry per unit, from 1 in parcels"
         )
     if not 0 < share <= 1:
         raise ValueError(f"share={share}; expected a share of each parcel above 0, at most 1")

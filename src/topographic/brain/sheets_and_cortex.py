@@ -1,4 +1,4 @@
-"""Where sheets meet cortex: which units predict a measure, and where on a sheet the places of cortex are predicted from.
+"""Where sheets meet cortex: which units predict a measure, and from where on a sheet cortex is predicted.
 
 Both directions keep smoothness in their nulls. Spectral surrogates (`spectral_surrogates`) move what lies on a sheet,
 the spin moves what lies on the surface.
@@ -18,7 +18,13 @@ from topographic.maps.nulls import check_draws, stream
 from topographic.maps.references import compare
 from topographic.sheets import Sheet
 
-__all__ = ["prediction_map", "preferred_position_maps", "preferred_positions_mm", "sheet_cortex_distances", "weight_maps"]
+__all__ = [
+    "prediction_map",
+    "preferred_position_maps",
+    "preferred_positions_mm",
+    "sheet_cortex_distances",
+    "weight_maps",
+]
 
 
 def prediction_map(
@@ -105,7 +111,11 @@ def prediction_map(
 
 
 def weight_maps(
-    encoding: Encoding, sheets: Mapping[str, Sheet], target: int, *, scale: Shaped[np.ndarray, " features"] | None = None
+    encoding: Encoding,
+    sheets: Mapping[str, Sheet],
+    target: int,
+    *,
+    scale: Shaped[np.ndarray, " features"] | None = None,
 ) -> dict[str, UnitMap]:
     """Weights of an encoding model back on the sheets their features came from.
 
@@ -214,7 +224,9 @@ def preferred_position_maps(
         If shapes do not fit.
     """
     if len(scores) != surface.n_units:
-        raise ValueError(f"scores of {len(scores)} vertices for {surface.n_units} of {surface.name!r}; expected as many")
+        raise ValueError(
+            f"scores of {len(scores)} vertices for {surface.n_units} of {surface.name!r}; expected as many"
+        )
     places = preferred_positions_mm(scores, sheet)
     return {
         axis: UnitMap(surface.name, places[:, index], surface, f"preferred_{axis}_mm", provenance={"of": sheet.name})
@@ -229,7 +241,7 @@ def sheet_cortex_distances(
     n_draws: int = 999,
     seed: int = 0,
 ) -> Referenced:
-    """Do parcels that lie near one another on the cortex have their units near one another on the sheet?
+    """Whether parcels that lie near one another on the cortex have their units near one another on the sheet.
 
     Pearson's r, over pairs of parcels, of the distance between their preferred positions on the sheet
     (`preferred_positions_mm`) and the distance between their centres on the cortex.

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from topographic.evaluation.brain_score import brain_score_subject
     from topographic.evaluation.choices import Choices, MapChoices, Shown
     from topographic.evaluation.contrasts import contrast
     from topographic.evaluation.evaluating import evaluate, evaluate_subject, subject_of
@@ -21,6 +22,7 @@ __all__ = [
     "Results",
     "Shown",
     "Table",
+    "brain_score_subject",
     "contrast",
     "evaluate",
     "evaluate_subject",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 _FILES = {
+    "brain_score": ("brain_score_subject",),
     "choices": ("Choices", "MapChoices", "Shown"),
     "contrasts": ("contrast",),
     "evaluating": ("evaluate", "evaluate_subject", "subject_of"),

@@ -165,9 +165,7 @@ def _next_word(logits: torch.Tensor, ids: Sequence[int], begin: int, end: int, w
     return tokenizer.decode([int(logits[end - window].argmax())]).strip()
 
 
-def _reading_time(
-    logits: torch.Tensor, ids: Sequence[int], begin: int, end: int, window: int, tokenizer: Any
-) -> float:
+def _reading_time(logits: torch.Tensor, ids: Sequence[int], begin: int, end: int, window: int, tokenizer: Any) -> float:
     """Surprisal in bits, summed over the tokens of a part; NaN for a token alone that nothing comes before."""
     places = np.arange(max(begin, window + 1), end + 1)
     if not len(places):

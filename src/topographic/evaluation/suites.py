@@ -116,15 +116,13 @@ SUITES: dict[str, dict[str, Suite]] = {
                     ("corpora",),
                     option="data",
                 ),
-                "word_encoding": Part(
-                    word_encoding, ("word_folds", "n_draws", "seed"), ("corpora",), option="data"
-                ),
+                "word_encoding": Part(word_encoding, ("word_folds", "n_draws", "seed"), ("corpora",), option="data"),
                 "word_maps": Part(word_maps, ("n_draws", "seed"), ("corpora",), option="data"),
                 "sentence_averages": Part(
                     sentence_averages, ("word_folds", "n_draws", "seed"), ("corpora", "published"), option="data"
                 ),
             },
-            "Brain-Score Language (scores of GPT2-XL and of features without content), on voxels where ours are averages",
+            "Brain-Score Language (scores of GPT2-XL and of features without content), on voxels, not averages",
             read_layers,
         ),
     },

@@ -76,9 +76,7 @@ def word_states(
             stop += 1
         chosen = texts[start:stop]
         shown = StimulusSet("texts", tuple(chosen), ("text",) * len(chosen))
-        heard = record_tokens(
-            model, tokenizer, shown, list(sites), max_tokens=max(2, n_tokens), batch_size=batch_size
-        )
+        heard = record_tokens(model, tokenizer, shown, list(sites), max_tokens=max(2, n_tokens), batch_size=batch_size)
         counts = [len(word) for _, word in places[start:stop]]
         first = np.concatenate([[0], np.cumsum(counts)])
         rows = [first[index] + places[start + index][0] for index in range(len(chosen))]

@@ -24,7 +24,8 @@ def test_every_score_stands_beside_its_controls(readers):
     assert r.loc[("self-paced reading time (ms)", names[0]), "r"] < 0
     assert abs(r.loc[("N400", names[-1]), "r"]) < 0.2  # random tokens know no word
     context = found["context"].to_frame()
-    assert set(context["sheet"]) == set(names[4:-2]) and context["p"].between(0, 1).all()
+    assert set(context["sheet"]) == set(names[4:-2])
+    assert context["p"].between(0, 1).all()
 
 
 def test_states_come_in_the_order_of_the_words(readers):
@@ -55,4 +56,5 @@ def test_a_corpus_that_holds_nothing_new_is_left_out(readers, tmp_path):
     found = word_encoding(type(readers)(**{
         name: getattr(readers, name) for name in ("model", "tokenizer", "sites", "layout", "shown", "progress")
     }), Choices(n_draws=20, word_folds=4))  # fmt: skip
-    assert set(found.to_frame()["corpus"]) == {"ucl_erp"} and "again: the same measures" in found.notes[0]
+    assert set(found.to_frame()["corpus"]) == {"ucl_erp"}
+    assert "again: the same measures" in found.notes[0]

@@ -11,7 +11,9 @@ def test_units_that_follow_the_planted_component_stand_beside_their_null(readers
     assert set(table.index.get_level_values(0)) == set(ERP_COMPONENTS)
     assert (table.loc["N400", "p (largest |r|)"] <= 0.05).all()
     assert (table.loc["N400", "largest |r|"] > table.loc["P600", "largest |r|"]).all()
-    assert len(found.maps) == 12 and {name.split("/")[0] for name in found.maps} == set(ERP_COMPONENTS)
+    assert len(found.maps) == 12
+    assert {name.split("/")[0] for name in found.maps} == set(ERP_COMPONENTS)
     assert found.maps[f"N400/{next(iter(readers.sheets))}"].provenance["target"] == "N400"
     alike = found["alike"].to_frame()
-    assert len(alike) == 10 and np.abs(alike["r with N400"]).le(1).all()
+    assert len(alike) == 10
+    assert np.abs(alike["r with N400"]).le(1).all()

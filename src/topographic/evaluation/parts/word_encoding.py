@@ -37,11 +37,13 @@ def word_encoding(subject: LanguageSubject, choices: Choices) -> Findings:
     return Findings(
         "Words from states",
         "Ridge regression from the state after the last token of each word, alpha of each measure (10^0 to "
-        f"10^6) by leaving one training word out. r: of the held-out predictions of all words together, {choices.word_folds} "
-        f"folds of whole sentences; r (types): {choices.word_folds // 2} x {choices.word_folds // 2} folds whose test "
+        f"10^6) by leaving one training word out. r: of the held-out predictions of all words together, "
+        f"{choices.word_folds} folds of whole sentences; r (types): {choices.word_folds // 2} x "
+        f"{choices.word_folds // 2} folds whose test "
         "words have neither their sentence nor their type among the training words. Intervals (95 %) are over "
-        "sentences or texts. Controls: length, log frequency, position and whether a mark follows; the embedding layer; the same architecture "
-        "with weights as before training; as many random tokens in place of the text's, through the trained model; and "
+        "sentences or texts. Controls: length, log frequency, position and whether a mark follows; the embedding "
+        "layer; the same architecture with weights as before training; as many random tokens in place of the "
+        "text's, through the trained model; and "
         "features that say only which words are neighbours (OASM), which are worth nothing here: no two folds share a "
         "sentence, so they predict the mean of the training words, and its r is below 0.",
         [
@@ -58,8 +60,8 @@ def word_encoding(subject: LanguageSubject, choices: Choices) -> Findings:
                 "What context adds",
                 context,
                 "r - embedding: r of the layer less that of the embedding layer. Added R2: by the layer beside "
-                "embedding layer, length, frequency, position and punctuation in one regression; p by sign flips of sentences, "
-                "one-sided. Below 0 where more features cost more than they say.",
+                "embedding layer, length, frequency, position and punctuation in one regression; p by sign flips of "
+                "sentences, one-sided. Below 0 where more features cost more than they say.",
                 ("corpus", "measure", "sheet"),
                 ("r - embedding", "low", "high", "added R2", "low (R2)", "high (R2)", "p"),
             ),

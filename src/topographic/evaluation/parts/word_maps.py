@@ -63,18 +63,26 @@ def word_maps(subject: LanguageSubject, choices: Choices) -> Findings:
             first, second = kept[f"{component}/{site}"], kept[f"N400/{site}"]
             value = float(np.corrcoef(first.values, second.values)[0, 1])
             drawn = spectral_surrogates(second, draws["n_draws"], seed=choices.seed)
-            reference = compare(value, np.array([np.corrcoef(first.values, one)[0, 1] for one in drawn]), two_sided=True)
+            reference = compare(
+                value, np.array([np.corrcoef(first.values, one)[0, 1] for one in drawn]), two_sided=True
+            )
             compared.append({
-                "component": component, "sheet": titles[site], "r with N400": value, "p (spectral)": reference.p
+                "component": component,
+                "sheet": titles[site],
+                "r with N400": value,
+                "p (spectral)": reference.p,
             })
     return Findings(
         "Units that follow potentials",
         "Correlation of every unit's state after a word with the potential at it, length, log frequency, position "
-        "and punctuation taken out of both, on the sheet. Largest |r| and Moran's I stand beside those of the same maps with the "
-        "potential moved around the words (shift null), which keeps what units have in common. Whether two maps are "
+        "and punctuation taken out of both, on the sheet. Largest |r| and Moran's I stand beside those of the same "
+        "maps with the potential moved around the words (shift null), which keeps what units have in common. "
+        "Whether two maps are "
         "alike is held against maps as smooth as the second (spectral surrogates).",
         [
-            Table("maps", "By component and sheet", rows, "", ("component", "sheet"), ("largest |r|", "I", "p (shift)")),
+            Table(
+                "maps", "By component and sheet", rows, "", ("component", "sheet"), ("largest |r|", "I", "p (shift)")
+            ),
             Table("alike", "Maps beside that of N400", compared, "r of two maps of one sheet, p two-sided."),
         ],
         pictures,

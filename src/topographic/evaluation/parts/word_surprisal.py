@@ -51,8 +51,9 @@ def word_surprisal_gain(subject: LanguageSubject, choices: Choices) -> Findings:
     return Findings(
         "Surprisal",
         "How much more probable held-out words' measures are where surprisal stands beside length, log frequency, "
-        f"punctuation and position, all but the last also of the {choices.spill_over} words before (spill-over): log-likelihood of "
-        "linear regression in nats, whole texts or sentences held out. Intervals (95 %) and p (sign flips, one-sided) "
+        f"punctuation and position, all but the last also of the {choices.spill_over} words before (spill-over): "
+        "log-likelihood of linear regression in nats, whole texts or sentences held out. Intervals (95 %) "
+        "and p (sign flips, one-sided) "
         "are over sentences or texts. The first row of a measure is this model; below it the same architecture with "
         "weights as before training, and surprisal that came with the data.",
         [
