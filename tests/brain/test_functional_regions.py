@@ -74,12 +74,12 @@ def test_what_cannot_be_is_refused():
         group_parcels(one[:1])
     with pytest.raises(ValueError, match="subjects have different sheets"):
         group_parcels([one[0], Selection("a", np.ones(4, bool), grid(4), "x")])
-    with pytest.raises(ValueError, match="least_overlap=0; expected a share"):
-        group_parcels(one, least_overlap=0)
+    with pytest.raises(ValueError, match=r"least_overlap=0\.0; expected a share"):
+        group_parcels(one, least_overlap=0.0)
     with pytest.raises(ValueError, match="expected one entry per unit"):
         regions_in_parcels(UnitMap("a", np.zeros(256), SHEET, "t"), np.zeros(256, int))
-    with pytest.raises(ValueError, match="share=2; expected a share of each parcel"):
-        regions_in_parcels(UnitMap("a", np.zeros(256), SHEET, "t"), np.ones(256, int), share=2)
+    with pytest.raises(ValueError, match=r"share=2\.0; expected a share of each parcel"):
+        regions_in_parcels(UnitMap("a", np.zeros(256), SHEET, "t"), np.ones(256, int), share=2.0)
     regions = {1: Selection("a", BLOBS[0], SHEET, "x")}
     with pytest.raises(ValueError, match="lies on another sheet than region 1"):
         region_effects(regions, {"S": UnitMap("a", np.zeros(4), grid(4), "t")}, runs=[1], defined_on=[2])

@@ -82,17 +82,17 @@ def test_the_preferred_position_is_where_the_scores_are(wrap):
     places = sheet.positions_mm.numpy()
     centre = places[np.ravel_multi_index((5, 7), (12, 12))]
     bump = np.exp(-np.square(places - centre).sum(axis=1) / 2)
-    np.testing.assert_allclose(preferred_positions_mm(bump, sheet)[0], centre, atol=0.05)
-    assert np.isnan(preferred_positions_mm(-bump, sheet)).all()
+    np.testing.assert_allclose(preferred_positions_mm(bump[None], sheet)[0], centre, atol=0.05)
+    assert np.isnan(preferred_positions_mm(-bump[None], sheet)).all()
     with pytest.raises(ValueError, match="3 scores for the 144 units"):
-        preferred_positions_mm(np.zeros(3), sheet)
+        preferred_positions_mm(np.zeros((1, 3)), sheet)
 
 
 def test_around_a_torus_the_centre_lies_across_the_edge():
     sheet = grid((10, 10), wrap=True)
     places = sheet.positions_mm.numpy()
     scores = np.isin(places[:, 0], [places[:, 0].min(), places[:, 0].max()]).astype(float)
-    x = preferred_positions_mm(scores, sheet)[0, 0]
+    x = preferred_positions_mm(scores[None], sheet)[0, 0]
     assert min(x, sheet.extent_mm[0] - x) < 1.01  # and not in the middle
 
 

@@ -109,7 +109,7 @@ def test_real_corpora_are_as_their_sources_say(shared):
     own = [
         (ucl.texts[text].split()[0], ucl.texts[text].split()[-1], place)
         for text, place in zip(ucl.text, ucl.position, strict=True)
-    ]  # noqa: E501
+    ]
     there = np.array([words.get(one, np.nan) for one in own])
     both = np.isfinite(there)
     assert both.mean() > 0.9

@@ -62,7 +62,9 @@ def test_it_is_a_subject_with_recordings_of_the_last_token_of_each_part(scored, 
     assert neural.coords["stimulus"][1] == PARTS
     assert neural.coords["context"][1][1] == "The dogs barked at the cat"
     contexts = StimulusSet("contexts", tuple(" ".join(PARTS[: n + 1]) for n in range(3)), ("text",) * 3)
-    one = record(tiny_subject.model, tiny_subject.tokenizer, contexts, sites, pooling="last", progress=False)
+    one = record(
+        tiny_subject.model, tiny_subject.tokenizer, contexts, sites, pooling="last", add_bos=False, progress=False
+    )
     expected = np.concatenate([one[site].values for site in sites], axis=1)
     np.testing.assert_allclose(neural.values, expected, atol=1e-5)
     assert len(set(neural.coords["neuroid_id"][1])) == expected.shape[1]

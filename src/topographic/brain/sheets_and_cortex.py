@@ -29,11 +29,11 @@ __all__ = [
 
 def prediction_map(
     values: Shaped[np.ndarray, "samples units"],
-    target: Shaped[np.ndarray, " samples"],
+    target: Shaped[np.ndarray, " rows"],
     sheet: Sheet,
     site: str,
     *,
-    controls: Shaped[np.ndarray, "samples controls"] | None = None,
+    controls: Shaped[np.ndarray, "others controls"] | None = None,
     name: str = "",
     n_draws: int = 200,
     seed: int = 0,
@@ -184,7 +184,7 @@ def preferred_positions_mm(
     ValueError
         If there is not one score per unit.
     """
-    scores = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    scores = np.asarray(scores, dtype=np.float64)
     if scores.shape[1] != sheet.n_units:
         raise ValueError(f"{scores.shape[1]} scores for the {sheet.n_units} units of {sheet.name!r}; expected as many")
     weight = np.maximum(np.nan_to_num(scores), 0.0)
@@ -236,7 +236,7 @@ def preferred_position_maps(
 
 def sheet_cortex_distances(
     maps: Mapping[str, UnitMap] | Sequence[UnitMap],
-    parcel_positions_mm: Float[np.ndarray, "parcels 3"],
+    parcel_positions_mm: Float[np.ndarray, "parcels axes"],
     *,
     n_draws: int = 999,
     seed: int = 0,

@@ -241,11 +241,11 @@ def likelihood_gain(
 
 def held_out_words(
     features: Shaped[np.ndarray, "words features"],
-    targets: Shaped[np.ndarray, "words measures"],
+    targets: Shaped[np.ndarray, "rows measures"],
     folds: Folds,
     *,
     alphas: Sequence[float] | np.ndarray = DEFAULT_ALPHAS,
-) -> Float[np.ndarray, "words measures"]:
+) -> Float[np.ndarray, "rows measures"]:
     """Held-out predictions of ridge regression, one alpha per measure by leaving one training word out.
 
     Parameters

@@ -1,5 +1,6 @@
 """Any causal model as a subject of Brain-Score Language, where that package is installed."""
 
+import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -119,13 +120,13 @@ class BrainScoreReader:
             read_to, window = 0, 0
             for begin, end in zip(first, last, strict=True):
                 if end >= read_to:  # all that still fits from the start of the text, or the last tokens up to this part
-                    read_to = context if not read_to and end < context else end + 1
+                    read_to = context if not read_to and end < context else int(end) + 1
                     window = max(0, read_to - context)
                     heard, logits = self._pass(ids[window:read_to], names)
                 for site in names:
                     states[site].append(heard[site][end - window])
                 if self._task is not None:
-                    behaviour.append(BEHAVIOURS[self._task](logits, ids, begin, end, window, self._tokenizer))
+                    behaviour.append(BEHAVIOURS[self._task](logits, ids, int(begin), int(end), window, self._tokenizer))
         about = {
             "stimulus": ("presentation", parts),
             "context": ("presentation", [document[:end] for end in ends]),
@@ -141,7 +142,7 @@ class BrainScoreReader:
     def _pass(self, ids: Sequence[int], names: Sequence[str]) -> tuple[dict[str, np.ndarray], torch.Tensor]:
         device = next(self._model.parameters()).device
         tokens = torch.tensor([list(ids)], device=device)
-        with tap(self._model, list(names)) as heard:
+        with tap(self._model, list(names)) if names else contextlib.nullcontext({}) as heard:
             logits = self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits[0]
         return {site: heard[site][0].float().cpu().numpy() for site in names}, logits.float()
 

@@ -44,8 +44,8 @@ def word_encoding(subject: LanguageSubject, choices: Choices) -> Findings:
         "sentences or texts. Controls: length, log frequency, position and whether a mark follows; the embedding "
         "layer; the same architecture with weights as before training; as many random tokens in place of the "
         "text's, through the trained model; and "
-        "features that say only which words are neighbours (OASM), which are worth nothing here: no two folds share a "
-        "sentence, so they predict the mean of the training words, and its r is below 0.",
+        "the mean of the training words, which is what features that say only which words are neighbours (OASM) come "
+        "to here, because no two folds share a sentence: one number per fold, whose r is below 0.",
         [
             Table(
                 "scores",
