@@ -77,14 +77,18 @@ class Watched(Choices):
 
 @pytest.mark.parametrize(("suite", "kind", "name", "part"), PARTS, ids=IDS)
 def test_what_a_part_reads_is_in_its_key(
-    tiny_subject, net_subject, image_subject, show, suite_file, monkeypatch, suite, kind, name, part
+    tiny_subject, net_subject, image_subject, show, suite_file, word_data, monkeypatch, suite, kind, name, part
 ):
     """Else a changed choice, or a mended published number, would leave old ones standing."""
     asked = Asked(published_numbers._FOLDER)
     monkeypatch.setattr(published_numbers, "_FOLDER", asked)
     published_numbers.published.cache_clear()
     subject = tiny_subject if SUITES[suite][kind].sites is None else net_subject
-    subject = image_subject if kind == "vision" else show(subject, syntaxgym=str(suite_file))
+    subject = (
+        image_subject
+        if kind == "vision"
+        else show(subject, syntaxgym=str(suite_file), data=str(word_data) if suite == "brain" else None)
+    )
     few = {"quick": True, "lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_sequences": 1}
     choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), removed=(0.5,), window_words=8, **few)
     vars(choices)["read"].clear()

@@ -4,12 +4,9 @@ import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from topographic.brain.word_corpora import ERP_COMPONENTS
 from topographic.evaluation import Shown
-from topographic.evaluation.word_readings import word_surprisal
 from topographic.recording import Responses
 from topographic.sheets import permuted_grid
 from topographic.stimuli import load_localizer
@@ -67,28 +64,7 @@ def words(tiny_subject):
 
 
 @pytest.fixture
-def readers(tiny_subject, tmp_path):
-    """A subject of two sheets, and 40 sentences in which the N400 follows its surprisal and reading times length."""
-    rng = np.random.default_rng(0)
-    vocabulary = [f"{a}{b}" for a in ("ba", "do", "ki", "lum", "ra") for b in ("t", "nel", "rimo", "sa", "vun")]
-    texts = [" ".join(rng.choice(vocabulary, 8)) + "." for _ in range(40)]
-    surprisal = word_surprisal(tiny_subject.model, tiny_subject.tokenizer, texts, batch_size=64, progress=False)
-    rows = []
-    for index, text in enumerate(texts):
-        for place, word in enumerate(text.split()):
-            noise = rng.normal(size=8)
-            row = {"sentence": text, "sent_id": index, "context_length": place, "word": word.strip(".")}
-            row |= {name: noise[at] for at, name in enumerate(ERP_COMPONENTS)}
-            row["N400"] = 0.5 * surprisal[index][place] + 0.5 * noise[2]
-            row |= {"self_paced_reading_time": 250 + 10 * len(word) + 5 * noise[6], "Subtlex_log10": rng.normal()}
-            row["s_GPT2"] = surprisal[index][place] + rng.normal()
-            rows.append(row)
-    folder = tmp_path / "data"
-    folder.mkdir()
-    pd.DataFrame(rows).to_csv(folder / "all_measures.csv", index=False)
-    topics = [f"topic {index // 5}" for index in range(40)]
-    pd.DataFrame({
-        "experiment": "own", "story": topics, "sentence": texts, "effect_size": [len(text) for text in texts]
-    }).to_csv(folder / "pereira2018_langnet_avg.csv", index=False)  # fmt: skip
-    sites = list(tiny_subject.sheets)[:2]
-    return dataclasses.replace(tiny_subject, shown=Shown(data=str(folder), batch_size=64), sites=sites, progress=False)
+def readers(tiny_subject, word_data):
+    """A subject of two sheets that reads these corpora."""
+    shown = Shown(data=str(word_data), batch_size=64)
+    return dataclasses.replace(tiny_subject, shown=shown, sites=list(tiny_subject.sheets)[:2], progress=False)
