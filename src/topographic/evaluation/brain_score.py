@@ -172,7 +172,9 @@ def _reading_time(logits: torch.Tensor, ids: Sequence[int], begin: int, end: int
     if not len(places):
         return float("nan")
     scores = torch.log_softmax(logits[places - 1 - window], dim=-1)
-    return float(-scores[torch.arange(len(places)), torch.tensor([ids[place] for place in places])].sum() / np.log(2))
+    return float(
+        -scores[torch.arange(len(places)), torch.tensor([ids[int(place)] for place in places])].sum() / np.log(2)
+    )
 
 
 def _assemblies() -> tuple[Any, Any]:

@@ -102,8 +102,9 @@ def read_layers(model: nn.Module) -> list[str]:
 
 def embedding_site(model: nn.Module) -> str:
     """Name of the module that embeds tokens."""
-    wanted = unwrapped(model).get_input_embeddings()
-    return next(name for name, module in model.named_modules() if module is wanted)
+    bare: Any = unwrapped(model)
+    wanted = bare.get_input_embeddings()
+    return next(name for name, module in bare.named_modules() if module is wanted)
 
 
 def untrained_twin(model: nn.Module, seed: int) -> nn.Module:

@@ -31,7 +31,7 @@ def sentence_averages(subject: LanguageSubject, choices: Choices) -> Findings:
         features = _features(subject, corpus, choices)
         folds = run_folds(np.array(corpus.groups), min(choices.word_folds, len(set(corpus.groups))))
         topics, y = np.array(corpus.groups), corpus.response[:, None]
-        drawn = {"n_draws": max(choices.n_draws, 2), "seed": choices.seed}
+        drawn: dict[str, Any] = {"n_draws": max(choices.n_draws, 2), "seed": choices.seed}
         length = held_out_words(features[_LENGTH], y, folds)[:, 0]
         for name, values in features.items():
             predicted = held_out_words(values, y, folds)[:, 0]

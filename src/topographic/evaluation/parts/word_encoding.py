@@ -125,7 +125,7 @@ def _of_corpus(
         "": run_folds(text, min(choices.word_folds, n_texts)),
         " (types)": sentence_and_type_folds(text, types, min(choices.word_folds // 2, n_texts), seed=choices.seed),
     }
-    drawn = {"n_draws": max(choices.n_draws, 2), "seed": choices.seed}
+    drawn: dict[str, Any] = {"n_draws": max(choices.n_draws, 2), "seed": choices.seed}
     predicted = {
         (name, kind): _mean_of_others(targets, one)
         if name == _NEITHER
