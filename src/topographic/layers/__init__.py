@@ -1,6 +1,7 @@
 """Locality inside a network: receptive fields on a sheet, attention through them, and locally connected maps."""
 
 from topographic.layers.attention import NORMALIZATIONS, SpatialQuerying, normalised_fields, spatial_querying_attention
+from topographic.layers.fields import SharedFields
 from topographic.layers.local_weights import LocalWeights, locally_connected
 from topographic.layers.receptive_fields import RECEPTIVE_FIELDS, receptive_fields
 
@@ -8,6 +9,7 @@ __all__ = [
     "NORMALIZATIONS",
     "RECEPTIVE_FIELDS",
     "LocalWeights",
+    "SharedFields",
     "SpatialQuerying",
     "locally_connected",
     "normalised_fields",
