@@ -24,6 +24,7 @@ from topographic.brain.nuisance import (
     motion_regressors,
     motion_score_correlation,
 )
+from topographic.brain.pls import PLSAlignment, pls_alignment
 from topographic.brain.published_ridge import PublishedRidge, fit_published_ridge
 from topographic.brain.scores import (
     group_sign_flip,
@@ -47,6 +48,7 @@ from topographic.brain.synthetic import StorySubject, fsaverage5_mesh, parcels_o
 __all__ = [
     "Encoding",
     "Folds",
+    "PLSAlignment",
     "PublishedRidge",
     "RunModel",
     "Significance",
@@ -87,6 +89,7 @@ __all__ = [
     "orthogonal_autocorrelated_features",
     "parcels_of",
     "pearson_r",
+    "pls_alignment",
     "r2_score",
     "rdm_similarity",
     "ridge_pearson",
