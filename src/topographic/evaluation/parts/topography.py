@@ -67,7 +67,7 @@ def statistic_of_topography(subject: LanguageSubject, choices: Choices) -> Findi
         "0 where place says nothing. Beside it the same with the units permuted; p is one-sided. Distances go round "
         "the sheet where its edges are joined.",
         [
-            Table("means", "Means over sheets", means, keys=("of",), headline=("t_g", "t_g null", "p (t_g)")),
+            Table("means", "Means over sheets", means, keys=("of",), headline=("t_g", "unit null", "p (unit)")),
             Table("sheets", "By sheet", rows),
         ],
         [Picture("depth", "Topographic statistic by depth", figure, headline=True)],
