@@ -23,7 +23,7 @@ def test_strength_mixes_and_nothing_is_trained_or_kept():
 
 
 def test_what_is_no_reach_or_no_share_is_refused():
-    with pytest.raises(ValueError, match="sigma_mm=0.0; expected a reach above 0 mm"):
+    with pytest.raises(ValueError, match=r"sigma_mm=0.0; expected a reach above 0 mm"):
         LateralSmoothing(grid(16), sigma_mm=0.0)
-    with pytest.raises(ValueError, match="strength=2.0; expected a share"):
+    with pytest.raises(ValueError, match=r"strength=2.0; expected a share"):
         LateralSmoothing(grid(16), strength=2.0)

@@ -59,7 +59,7 @@ def test_sheets_over_one_another_are_as_far_apart_as_said():
     lengths = WiringCost("0", between_mm=2.0).lengths_mm(16, 16)
     assert float(lengths.diagonal().max()) == pytest.approx(2.0)
     assert float(lengths.max()) > 2.0
-    with pytest.raises(ValueError, match="between_mm=-1.0; expected a distance"):
+    with pytest.raises(ValueError, match=r"between_mm=-1.0; expected a distance"):
         WiringCost("0", between_mm=-1.0)
 
 

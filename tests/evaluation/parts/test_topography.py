@@ -82,7 +82,7 @@ def test_sites_are_told_apart_by_name(site, kind):
 @pytest.mark.parametrize("objective", ["masked_tokens", "labels"])
 def test_a_model_of_masked_words_and_a_classifier_are_measured(tiny_subject, objective):
     tokenizer = tiny_subject.tokenizer
-    config = preset("topoformer_tiny", vocab_size=len(tokenizer))
+    config = preset("topoformer_tiny", vocab_size=len(tokenizer), n_positions=64)
     model = fresh_model(config, seed=0, objective=objective)
     results = evaluate(model, tokenizer, suite="topoformer", quick=True, fwhm_mm=(0.0,), progress=False)
     assert {row["of"] for row in results["topography"].tables[0].rows} == {"queries", "keys", "values", "outputs"}
