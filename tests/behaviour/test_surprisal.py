@@ -1,3 +1,4 @@
+import copy
 import inspect
 import math
 
@@ -5,9 +6,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, XLNetConfig
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    XLNetConfig,
+)
 
-from topographic.behaviour.surprisal import PROTOCOLS, perplexity, token_log_probabilities
+from topographic.behaviour import minimal_pairs, next_word_preference
+from topographic.behaviour.surprisal import PROTOCOLS, expect_causal, perplexity, token_log_probabilities
+from topographic.maps import NotMeasurable
 from topographic.stimuli import StimulusSet
 
 TEXTS = [
@@ -93,6 +103,7 @@ def test_pads_are_masked_and_on_the_right(tokenizer):
     lengths = [len(ids(tokenizer, text)) for text in (nine, ten)]
     assert lengths[0] == lengths[1] - 1 > 8
     scores = token_log_probabilities(Watcher(), tokenizer, [nine, ten, "The dog"])
+    del seen[0]  # the try whether it looks ahead
     assert [mask.sum(1).tolist() for mask in seen] == [lengths[::-1], [len(ids(tokenizer, "The dog"))]]
     assert (seen[0].diff(dim=1) <= 0).all()
     assert [len(tokens) for tokens in scores] == [*lengths, seen[1].shape[1]]
@@ -272,3 +283,32 @@ def test_tokenizers_of_another_model_are_refused(gpt2, tokenizer):
     smaller = GPT2LMHeadModel(GPT2Config(**{**gpt2.config.to_dict(), "vocab_size": 200}))
     with pytest.raises(ValueError, match=r"text 1 has token \d+, the model knows tokens 0 to 199; use the tokenizer"):
         token_log_probabilities(smaller, tokenizer, ["!", "The girls washed themselves."])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_looks_ahead_is_refused(tokenizer, own_pairs, dtype):
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    torch.manual_seed(0)
+    masked = BertForMaskedLM(config).to(dtype)
+    for measure in (
+        lambda: token_log_probabilities(masked, tokenizer, TEXTS),
+        lambda: minimal_pairs(masked, tokenizer, own_pairs),
+        lambda: next_word_preference(masked, tokenizer, ["The dog"], ["runs"], ["cats"]),
+    ):
+        with pytest.raises(NotMeasurable, match=r"BertForMaskedLM looks at the tokens that follow.*causal"):
+            measure()
+
+
+def test_a_classifier_of_texts_is_refused(tokenizer):
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    with pytest.raises(NotMeasurable, match=r"logits of shape \(2, 2\) for \(2, \d\) tokens.*causal"):
+        token_log_probabilities(BertForSequenceClassification(config), tokenizer, TEXTS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_causal_model_is_not(gpt2, tokenizer, dtype):
+    assert expect_causal(copy.deepcopy(gpt2).to(dtype), [ids(tokenizer, text) for text in TEXTS]) is None

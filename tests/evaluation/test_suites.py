@@ -50,7 +50,7 @@ def test_a_suite_is_for_a_kind_of_model():
     assert suite_for("vision", "toponets") is SUITES["toponets"]["vision"]
     with pytest.raises(ValueError, match="runs/a is a vision model and suite='topolm' for others; use suite=toponets"):
         suite_for("vision", "topolm", "runs/a")
-    with pytest.raises(ValueError, match="suite='topography'; expected one of topolm, toponets, brain"):
+    with pytest.raises(ValueError, match="suite='topography'; expected one of topolm, toponets, topoformer, brain"):
         suite_for("language", "topography")
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+from topographic.layers import SharedFields
 from topographic.models import (
     TopoformerConfig,
     TopoformerForCausalLM,
@@ -274,3 +275,14 @@ def test_embeddings_are_tied_and_can_be_resized():
     assert model.lm_head.weight is model.transformer.wte.weight
     model.resize_token_embeddings(300)
     assert model(tokens()).logits.shape == (2, 8, 300)
+
+
+def test_layers_share_their_fields_also_after_loading(tmp_path):
+    built().save_pretrained(tmp_path)
+    for model in (built(), TopoformerForMaskedLM.from_pretrained(tmp_path)):
+        shared = {one.inside.data_ptr() for one in model.modules() if isinstance(one, SharedFields)}
+        same = model.config.querying_fraction == model.config.reweighting_fraction
+        assert len(shared) == (1 if same else 2)
+        first = model.transformer.h[0].attn
+        assert torch.equal(first.querying.fields, model.config.receptive_fields("querying"))
+        assert first.querying.shared is model.transformer.h[1].attn.querying.shared

@@ -254,3 +254,21 @@ class TestPublished:
 def test_unknown_name():
     with pytest.raises(ValueError, match="no localizer called 'langauge'; expected one of 'language', 'nouns_verbs'"):
         load_localizer("langauge")
+
+
+def test_both_sides_of_a_suite_are_matched_in_length_and_frequency():
+    table = load_localizer("suites").to_frame()
+    assert not table.duplicated(["text", "suite"]).any()
+    for column in ("n_words", "n_characters", "log_rank"):
+        table[column] = table[column].astype(float)
+    assert (table["n_words"] == table["text"].str.split().str.len()).all()
+    assert (table["n_characters"] == table["text"].str.len()).all()
+    assert table["suite"].nunique() == 8
+    for _, suite in table.groupby("suite"):
+        sides = suite.groupby("condition")
+        assert sides.size().tolist() == [60, 60]
+        assert (suite.groupby("run")["condition"].nunique() == 2).all(), "a run is a pair"
+        assert (suite.groupby("run")["n_words"].nunique() == 1).all()
+        for column in ("n_characters", "log_rank"):
+            first, second = sides[column].mean()
+            assert abs(first - second) <= 0.3, column

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from topographic.losses.wrappers import unwrapped
+from topographic.behaviour.surprisal import expect_causal, no_cache
 from topographic.recording.reading import batches, evaluating, expect_tokenizer
 from topographic.recording.replacements import word_prefix_of, word_token_ids
 
@@ -60,6 +60,8 @@ def next_word_preference(
         If contexts or a group are empty, or a word of each group begin with one token.
     TypeError
         If contexts or a group are a single string.
+    NotMeasurable
+        As `token_log_probabilities`: if the model is not causal.
 
     Examples
     --------
@@ -88,14 +90,14 @@ def next_word_preference(
         raise ValueError("a context becomes no token, and the tokenizer has none that begins a text; give it a word")
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     chosen = [torch.tensor(sorted(group), device=device) for group in groups]
-    no_cache = {"use_cache": False} if hasattr(getattr(unwrapped(model), "config", None), "use_cache") else {}
+    expect_causal(model, [text.tolist() for text in texts])
     found = np.empty(len(texts))
     with evaluating(model), tqdm(total=len(texts), desc="next words", disable=not progress) as bar:
         for indices in batches([len(text) for text in texts], batch_size):
             some = [texts[index] for index in indices]
             ids = pad_sequence(some, batch_first=True).to(device)
             shown = pad_sequence([torch.ones_like(text) for text in some], batch_first=True).to(device)
-            logits = model(input_ids=ids, attention_mask=shown, **no_cache).logits
+            logits = model(input_ids=ids, attention_mask=shown, **no_cache(model)).logits
             last = logits[torch.arange(len(some), device=device), shown.sum(1) - 1].float()
             first_group, second_group = (last[:, tokens].logsumexp(1) for tokens in chosen)
             found[indices] = (first_group - second_group).cpu().numpy()

@@ -12,13 +12,15 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from topographic.losses.wrappers import unwrapped
+from topographic.maps import NotMeasurable
 from topographic.recording import longest_context
 from topographic.recording.reading import batches, evaluating, expect_tokenizer
 from topographic.sheets.expectations import expect_kind, expect_whole
 
-__all__ = ["PROTOCOLS", "perplexity", "token_log_probabilities"]
+__all__ = ["PROTOCOLS", "expect_causal", "no_cache", "perplexity", "token_log_probabilities"]
 
 TokenIds = list[int]
+_TRIED_TOKENS = 8  # of the text that is read twice to see whether a model is causal
 
 
 @torch.no_grad()
@@ -73,23 +75,55 @@ def token_log_probabilities(
         tokens that it does not know; if the protocol is unknown or needs a token the tokenizer lacks.
     TypeError
         If the texts are a single string or something else, or the model is not loaded.
+    NotMeasurable
+        If the model looks at tokens that follow, as one of masked words does, or gives no logits for each token: no
+        token then has a probability given those before it alone.
 
     Notes
     -----
-    The released script pads the texts of a batch (48, in the order of the file) with end-of-text to the longest
-    of them, lets the pads count as text, and skips the first token. The surprisal of a text then depends on its
-    neighbours, and where the sentences of a pair get different numbers of pads the shorter one is charged for
-    more of them: 18.9 % of BLiMP's pairs. Here ``batch_size`` sets these groups, too. The script also runs the model
+    Whether a model is causal is tried, on the start of a text whose first token then stands before others. The
+    released script pads the texts of a batch (48, in the order of the file) with end-of-text to the longest of
+    them, lets the pads count as text, and skips the first token. The surprisal of a text then depends on its
+    neighbours, and where the sentences of a pair get different numbers of pads the shorter one is charged for more
+    of them: 18.9 % of BLiMP's pairs. Here ``batch_size`` sets these groups, too. The script also runs the model
     once per prefix; the causal forward gives the same numbers.
     """
     sequences = _sequences(model, tokenizer, texts, protocol, batch_size)
     scores: dict[int, Float[np.ndarray, " _tokens"]] = {}
+    expect_causal(model, sequences)
     with evaluating(model), tqdm(total=len(sequences), desc="surprisal", disable=not progress) as bar:
         for chosen in batches([len(sequence) for sequence in sequences], batch_size, shortest=0.9):
             batch = _batch_log_probabilities(model, [sequences[index] for index in chosen])
             scores.update(zip(chosen, batch, strict=True))
             bar.update(len(chosen))
     return [scores[index] for index in range(len(sequences))]
+
+
+@torch.no_grad()
+def expect_causal(model: nn.Module, sequences: Sequence[TokenIds]) -> None:
+    """Refuse a model whose logits at a token change with the tokens that follow."""
+    starts = [list(sequence[:_TRIED_TOKENS]) for sequence in sequences]
+    start = next((tokens for tokens in starts if len(set(tokens)) > 1), None)
+    if start is None:
+        return  # nothing follows anything else
+    parameter = next(model.parameters(), None)
+    ids = torch.tensor([start, start[:1] * len(start)], device=None if parameter is None else parameter.device)
+    with evaluating(model):
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **no_cache(model)).logits
+    name = type(unwrapped(model)).__name__
+    if logits.shape[:-1] != ids.shape:
+        raise NotMeasurable(
+            f"{name} gives logits of shape {tuple(logits.shape)} for {tuple(ids.shape)} tokens; expected those of "
+            "every token: how probable words are can be measured of a causal language model only"
+        )
+    first, other = logits[:, 0].float()
+    # both texts stand in one batch: rounding differs little between them, if at all
+    allowed = (1e-5 if logits.dtype.itemsize > 2 else 2e-3) * logits.float().abs().max()
+    if (first - other).abs().max() > allowed:
+        raise NotMeasurable(
+            f"{name} looks at the tokens that follow, as models of masked words do, so that no token has a probability "
+            "given those before it alone; expected a causal language model"
+        )
 
 
 def perplexity(log_probabilities: Sequence[Float[np.ndarray, " _tokens"]]) -> float:
@@ -158,14 +192,18 @@ def _batch_log_probabilities(model: nn.Module, sequences: list[TokenIds]) -> lis
     tokens = [torch.tensor(sequence, device=device) for sequence in sequences]
     ids = pad_sequence([sequence[:-1] for sequence in tokens], batch_first=True)
     shown = pad_sequence([torch.ones_like(sequence[:-1]) for sequence in tokens], batch_first=True)
-    no_cache = {"use_cache": False} if hasattr(getattr(unwrapped(model), "config", None), "use_cache") else {}
-    logits = model(input_ids=ids, attention_mask=shown, **no_cache).logits
+    logits = model(input_ids=ids, attention_mask=shown, **no_cache(model)).logits
     # one text at a time: the log-probabilities of one text are the most that is held beside the logits
     scores = [
         -cross_entropy(row[: len(sequence) - 1].float(), sequence[1:], reduction="none")
         for row, sequence in zip(logits, tokens, strict=True)
     ]
     return np.split(torch.cat(scores).cpu().numpy(), np.cumsum([len(row) for row in scores])[:-1])
+
+
+def no_cache(model: nn.Module) -> dict[str, bool]:
+    """What tells a model that keeps keys and values not to."""
+    return {"use_cache": False} if hasattr(getattr(unwrapped(model), "config", None), "use_cache") else {}
 
 
 def _n_vocabulary(bare: nn.Module) -> int | None:

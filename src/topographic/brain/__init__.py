@@ -25,6 +25,7 @@ from topographic.brain.nuisance import (
     motion_regressors,
     motion_score_correlation,
 )
+from topographic.brain.pls import PLSAlignment, pls_alignment
 from topographic.brain.published_ridge import PublishedRidge, fit_published_ridge
 from topographic.brain.scores import (
     group_sign_flip,
@@ -72,6 +73,7 @@ __all__ = [
     "Encoding",
     "Folds",
     "GroupedScore",
+    "PLSAlignment",
     "PublishedRidge",
     "RunModel",
     "SentenceCorpus",
@@ -122,6 +124,7 @@ __all__ = [
     "orthogonal_autocorrelated_features",
     "parcels_of",
     "pearson_r",
+    "pls_alignment",
     "prediction_map",
     "preferred_position_maps",
     "preferred_positions_mm",

@@ -25,10 +25,11 @@ class _Run:  # a base of its own, so that the run comes first and the others dec
 class EvaluateCommand(Choices, Shown, _Run):
     """Measure a model as the papers do, without the faults of their scripts, beside the published numbers."""
 
-    suite: Literal["topolm", "toponets", "brain"] = "topolm"
+    suite: Literal["topolm", "toponets", "topoformer", "brain"] = "topolm"
     """What to measure; topolm: language network, clusters, profiles, word classes, minimal pairs, lesions; toponets:
     smooth weights and responses, dimensionality, pruning and downsampling, selectivity; integration windows of language
-    models; brain: potentials and reading times of the corpora in data, word by word."""
+    models; topoformer: topographic statistic, eight linguistic suites and principal components of queries, keys, values
+    and outputs; brain: potentials and reading times of the corpora in data, word by word."""
     sites: list[str] | str | None = None
     """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, or those
     its run names; for the suite toponets the layers whose weights its run makes smooth or watches (smoothness.sites and
@@ -39,7 +40,7 @@ class EvaluateCommand(Choices, Shown, _Run):
     tokenizer: str | None = None
     """Name or folder of a tokenizer, for a model that has none beside it."""
     out: str | None = None
-    """Folder for the evaluation; RUN/evaluation, or RUN/evaluation_toponets, by default, needed for a model that is no
+    """Folder for the evaluation; RUN/evaluation, or RUN/evaluation_SUITE, by default, needed for a model that is no
     run."""
 
     def __post_init__(self) -> None:
@@ -114,6 +115,7 @@ def headlines(results: "Results") -> list[str]:
 _FIRST = {
     "topolm": ("clusters", "minimal_pairs", "lesions", "network"),
     "toponets": ("smoothness", "dimensionality", "compression", "selectivity"),
+    "topoformer": ("topography", "components", "suites"),
     "brain": ("word_surprisal", "word_encoding", "sentence_averages"),
 }
 

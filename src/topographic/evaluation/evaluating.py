@@ -118,7 +118,7 @@ def evaluate_subject(
     ----------
     subject : LanguageSubject or VisionSubject
         A model in memory, its sheets, and what it is shown (`subject_of`).
-    suite : {"topolm", "toponets", "brain"}
+    suite : {"topolm", "toponets", "topoformer", "brain"}
         What to measure.
     choices : Choices
         With which numbers.
@@ -200,10 +200,11 @@ def subject_of(
     Parameters
     ----------
     model
-        Any Hugging Face causal model, or classifier of images.
+        Any Hugging Face causal model, or classifier of images; for the suite topoformer also one of masked words or of
+        texts.
     reader : tokenizer or callable
         The tokenizer of a language model; how images become what a vision model takes (`Preparation`).
-    suite : {"topolm", "toponets", "brain"}
+    suite : {"topolm", "toponets", "topoformer", "brain"}
         For which suite: some look at sites of their own where none are named.
     sites : str or sequence of str, optional
         Which modules to record, as `find_sites` takes them; by default the sheets that the model carries, or those its

@@ -44,12 +44,13 @@ from topographic.training.text.tokenizer import tokenizer_checksum
 __all__ = ["PUBLISHED_SETS", "SETS", "LanguageSubject", "Subject", "VisionSubject"]
 
 # what stands for what: our own sets, or the published ones where their folder is given
-SETS = {"localizer": "language", "profiles": "language", "words": "nouns_verbs"}
+SETS = {"localizer": "language", "profiles": "language", "words": "nouns_verbs", "suites": "suites"}
 PUBLISHED_SETS = {
     "localizer": "fedorenko2010",
     "profiles": "fedorenko_swjn",
     "words": "moseley",
     "phrases": "hauptman",
+    "suites": "suites",  # ours: the published ones are not public
 }
 # of a configuration, what says where a model came from and not what it computes
 _WHENCE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "auto_map"}
@@ -185,8 +186,8 @@ class LanguageSubject(Subject):
         return self.shown.stimuli is not None
 
     def stimuli(self, role: str) -> StimulusSet:
-        """The set for "localizer", "profiles", "words" or "phrases": ours, or the published one."""
-        if self.shown.stimuli is None:
+        """The set for "localizer", "profiles", "words", "phrases" or "suites": ours, or the published one."""
+        if self.shown.stimuli is None or SETS.get(role) == PUBLISHED_SETS[role]:
             return load_localizer(SETS[role])
         return load_localizer(PUBLISHED_SETS[role], self.shown.stimuli)
 

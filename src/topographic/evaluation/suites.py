@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from topographic.evaluation.attention_sites import attention_sites
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.clusters import language_clusters
 from topographic.evaluation.parts.compression import compression
@@ -17,6 +18,7 @@ from topographic.evaluation.parts.selectivity import category_selectivity, langu
 from topographic.evaluation.parts.sentence_averages import sentence_averages
 from topographic.evaluation.parts.smoothness import smooth_responses
 from topographic.evaluation.parts.syntaxgym import syntax
+from topographic.evaluation.parts.topography import components, linguistic_suites, statistic_of_topography
 from topographic.evaluation.parts.weights import smooth_weights
 from topographic.evaluation.parts.windows import windows
 from topographic.evaluation.parts.word_classes import word_classes
@@ -105,6 +107,18 @@ SUITES: dict[str, dict[str, Suite]] = {
             },
             "Deb et al. (TopoNets, ICLR 2025), for ResNet-18, ResNet-50 and ViT-B/32 trained on ImageNet",
             vision_layers,
+        ),
+    },
+    "topoformer": {
+        "language": Suite(
+            {
+                "topography": Part(statistic_of_topography, ("n_draws", "seed"), ("suites",)),
+                "suites": Part(linguistic_suites, _CONTRASTS, ("suites",)),
+                "components": Part(components, ("n_draws", "seed"), ("suites",)),
+            },
+            "Topoformer (Re-Align workshop at ICLR 2024), for queries, keys, values and outputs of a classifier of 1 x "
+            "400 units and a BERT of 16 x 784",
+            attention_sites,
         ),
     },
     "brain": {

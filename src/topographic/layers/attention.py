@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from topographic.layers.fields import SharedFields, pooled_over
 from topographic.layers.receptive_fields import check_fields
 
 __all__ = ["NORMALIZATIONS", "SpatialQuerying", "normalised_fields", "spatial_querying_attention"]
@@ -17,8 +18,9 @@ class SpatialQuerying(nn.Module):
 
     Parameters
     ----------
-    fields : Tensor of bool, shape (units, units) or (units per head, units per head)
-        Receptive fields, of one sheet of all units or of a sheet that every head has.
+    fields : Tensor of bool or SharedFields, shape (units, units) or (units per head, units per head)
+        Receptive fields, of one sheet of all units or of a sheet that every head has; shared ones are kept once for
+        all layers that are given them.
     normalization : {"frobenius", "row"}
         What the fields are divided by: ``||B||_F`` as published, or the number of units in each.
     column_gains : bool
@@ -31,7 +33,8 @@ class SpatialQuerying(nn.Module):
 
     Notes
     -----
-    ``B^`` is a buffer that is not kept in checkpoints: the fields make it.
+    ``B^`` is made of the fields in every pass and not kept for the way back, unless its columns have gains; the fields
+    are a buffer that is not kept in checkpoints.
 
     Examples
     --------
@@ -39,19 +42,32 @@ class SpatialQuerying(nn.Module):
     tensor([[[0.5000, 0.5000, 0.5000, 0.5000]]])
     """
 
-    weights: Tensor
-
     def __init__(
-        self, fields: Bool[Tensor, "rows columns"], *, normalization: str = "frobenius", column_gains: bool = False
+        self,
+        fields: Bool[Tensor, "rows columns"] | SharedFields,
+        *,
+        normalization: str = "frobenius",
+        column_gains: bool = False,
     ) -> None:
         super().__init__()
-        self.register_buffer("weights", normalised_fields(fields, normalization).float(), persistent=False)
-        self.column_gains = nn.Parameter(torch.ones(len(fields))) if column_gains else None
+        self.shared, self.normalization = SharedFields.of(fields), normalization
+        if not self.fields.is_meta:
+            normalised_fields(self.fields, normalization)
+        self.column_gains = nn.Parameter(torch.ones(len(self.fields))) if column_gains else None
+
+    @property
+    def fields(self) -> Bool[Tensor, "rows columns"]:
+        """The receptive fields."""
+        return self.shared.inside
 
     def forward(self, query: Float[Tensor, "batch tokens units"]) -> Float[Tensor, "batch tokens units"]:
         """``Q B^``, head by head where the fields are those of a head."""
-        weights = self.weights if self.column_gains is None else self.weights * self.column_gains
-        return _pooled(query, weights.to(query.dtype))
+        fields = self.fields.to(query.device)
+        if self.column_gains is not None:
+            weights = normalised_fields(fields, self.normalization).to(query.dtype) * self.column_gains
+            return _by_head(query, len(fields), lambda heads: heads @ weights.to(query.dtype))
+        scale = SCALES[self.normalization](fields)
+        return _by_head(query, len(fields), lambda heads: pooled_over(heads, fields, scale))
 
 
 def spatial_querying_attention(
@@ -131,7 +147,8 @@ def spatial_querying_attention(
     per_head = n_heads > 1 and len(fields) == n_units // n_heads
     check_fields(fields, n_units // n_heads if per_head else n_units)
     weights = normalised_fields(fields, normalization).to(query)
-    pooled = _pooled(query, weights if column_gains is None else weights * column_gains)
+    weights = weights if column_gains is None else weights * column_gains
+    pooled = _by_head(query, len(weights), lambda heads: heads @ weights)
     heads = [rearrange(one, "b t (h d) -> b h t d", h=n_heads) for one in (pooled, key, value)]
     allowed = None if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
     if not with_probabilities:
@@ -148,11 +165,12 @@ def spatial_querying_attention(
     return attended, probabilities[:, 0] if n_heads == 1 else probabilities
 
 
-def _pooled(query: Tensor, weights: Tensor) -> Tensor:
-    n_heads = query.shape[-1] // len(weights)
+def _by_head(query: Tensor, n_fields: int, pool: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pool all units, or those of every head where there are as many fields."""
+    n_heads = query.shape[-1] // n_fields
     if n_heads == 1:
-        return query @ weights
-    return rearrange(rearrange(query, "b t (h d) -> b t h d", h=n_heads) @ weights, "b t h d -> b t (h d)")
+        return pool(query)
+    return rearrange(pool(rearrange(query, "b t (h d) -> b t h d", h=n_heads)), "b t h d -> b t (h d)")
 
 
 def _earlier(query: Tensor, key: Tensor) -> Tensor:
@@ -167,10 +185,13 @@ def normalised_fields(
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization={normalization!r}; expected one of {sorted(NORMALIZATIONS)}")
     check_fields(fields, len(fields))
-    return NORMALIZATIONS[normalization](fields.double())
+    return NORMALIZATIONS[normalization](fields)
 
 
+SCALES: dict[str, Callable[[Tensor], Tensor]] = {
+    "frobenius": lambda fields: fields.sum().double().rsqrt().expand(len(fields)),
+    "row": lambda fields: fields.sum(-1).double().reciprocal(),
+}
 NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "frobenius": lambda fields: fields / fields.square().sum().sqrt(),
-    "row": lambda fields: fields / fields.sum(-1, keepdim=True),
+    name: lambda fields, of=of: fields * of(fields)[:, None] for name, of in SCALES.items()
 }

@@ -1,9 +1,12 @@
 """Locally connected maps: a linear map whose weights reach no further than the receptive fields of its units."""
 
+from typing import Any
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from topographic.layers.fields import SharedFields, local_map
 from topographic.layers.receptive_fields import check_fields
 
 __all__ = ["LocalWeights", "locally_connected"]
@@ -14,8 +17,8 @@ class LocalWeights(nn.Module):
 
     Parameters
     ----------
-    fields : Tensor of bool, shape (units, units)
-        Receptive field of every output unit.
+    fields : Tensor of bool or SharedFields, shape (units, units)
+        Receptive field of every output unit; shared ones are kept once for all layers that are given them.
     non_negative : bool
         Whether weights are absolute.
 
@@ -27,24 +30,38 @@ class LocalWeights(nn.Module):
             [0., 4.]])
     """
 
-    fields: Tensor
-
-    def __init__(self, fields: Bool[Tensor, "units units"], *, non_negative: bool = True) -> None:
+    def __init__(self, fields: Bool[Tensor, "units units"] | SharedFields, *, non_negative: bool = True) -> None:
         super().__init__()
-        self.non_negative = non_negative
-        self.register_buffer("fields", fields.clone(), persistent=False)
+        self.non_negative, self.shared = non_negative, SharedFields.of(fields)
+
+    @property
+    def fields(self) -> Bool[Tensor, "units units"]:
+        """The receptive fields."""
+        return self.shared.inside
 
     def forward(self, weight: Float[Tensor, "units units"]) -> Float[Tensor, "units units"]:
         """Weight that is used; the fields come last, so that nothing but the weight is kept for the way back."""
-        return (weight.abs() if self.non_negative else weight) * self.fields
+        return (weight.abs() if self.non_negative else weight) * self.fields.to(weight.device)
 
     def right_inverse(self, weight: Float[Tensor, "units units"]) -> Float[Tensor, "units units"]:
         """A weight that gives the one set: itself."""
         return weight
 
 
+class LocalLinear(nn.Linear):
+    """A locally connected map, which keeps its trained weights alone for the way back, not those made of them."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``y = (|W| o B) x + b``."""
+        made: Any = getattr(getattr(self, "parametrizations", None), "weight", ())
+        if len(made) != 1 or not isinstance(made[0], LocalWeights):  # taken away, or something else put upon it
+            return super().forward(input)
+        local, fields = made[0], made[0].fields.to(input.device)
+        return local_map(input, made.original, self.bias, fields, non_negative=local.non_negative)
+
+
 def locally_connected(
-    linear: nn.Linear, fields: Bool[Tensor, "units units"], *, non_negative: bool = True
+    linear: nn.Linear, fields: Bool[Tensor, "units units"] | SharedFields, *, non_negative: bool = True
 ) -> nn.Linear:
     """Make a linear map reach no further than receptive fields (spatial reweighting).
 
@@ -54,7 +71,7 @@ def locally_connected(
     ----------
     linear : nn.Linear
         Map from units of a sheet to as many units; changed in place.
-    fields : Tensor of bool, shape (units, units)
+    fields : Tensor of bool or SharedFields, shape (units, units)
         As `receptive_fields` returns them: row i says of which input units output unit i is made.
     non_negative : bool
         Whether weights are absolute, as published.
@@ -92,7 +109,11 @@ def locally_connected(
         raise ValueError(
             f"a map of {linear.in_features} to {linear.out_features} units; expected as many out as in, on one sheet"
         )
-    check_fields(fields, linear.out_features)
+    shared = SharedFields.of(fields)
+    if not shared.inside.is_meta:
+        check_fields(shared.inside, linear.out_features)
+    if type(linear) is nn.Linear:  # a map of another class keeps its own way of computing
+        linear.__class__ = LocalLinear
     # unsafe: nothing is computed yet, as weights may be on the meta device
-    parametrize.register_parametrization(linear, "weight", LocalWeights(fields, non_negative=non_negative), unsafe=True)
+    parametrize.register_parametrization(linear, "weight", LocalWeights(shared, non_negative=non_negative), unsafe=True)
     return linear

@@ -3,6 +3,7 @@
 from topographic.maps.autocorrelation import MoransI, morans_i
 from topographic.maps.clusters import CLUSTER_METHODS, ClusterTest, cluster_mass_test, clusters
 from topographic.maps.collection import Maps, Numbers
+from topographic.maps.components import principal_components
 from topographic.maps.contrasts import condition_map, contrast_name, effect_size_map, t_map
 from topographic.maps.curves import DistanceCurve, correlation_by_distance, difference_by_distance
 from topographic.maps.dimensionality import effective_dimensionality, independent_units_dimensionality
@@ -88,6 +89,7 @@ __all__ = [
     "noise_floor",
     "ordering_counts",
     "permuted_null",
+    "principal_components",
     "region_overlap",
     "response_profile",
     "response_smoothness",

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from einops import rearrange
@@ -32,7 +32,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from topographic.layers import LocalWeights, SpatialQuerying, locally_connected, normalised_fields
+from topographic.layers import SharedFields, SpatialQuerying, locally_connected
 from topographic.models.auto_map import NeverCopied
 from topographic.models.configuration_topoformer import Mechanism, TopoformerConfig
 from topographic.models.modeling_topolm import count_tokens, eager_attention_forward
@@ -65,19 +65,17 @@ class SheetsOfHeads(nn.ModuleList):
 class TopoformerAttention(nn.Module):
     """Attention whose queries, or whose maps, are local on a sheet."""
 
-    def __init__(self, config: TopoformerConfig, layer_idx: int) -> None:
+    def __init__(self, config: TopoformerConfig, layer_idx: int, fields: "Fields | None" = None) -> None:
         super().__init__()
         self.config, self.layer_idx, self.is_causal = config, layer_idx, config.is_causal
-        local = config.querying == "local"
-        self.query = _linear(config, "querying" if local else None)
-        self.key = _linear(config, "querying" if local else None)
-        self.value = _linear(config, "querying" if local else None)
-        self.output = _linear(config, "reweighting")
+        fields = fields_of(config) if fields is None else fields
+        near, local = fields["querying"], config.querying == "local"
+        self.query, self.key, self.value = (_linear(config, near if local else None) for _ in range(3))
+        self.output = _linear(config, fields["reweighting"], non_negative=config.non_negative)
         self.query_sheet, self.key_sheet, self.value_sheet, self.output_sheet = (_site(config) for _ in range(4))
         self.act = nn.ReLU() if config.rectified else nn.Identity()
-        fields = None if local else config.receptive_fields("querying")
         pooling = {"normalization": config.normalization, "column_gains": config.column_gains}
-        self.querying = nn.Identity() if fields is None else SpatialQuerying(fields, **pooling)
+        self.querying = nn.Identity() if near is None or local else SpatialQuerying(near, **pooling)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -102,16 +100,34 @@ class TopoformerAttention(nn.Module):
         return self.dropout(self.output_sheet(self.act(self.output(attended)))), weights
 
 
-def _linear(config: TopoformerConfig, mechanism: Mechanism | None) -> nn.Linear:
-    """A map of the width to itself, local where the configuration says so."""
+Fields = dict[Mechanism, SharedFields | None]
+
+
+def fields_of(config: TopoformerConfig) -> Fields:
+    """Receptive fields that all layers of a model share; both mechanisms as well where they have the same."""
+    found: Fields = {}
+    for mechanism in get_args(Mechanism):
+        inside = _inside(config, mechanism)
+        found[mechanism] = None if inside is None else SharedFields(inside)
+        if inside is not None:
+            shared: Any = found[mechanism]
+            shared.mechanism = mechanism  # whose fields `_init_weights` puts back: no checkpoint holds them
+    first, second = found["querying"], found["reweighting"]
+    if first is not None and second is not None and torch.equal(first.inside, second.inside):
+        found["reweighting"] = first
+    return found
+
+
+def _inside(config: TopoformerConfig, mechanism: Mechanism) -> Tensor | None:
+    """Of all units where a map is local, of the units of a sheet where queries are pooled."""
+    pools = mechanism == "querying" and config.querying == "spatial"
+    return config.receptive_fields(mechanism) if pools else config.map_fields(mechanism)
+
+
+def _linear(config: TopoformerConfig, fields: SharedFields | None, *, non_negative: bool = False) -> nn.Linear:
+    """A map of the width to itself, local where there are fields."""
     linear = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-    fields = None if mechanism is None else config.map_fields(mechanism)
-    if fields is None:
-        return linear
-    locally_connected(linear, fields, non_negative=mechanism == "reweighting" and config.non_negative)
-    parametrization: Any = linear.parametrizations
-    parametrization.weight[0].mechanism = mechanism  # whose fields `_init_weights` puts back: no checkpoint holds them
-    return linear
+    return linear if fields is None else locally_connected(linear, fields, non_negative=non_negative)
 
 
 def _site(config: TopoformerConfig) -> nn.Module:
@@ -143,12 +159,12 @@ class TopoformerMLP(nn.Module):
 class TopoformerBlock(GradientCheckpointingLayer):
     """Attention and MLP, each added to the stream."""
 
-    def __init__(self, config: TopoformerConfig, layer_idx: int) -> None:
+    def __init__(self, config: TopoformerConfig, layer_idx: int, fields: Fields | None = None) -> None:
         super().__init__()
         self.is_pre = config.norm == "pre"
         norm = {"eps": config.layer_norm_epsilon, "bias": config.bias}
         self.ln_1 = nn.LayerNorm(config.n_embd, **norm)
-        self.attn = TopoformerAttention(config, layer_idx)
+        self.attn = TopoformerAttention(config, layer_idx, fields)
         self.ln_2 = nn.LayerNorm(config.n_embd, **norm)
         self.mlp = TopoformerMLP(config)
 
@@ -208,15 +224,12 @@ class TopoformerPreTrainedModel(NeverCopied, PreTrainedModel):
                 init.uniform_(module.original, 0.0, 10 / math.sqrt(self.config.n_embd))
             else:
                 init.normal_(module.original, std=self.config.initializer_range)
-        elif isinstance(module, LocalWeights):
-            local: Any = module
-            local_fields: Any = self.config.map_fields(local.mechanism)
-            init.copy_(module.fields, local_fields)
-        elif isinstance(module, SpatialQuerying):
-            fields: Any = self.config.receptive_fields("querying")
-            init.copy_(module.weights, normalised_fields(fields, self.config.normalization))
-            if module.column_gains is not None:
-                init.ones_(module.column_gains)
+        elif isinstance(module, SharedFields):
+            shared: Any = module
+            inside: Any = _inside(self.config, shared.mechanism)
+            init.copy_(module.inside, inside)
+        elif isinstance(module, SpatialQuerying) and module.column_gains is not None:
+            init.ones_(module.column_gains)
         elif isinstance(module, ScaledSinusoids):
             init.constant_(module.scale, 1 / math.sqrt(self.config.n_embd))
 
@@ -240,7 +253,8 @@ class TopoformerModel(TopoformerPreTrainedModel):
         learned = config.positions == "learned"
         self.wpe = nn.Embedding(config.n_positions, config.n_embd) if learned else ScaledSinusoids(config.n_embd)
         self.drop = nn.Dropout(config.dropout)
-        self.h = nn.ModuleList(TopoformerBlock(config, layer_idx) for layer_idx in range(config.n_layer))
+        fields = fields_of(config)
+        self.h = nn.ModuleList(TopoformerBlock(config, layer_idx, fields) for layer_idx in range(config.n_layer))
         norm = {"eps": config.layer_norm_epsilon, "bias": config.bias}
         self.ln_f = nn.LayerNorm(config.n_embd, **norm) if config.norm == "pre" else nn.Identity()
         self.gradient_checkpointing = False

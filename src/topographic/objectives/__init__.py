@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
     from topographic.objectives.finite import check_finite
+    from topographic.objectives.neighbor_terms import NeighborActivations, NeighborWeights, WiringCost
     from topographic.objectives.objective import Draw, Objective, SpatialCorrelation, Term
     from topographic.objectives.terms import (
         configured_objective,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEDULES",
     "Draw",
+    "NeighborActivations",
+    "NeighborWeights",
     "Objective",
     "SmoothnessConfig",
     "SpatialConfig",
@@ -35,6 +38,7 @@ __all__ = [
     "WeightSheet",
     "WeightSheetConfig",
     "WeightSmoothness",
+    "WiringCost",
     "check_finite",
     "configured_objective",
     "configured_weight_sheets",
@@ -47,6 +51,7 @@ __all__ = [
 _FILES = {
     "config": ("SmoothnessConfig", "SpatialConfig", "WeightSheetConfig"),
     "finite": ("check_finite",),
+    "neighbor_terms": ("NeighborActivations", "NeighborWeights", "WiringCost"),
     "objective": ("Draw", "Objective", "SpatialCorrelation", "Term"),
     "terms": ("configured_objective", "configured_weight_sheets", "smoothness_term", "spatial_term"),
     "weight_terms": ("SCHEDULES", "WeightSheet", "WeightSmoothness", "cosine_schedule", "linear_schedule"),

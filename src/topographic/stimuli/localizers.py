@@ -21,6 +21,9 @@ def load_localizer(name: str = "language", folder: str | Path | None = None) -> 
 
     - "language": 60 sentences, word lists, Jabberwocky sentences and nonword lists each, in two runs
     - "nouns_verbs": 80 nouns and 80 verbs in two runs, label ``concreteness`` (concrete, abstract)
+    - "suites": 60 pairs in each of eight suites (label ``suite``), a run each: intact and scrambled sentences, animate
+      and inanimate, concrete and abstract, visual and motor nouns, plausible and implausible objects, agreement,
+      licensing of "ever", garden paths
 
     Published (in a folder of yours, or as `fetch_published` returns it):
 
