@@ -143,8 +143,8 @@ class AdaptedSheet(nn.Module):
             raise ValueError(
                 f"site {self.adaptor.site!r} gives shape {tuple(activations.shape)} ({activations.dtype}) and its "
                 f"adaptor has {units} units; expected (..., tokens, {units}) numbers, or feature maps "
-                f"(batch, {units}, height, width): fit adaptors on this model, at modules that give one vector per token "
-                "or place"
+                f"(batch, {units}, height, width): fit adaptors on this model, at modules that give one vector per "
+                "token or place"
             )
         if self.mean.device != activations.device:
             self._move(activations.device)
