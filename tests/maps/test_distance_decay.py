@@ -36,7 +36,8 @@ def test_both_numbers_are_correlations_over_pairs(respond):
 def test_a_gradient_has_order_beyond_patches(respond):
     found = distance_decay(respond(gradient(np.random.default_rng(1)), sheet=SHEET), block=3, n_draws=99)
     assert found.near.nulls["unit"].z > 5
-    assert found.far.nulls["block"].z > 5
+    assert found.far.nulls["block"].z > 3
+    assert found.far.nulls["block"].p == 0.01
 
 
 def test_a_patchwork_is_smooth_near_by_and_as_often_ordered_as_chance_says(respond):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from topographic.interventions.controls import Selections, one_per_site
 from topographic.interventions.stimulation import as_direction
-from topographic.maps import UnitMap
+from topographic.maps import Selection, UnitMap
 from topographic.recording import Responses, edit
 from topographic.recording.placement import check_places
 from topographic.sheets.expectations import expect_number, expect_whole
