@@ -25,7 +25,7 @@ EXTRAS = {
     "nibabel": "brain",
     "h5py": "brain",
     "pyarrow": "training",
-    "sklearn": "training brain",
+    "sklearn": "training brain maps",
     "PIL": "stimuli diffusion",
     "diffusers": "diffusion",
     "torchmetrics": "diffusion",

@@ -242,3 +242,23 @@ def test_a_direction_without_a_value_is_refused(model):
             drive(model, chosen, direction=direction),
         ):
             pass
+
+
+def test_the_channels_of_feature_maps_are_their_units():
+    torch.manual_seed(0)
+    conv, pixels = torch.nn.Conv2d(3, 6, 3), torch.ones(2, 3, 5, 6)
+    model = torch.nn.Sequential(conv, torch.nn.ReLU())
+    sheet = grid(6, "0")
+    chosen = Selection("0", np.arange(6) % 2 == 0, sheet, "even")
+    plain = conv(pixels)
+    with ablate(model, chosen), tap(model, "0") as silenced:
+        model(pixels)
+    assert (silenced["0"][:, ::2] == 0).all()
+    assert torch.equal(silenced["0"][:, 1::2], plain[:, 1::2])
+    rows = Responses("0", np.tile(np.arange(6.0), (2, 1)), sheet, StimulusSet("two", ["a", "b"], ["a", "b"]))
+    with ablate(model, chosen, mode="resample", responses={"0": rows}), tap(model, "0") as resampled:
+        model(pixels)
+    assert (resampled["0"][:, ::2] == torch.tensor([0.0, 2, 4]).view(1, 3, 1, 1)).all()
+    few = Selection("0", np.ones(4, bool), grid(4, "0"), "all")
+    with ablate(model, few), pytest.raises(ValueError, match="site '0' has 6 units and its selection 4"):
+        model(pixels)

@@ -13,9 +13,9 @@ from topographic.layouts import Adaptor, rebase, rebased
 from topographic.layouts.adaptors import KINDS
 from topographic.maps import Selection, UnitMap
 from topographic.objectives import Objective, SpatialCorrelation
-from topographic.recording import carried_sheets, edit, find_sites, record, tap, weights_checksum
+from topographic.recording import carried_sheets, edit, find_sites, record, record_images, tap, weights_checksum
 from topographic.sheets import grid
-from topographic.stimuli import StimulusSet
+from topographic.stimuli import ImageStimuli, StimulusSet
 from topographic.training.text.tokenizer import train_tokenizer
 
 IDS = torch.arange(12).view(2, 6)
@@ -328,11 +328,70 @@ def test_own_sheets_stay_beside_those_of_adaptors(make_adaptor, tiny_model):
     assert "sheets" not in vars(model)
 
 
+class Seeing(nn.Module):
+    """Feature maps of 36 channels, from a convolution and a block, then one vector per image."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 36, 3, padding=1)
+        self.block = nn.Sequential(nn.ReLU(), nn.Conv2d(36, 36, 3, groups=36, padding=1), nn.BatchNorm2d(36))
+        self.head = nn.Linear(36, 5)
+
+    def forward(self, pixel_values):
+        return self.head(self.block(self.stem(pixel_values)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("site", ["stem", "block.2"])
+def test_feature_maps_are_shown_with_places_in_the_place_of_channels(make_adaptor, site, kind):
+    torch.manual_seed(0)
+    model = Seeing().eval()
+    pixels = torch.randn(3, 3, 6, 7, generator=torch.Generator().manual_seed(1))
+    one = make_adaptor(site, kind=kind)
+    with torch.no_grad():
+        plain_said = model(pixels)
+        with tap(model, site) as heard:
+            model(pixels)
+        plain = heard[site]
+        with rebased(model, one):
+            torch.testing.assert_close(model(pixels), plain_said, atol=0, rtol=0)
+            with tap(model, one.sheet_site) as shown:
+                model(pixels)
+            chosen = Selection(one.sheet_site, np.arange(36) < 5, one.sheet, "first")
+            with ablate(model, chosen), tap(model, [site, one.sheet_site]) as silenced:
+                model(pixels)
+            bump = UnitMap(one.sheet_site, np.arange(36.0), one.sheet, "direction")
+            with drive(model, direction={one.sheet_site: bump}, strength=0.5), tap(model, site) as driven:
+                model(pixels)
+    z = one.to_sheet(plain.movedim(1, -1))
+    assert shown[one.sheet_site].shape == plain.shape == (3, 36, 6, 7)
+    torch.testing.assert_close(shown[one.sheet_site], z.movedim(-1, 1), atol=1e-5, rtol=1e-4)
+    without = z.clone()
+    without[..., :5] = 0
+    assert (silenced[one.sheet_site][:, :5] == 0).all()
+    expected = plain.movedim(1, -1) + one.to_stream(without - z)
+    torch.testing.assert_close(silenced[site], expected.movedim(-1, 1), atol=1e-4, rtol=1e-3)
+    added = one.to_stream(0.5 * torch.arange(36.0).expand(3, 6, 7, 36)).movedim(-1, 1)
+    torch.testing.assert_close(driven[site], plain + added, atol=1e-4, rtol=1e-3)
+
+
+def test_what_is_recorded_of_feature_maps_is_what_the_adaptor_says_of_their_means(make_adaptor):
+    torch.manual_seed(0)
+    model, one = Seeing().eval(), make_adaptor("block.2")
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 6, 6, 3), dtype=np.uint8)
+    images = ImageStimuli(StimulusSet("noise", [str(number) for number in range(4)], ["a", "b"] * 2), pixels)
+    plain = record_images(model, images, "block.2", grid, progress=False)["block.2"]
+    with rebased(model, one):
+        shown = record_images(model, images, progress=False)[one.sheet_site]
+    assert shown.sheet == one.sheet
+    np.testing.assert_allclose(shown.values, one.to_sheet(torch.from_numpy(plain.values)), atol=1e-5)
+
+
 class Wide(nn.Module):
     def __init__(self):
         super().__init__()
         self.stack = nn.Sequential(nn.Linear(4, 36), nn.ReLU())
-        self.picture, self.words = nn.Conv2d(1, 36, 1), nn.Module()
+        self.series, self.words = nn.Conv1d(1, 36, 1), nn.Module()
         self.words.forward = lambda x: "no tensor"
         self.owner = Owner()
 
@@ -351,7 +410,7 @@ class Owner(nn.Module):
     ("site", "message"),
     [
         ("layers.7", r"site pattern 'layers\.7' matches no module of Wide; the nearest are"),
-        ("picture", "site 'picture' is a convolution, whose units lie on no last axis"),
+        ("series", "site 'series' is a Conv1d, whose units lie on no last axis"),
         ("stack", r"site 'stack' runs all its parts in turn; name the last of them, 'stack\.1', which says the same"),
         ("owner", r"site 'owner' \(Owner\) has a part of its own called 'sheet'"),
     ],

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import label
 
 from topographic.maps import UnitMap, control_fdr, t_map
-from topographic.maps.clusters import CLUSTER_METHODS, _above, _largest_above, cluster_mass_test, clusters
+from topographic.maps.clusters import CLUSTER_METHODS, cluster_mass_test, clusters, largest_above, patches_above
 from topographic.recording import Responses
 from topographic.sheets import Sheet, adjacency, adjacent_pairs, grid, permuted_grid, to_grid
 from topographic.stimuli import StimulusSet
@@ -222,9 +222,9 @@ def test_all_draws_at_once_have_the_clusters_of_one_after_the_other(sheet, conti
     maps = np.random.default_rng(0).standard_normal((30, sheet.n_units)).astype(np.float32)
     maps[3], maps[4], maps[5, ::2] = -1.0, 2.0, np.nan  # none, one of all, gaps
     graph = adjacency(sheet, contiguity)
-    found = _largest_above(graph, maps, 0.5)
+    found = largest_above(graph, maps, 0.5)
     for values, largest in zip(maps, found, strict=True):
-        above = _above(graph, values, 0.5)
+        above = patches_above(graph, values, 0.5)
         expected = [max((mass for _, mass in above), default=0.0), max((len(units) for units, _ in above), default=0)]
         np.testing.assert_allclose(largest, expected, rtol=1e-6)
     assert found[3].tolist() == [0, 0]

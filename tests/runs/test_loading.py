@@ -2,6 +2,7 @@ import importlib.util
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,10 +11,13 @@ from transformers import (
     AutoConfig,
     BertConfig,
     BertLMHeadModel,
+    BertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
 )
@@ -21,7 +25,15 @@ from transformers import (
 from topographic.cli import main
 from topographic.layouts import Adaptor, Adaptors, ModelSource
 from topographic.models import fresh_vision_model, vision_config
-from topographic.recording import Preparation, find_sites, suggested_sites, tap, weights_checksum
+from topographic.recording import (
+    Preparation,
+    find_sites,
+    record,
+    record_images,
+    suggested_sites,
+    tap,
+    weights_checksum,
+)
 from topographic.runs import loading
 from topographic.runs.loading import (
     kind_of,
@@ -33,6 +45,7 @@ from topographic.runs.loading import (
 )
 from topographic.runs.sources import Source
 from topographic.sheets import grid
+from topographic.stimuli import ImageStimuli, StimulusSet
 
 
 @pytest.fixture
@@ -100,6 +113,53 @@ def test_a_layout_on_other_weights_or_of_no_model(gpt2, tmp_path):
     for read in (load_model, kind_of, lambda one: load_tokenizer(str(one))):
         with pytest.raises(ValueError, match=r"layout names no model; save Adaptors\(adaptors, ModelSource"):
             read(layout)
+
+
+@pytest.fixture
+def encoder(gpt2, tmp_path):
+    """A sentence encoder: a BERT without a head, and a tokenizer."""
+    _, tokenizer = load_model(gpt2, device="cpu")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+def test_an_encoder_without_a_head_is_loaded_laid_out_and_heard(encoder, tmp_path):
+    plain, tokenizer = load_model(encoder, device="cpu")
+    assert type(plain) is BertModel
+    shown = StimulusSet("words", ["the dog", "a bird", "the bird"], ["a", "b", "a"])
+    sites = ("encoder.layer.0", "encoder.layer.1.output")
+    before = record(plain, tokenizer, shown, list(sites), grid, progress=False)
+    layout = laid_out(plain, encoder, tmp_path / "layout", sites)
+    model, reader = load(layout, device="cpu")
+    heard = record(model, reader, shown, progress=False)
+    assert list(heard) == [f"{site}.sheet" for site in sites]
+    for site in sites:
+        z = turned(site, 16).to_sheet(torch.from_numpy(before[site].values))
+        np.testing.assert_allclose(heard[f"{site}.sheet"].values, z, atol=1e-5)
+
+
+def test_a_vision_model_is_laid_out_on_its_feature_maps(tmp_path):
+    torch.manual_seed(0)
+    config = MobileNetV2Config(depth_multiplier=0.25, image_size=32, num_labels=3, tf_padding=False)
+    MobileNetV2ForImageClassification(config).eval().save_pretrained(tmp_path / "net")
+    Preparation(mean=(0.5,), sd=(0.5,), channels=3, size=(32, 32)).save_pretrained(tmp_path / "net")
+    plain, prepare = load_vision_model(tmp_path / "net", device="cpu")
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), dtype=np.uint8)
+    images = ImageStimuli(StimulusSet("noise", [str(one) for one in range(4)], ["a", "b"] * 2), pixels)
+    site = "mobilenet_v2.layer.9.reduce_1x1"
+    options = {"prepare": prepare, "progress": False}
+    before = record_images(plain, images, site, grid, **options)[site]
+    layout = laid_out(plain, tmp_path / "net", tmp_path / "layout", (site,), before.sheet.n_units)
+    assert kind_of(layout) == "vision"
+    model, again = load(layout, device="cpu")
+    heard = record_images(model, images, prepare=again, progress=False)[f"{site}.sheet"]
+    z = turned(site, before.sheet.n_units).to_sheet(torch.from_numpy(before.values))
+    np.testing.assert_allclose(heard.values, z, atol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(model(prepare(pixels)).logits, plain(prepare(pixels)).logits)
 
 
 def change(folder, tensors):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from topographic.evaluation.contrasts import contrast
     from topographic.evaluation.evaluating import evaluate, evaluate_subject, subject_of
     from topographic.evaluation.mapping import make_maps
+    from topographic.evaluation.parts.patches import patch_lesions, patch_steering
     from topographic.evaluation.results import Findings, NotMeasurable, Results, Table
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "evaluate",
     "evaluate_subject",
     "make_maps",
+    "patch_lesions",
+    "patch_steering",
     "subject_of",
 ]
 
@@ -36,6 +39,7 @@ _FILES = {
     "contrasts": ("contrast",),
     "evaluating": ("evaluate", "evaluate_subject", "subject_of"),
     "mapping": ("make_maps",),
+    "parts.patches": ("patch_lesions", "patch_steering"),
     "results": ("Findings", "NotMeasurable", "Results", "Table"),
 }
 

@@ -14,6 +14,7 @@ from topographic.interventions.controls import (
     matched_controls,
     model_control,
 )
+from topographic.interventions.lesion_curves import LesionCurve, grown_patch, lesion_curve
 from topographic.interventions.lesions import LesionEffect, corrected_p, lesion_effects
 from topographic.interventions.perturb import ablate, drive
 from topographic.interventions.steering import SteeringEffect, steering_curve
@@ -24,6 +25,7 @@ __all__ = [
     "SCOPES",
     "CompressionEffect",
     "DownsampledLinear",
+    "LesionCurve",
     "LesionEffect",
     "SteeringEffect",
     "ablate",
@@ -33,7 +35,9 @@ __all__ = [
     "downsample",
     "downsampling_curve",
     "drive",
+    "grown_patch",
     "layer_control",
+    "lesion_curve",
     "lesion_effects",
     "matched_controls",
     "matched_fractions",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from topographic.interventions.controls import Selections, one_per_site
 from topographic.interventions.stimulation import as_direction
-from topographic.maps import UnitMap
+from topographic.maps import Selection, UnitMap
 from topographic.recording import Responses, edit
 from topographic.recording.placement import check_places
 from topographic.sheets.expectations import expect_number, expect_whole
@@ -182,12 +182,14 @@ def _values_of_units(responses: Responses, n_units: int) -> Tensor:
 
 def _replacing(site: str, mask: Tensor, new: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def change(activations: Tensor) -> Tensor:
-        if activations.shape[-1] != len(mask):
+        axis = 1 if activations.ndim == 4 else -1  # the channels of feature maps are the units
+        if activations.shape[axis] != len(mask):
             raise ValueError(
-                f"site {site!r} has {activations.shape[-1]} units and its selection {len(mask)}; "
+                f"site {site!r} has {activations.shape[axis]} units and its selection {len(mask)}; "
                 "use the sheets the model was recorded with"
             )
-        return torch.where(mask.to(activations.device), new(activations), activations)
+        last = activations.movedim(axis, -1)
+        return torch.where(mask.to(activations.device), new(last), last).movedim(-1, axis)
 
     return change
 

@@ -38,7 +38,8 @@ def rebased(model: nn.Module, adaptors: AnyAdaptors, *, any_weights: bool = Fals
     ----------
     model : nn.Module
         Any model, wrapped (DDP, torch.compile) or not, in any precision; Z is computed in float32 at least. Of a
-        site's tuple, list or mapping the first tensor counts.
+        site's tuple, list or mapping the first tensor counts. Feature maps (batch, channels, height, width) are shown
+        as such, with the places of the sheet in the place of the channels.
     adaptors : Adaptor, or sequence or mapping of them
         One per site.
     any_weights : bool
@@ -137,24 +138,26 @@ class AdaptedSheet(nn.Module):
     @no_type_check
     def around(self, activations: Float[Tensor, "*samples units"]) -> Float[Tensor, "*samples units"]:
         """The activity of the site with what is done to its sheet."""
-        units = self.adaptor.n_units
-        if activations.ndim not in (2, 3) or activations.shape[-1] != units or not activations.is_floating_point():
+        units, axis = self.adaptor.n_units, 1 if activations.ndim == 4 else -1
+        if activations.ndim not in (2, 3, 4) or activations.shape[axis] != units or not activations.is_floating_point():
             raise ValueError(
                 f"site {self.adaptor.site!r} gives shape {tuple(activations.shape)} ({activations.dtype}) and its "
-                f"adaptor has {units} units; expected (..., tokens, {units}) numbers: fit adaptors on this model, at "
-                "modules that give one vector per token"
+                f"adaptor has {units} units; expected (..., tokens, {units}) numbers, or feature maps "
+                f"(batch, {units}, height, width): fit adaptors on this model, at modules that give one vector per "
+                "token or place"
             )
         if self.mean.device != activations.device:
             self._move(activations.device)
         dtype = torch.promote_types(activations.dtype, torch.float32)
         with torch.autocast(activations.device.type, enabled=False):
-            precise = activations.to(dtype)
-            shown = to_sheet(precise, self.mean, self.scale, self.matrix)
+            precise = activations.to(dtype).movedim(axis, -1)
+            shown = to_sheet(precise, self.mean, self.scale, self.matrix).movedim(-1, axis)
             given = shown.clone()  # which may be changed in place
             changed = self(given)
             if changed is given and _is_untouched(given):
                 return activations
-            return (precise + to_stream(changed - shown, self.scale, self.inverse)).to(activations.dtype)
+            change = to_stream((changed - shown).movedim(axis, -1), self.scale, self.inverse)
+            return (precise + change).movedim(-1, axis).to(activations.dtype)
 
     def extra_repr(self) -> str:
         """The adaptor, for printing."""
@@ -202,8 +205,11 @@ def _put_in_place(model: nn.Module, adaptors: AnyAdaptors, *, any_weights: bool)
 
 def _checked(module: nn.Module, adaptor: Adaptor) -> nn.Module:
     where = f"site {adaptor.site!r}"
-    if isinstance(module, _ConvNd):
-        raise ValueError(f"{where} is a convolution, whose units lie on no last axis; name a module that gives vectors")
+    if isinstance(module, _ConvNd) and not isinstance(module, nn.Conv2d):
+        raise ValueError(
+            f"{where} is a {type(module).__name__}, whose units lie on no last axis; name a module that gives vectors, "
+            "or the feature maps of a Conv2d"
+        )
     if isinstance(module._modules.get("sheet"), AdaptedSheet):
         raise ValueError(
             f"{where} shows a sheet already; leave the other rebased() first, or rebase '{adaptor.site}.sheet'"

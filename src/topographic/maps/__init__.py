@@ -1,5 +1,6 @@
 """Where on the sheet."""
 
+from topographic.maps.activity import ActivitySmoothness, activity_smoothness, spatial_alignment
 from topographic.maps.autocorrelation import MoransI, morans_i
 from topographic.maps.clusters import CLUSTER_METHODS, ClusterTest, cluster_mass_test, clusters
 from topographic.maps.collection import Maps, Numbers
@@ -7,6 +8,9 @@ from topographic.maps.components import principal_components
 from topographic.maps.contrasts import condition_map, contrast_name, effect_size_map, t_map
 from topographic.maps.curves import DistanceCurve, correlation_by_distance, difference_by_distance
 from topographic.maps.dimensionality import effective_dimensionality, independent_units_dimensionality
+from topographic.maps.discovery import DiscoveredRegion, Discovery, discover_regions
+from topographic.maps.distance_decay import DistanceDecay, distance_decay, profile_agreement
+from topographic.maps.layout_agreement import LayoutAgreement, layout_agreement
 from topographic.maps.length import length_adjusted_map, match_length
 from topographic.maps.localizer import load_or_localize, localize, localizer_maps
 from topographic.maps.nulls import noise_floor, permuted_null
@@ -45,8 +49,13 @@ __all__ = [
     "SMOOTHNESS",
     "SURROGATES",
     "TOPOGRAPHIC_STATISTICS",
+    "ActivitySmoothness",
     "ClusterTest",
+    "DiscoveredRegion",
+    "Discovery",
     "DistanceCurve",
+    "DistanceDecay",
+    "LayoutAgreement",
     "MapSummary",
     "Maps",
     "MoransI",
@@ -60,6 +69,7 @@ __all__ = [
     "SiteSummary",
     "UnitMap",
     "Verdict",
+    "activity_smoothness",
     "against_nulls",
     "cluster_mass_test",
     "clusters",
@@ -71,6 +81,8 @@ __all__ = [
     "cross_fitted_profile",
     "difference_by_distance",
     "difference_rise",
+    "discover_regions",
+    "distance_decay",
     "effect_size_map",
     "effective_dimensionality",
     "fit_windows",
@@ -78,6 +90,7 @@ __all__ = [
     "independent_units_dimensionality",
     "integration_maps",
     "integration_windows",
+    "layout_agreement",
     "length_adjusted_map",
     "load_or_localize",
     "localize",
@@ -90,12 +103,14 @@ __all__ = [
     "ordering_counts",
     "permuted_null",
     "principal_components",
+    "profile_agreement",
     "region_overlap",
     "response_profile",
     "response_smoothness",
     "select",
     "select_top",
     "shifted_maps",
+    "spatial_alignment",
     "spectral_surrogates",
     "split_half_stability",
     "spun_maps",

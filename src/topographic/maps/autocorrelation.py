@@ -16,7 +16,7 @@ from topographic.maps.wording import number
 from topographic.recording.by_site import by_site
 from topographic.sheets import Sheet, adjacent_pairs
 
-__all__ = ["MoransI", "morans_i"]
+__all__ = ["MoransI", "each_morans_i", "morans_i"]
 
 Contiguity = Literal["queen", "rook"]
 
@@ -124,6 +124,13 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
         p_normal=float(2 * ndtr(-abs(z))),
         nulls=nulls,
     )
+
+
+def each_morans_i(
+    maps: Float[np.ndarray, "maps units"], sheet: Sheet, contiguity: Contiguity = "queen"
+) -> Float[np.ndarray, " maps"]:
+    """Moran's I of many maps of one sheet, which have a value everywhere; a constant map gets the expectation."""
+    return _autocorrelation(maps, _row_standardised_weights(sheet, contiguity, np.ones(sheet.n_units, bool)))
 
 
 class _Weights(NamedTuple):

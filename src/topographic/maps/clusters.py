@@ -14,7 +14,7 @@ from topographic.maps.wording import p_value
 from topographic.recording.by_site import by_site
 from topographic.sheets import adjacency
 
-__all__ = ["CLUSTER_METHODS", "ClusterTest", "cluster_mass_test", "clusters"]
+__all__ = ["CLUSTER_METHODS", "ClusterTest", "cluster_mass_test", "clusters", "largest_above", "patches_above"]
 
 
 def _largest_first(found: Mapping[str, list[Selection]]) -> list[Selection]:
@@ -186,9 +186,9 @@ def cluster_mass_test(
     for site, unit_map in maps.items():
         graph = adjacency(unit_map.sheet, contiguity)
         for direction in _DIRECTIONS[sign]:
-            above = _above(graph, direction * unit_map.values, threshold)
+            above = patches_above(graph, direction * unit_map.values, threshold)
             found += [(site, *cluster, direction) for cluster in above]
-            largest = np.maximum(largest, _largest_above(graph, direction * unit_map.nulls[null], threshold))
+            largest = np.maximum(largest, largest_above(graph, direction * unit_map.nulls[null], threshold))
     tests = [_tested(maps[site], members, mass, largest, direction) for site, members, mass, direction in found]
     return sorted(tests, key=lambda test: -test.mass)
 
@@ -196,13 +196,14 @@ def cluster_mass_test(
 _DIRECTIONS = {"both": (1.0, -1.0), "positive": (1.0,), "negative": (-1.0,)}
 
 
-def _above(graph: csr_array, values: np.ndarray, threshold: float) -> list[tuple[np.ndarray, float]]:
+def patches_above(graph: csr_array, values: np.ndarray, threshold: float) -> list[tuple[np.ndarray, float]]:
+    """Units and mass of every connected patch of values above a threshold."""
     labels = _connected(graph, values > threshold)
     clusters_of_map = [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
     return [(members, float((values[members] - threshold).sum())) for members in clusters_of_map]
 
 
-def _largest_above(
+def largest_above(
     graph: csr_array, maps: Float[np.ndarray, "draws units"], threshold: float
 ) -> Float[np.ndarray, "draws 2"]:
     """Largest mass and largest size of a cluster in every map: all maps are one graph of as many pieces."""

@@ -13,12 +13,14 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from topographic.diffusion import DiffusionConfig, DiffusionModel
 from topographic.layouts import Adaptors, ModelSource, is_layout, rebase
@@ -97,7 +99,8 @@ def load_model(
     source : str or Path
         Run folder, model folder, hub name, or a .gguf file of a kind that transformers can read; or the folder of a
         layout, which gives the model it was fitted on, with its adaptors in place for good.
-        A Topoformer that finds masked tokens or labels texts is loaded as such, any other model as a causal one.
+        A Topoformer that finds masked tokens or labels texts is loaded as such, an encoder that was saved without a
+        head (``BertModel``, as sentence encoders are) as it is, any other model as a causal one.
     tokenizer : str, optional
         Name or folder of a tokenizer, for models that have none beside them.
     device : str or torch.device, optional
@@ -139,7 +142,7 @@ def load_model(
 
 
 def _language_class(source: Source) -> Any:
-    """What loads a language model: a Topoformer attends both ways or one way, which its class decides."""
+    """What loads a language model: a Topoformer attends both ways or one way, and encoders come without a head."""
     if "gguf_file" in source.options:
         return AutoModelForCausalLM
     try:
@@ -151,7 +154,9 @@ def _language_class(source: Source) -> Any:
             for ending, factory in _TOPOFORMERS.items():
                 if one.endswith(ending):
                     return factory
-    return AutoModelForCausalLM
+    bare = [one for one in config.architectures or () if one.endswith("Model")]
+    is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    return AutoModel if bare and is_encoder else AutoModelForCausalLM
 
 
 _TOPOFORMERS = {

@@ -1,0 +1,204 @@
+"""Regions of a sheet silenced, larger and larger, and driven, stronger and stronger, beside what is as large."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from topographic.behaviour import next_word_preference, perplexity, token_log_probabilities
+from topographic.evaluation.choices import Choices
+from topographic.evaluation.results import Findings, NotMeasurable, Table
+from topographic.evaluation.subject import LanguageSubject
+from topographic.evaluation.wording import counted
+from topographic.interventions import direction_controls, lesion_curve, micro_stimulation, steering_curve
+from topographic.layouts.rebased import AdaptedSheet
+from topographic.maps import UnitMap, t_map
+from topographic.maps.stability import split_half
+from topographic.recording import Responses, record_tokens
+from topographic.recording.replacements import word_prefix_of, word_token_ids
+from topographic.recording.sites import modules_by_site
+from topographic.stimuli import StimulusSet
+
+__all__ = ["patch_lesions", "patch_steering"]
+
+# after which a noun, or a verb, comes next
+_NOUN_CONTEXTS = ("She looked at the", "They bought a new", "He was afraid of the", "We talked about the", "I found a")
+_VERB_CONTEXTS = ("She wanted to", "They decided to", "He was ready to", "We had to", "I would like to")
+_NEUTRAL_CONTEXTS = (
+    "The next word is",
+    "My favourite word is",
+    "People like to say",
+    "She wrote the word",
+    "He said the word",
+    "Today we learn the word",
+    "The answer is",
+    "One example is",
+)
+
+
+def patch_lesions(subject: LanguageSubject, choices: Choices = Choices()) -> Findings:  # noqa: B008
+    """Dose and response of lesions around the peak of the language contrast, beside patches that remove as much.
+
+    Parameters
+    ----------
+    subject : LanguageSubject
+        A model with sheets; of a rebased one those of its adaptors.
+    choices : Choices
+        Shares of the sheet that are silenced (``lesion_fractions``), draws, pairs per paradigm, and the seed.
+
+    Returns
+    -------
+    Findings
+        A row per size, measure and kind of lesion; sizes for which there are no controls are notes.
+
+    Raises
+    ------
+    NotMeasurable
+        If no unit responds more to sentences than to nonword strings.
+    """
+    choices = choices.as_measured()
+    chooser = _peak_map(split_half(subject.recorded("localizer"))[0], *subject.contrast)
+    site, sheet = chooser.site, chooser.sheet
+    sizes = sorted({max(1, round(fraction * sheet.n_units)) for fraction in choices.lesion_fractions})
+    passages = subject.passages(subject.minimal_pairs(choices.lesion_pairs))
+    tokens = record_tokens(
+        subject.model,
+        subject.tokenizer,
+        StimulusSet("passages", passages, ("text",) * len(passages)),
+        [site],
+        {site: sheet},
+        batch_size=subject.shown.batch_size,
+        seed=choices.seed,
+    )
+    curve = lesion_curve(
+        subject.model,
+        chooser,
+        sizes,
+        _with_word_classes(subject, subject.performance(choices.lesion_pairs)),
+        removed=tokens,
+        n_draws=choices.lesion_draws,
+        seed=choices.seed,
+    )
+    rows = [{"site": site, **row} for row in curve.to_frame().to_dict("records")]
+    return Findings(
+        "Lesions by size",
+        f"Around the unit of {site} with the largest t for sentences against nonwords on half of the items a patch of "
+        "connected units is silenced, larger and larger. Beside it the same at patches of the same sheet as large, as "
+        "compact, and within 10 % in the norm and the variance of what is taken away "
+        f"({counted(choices.lesion_draws, 'draw')}). Noun and verb prediction: how much likelier, in nats, a word of "
+        "the right class is next after contexts such as 'She looked at the' and 'She wanted to'.",
+        [Table("patch_lesions", "Effects by size", rows, keys=("size", "measure", "kind"))],
+        notes=[f"{size} units: not measured. {reason}" for size, reason in curve.unmeasured.items()],
+    )
+
+
+def patch_steering(
+    subject: LanguageSubject,
+    choices: Choices = Choices(),  # noqa: B008
+    *,
+    strengths: Sequence[float] = (-4.0, -2.0, 2.0, 4.0),
+    sigma_mm: float = 2.0,
+) -> Findings:
+    """Strength curves of driving the place that prefers nouns most, beside other places and random directions.
+
+    Parameters
+    ----------
+    subject : LanguageSubject
+        A model with sheets; of a rebased one those of its adaptors.
+    choices : Choices
+        Control directions of each kind (``lesion_draws``), and the seed.
+    strengths : sequence of float
+        At the centre of the spread, in standard deviations of that unit over the words.
+    sigma_mm : float
+        Width of the spread.
+
+    Returns
+    -------
+    Findings
+        A row per measure, strength and kind: the preference for nouns over verbs after neutral contexts, and as the
+        price the perplexity of the passages.
+
+    Raises
+    ------
+    NotMeasurable
+        If no unit responds more to nouns than to verbs, or no words of the two classes begin differently.
+    """
+    choices = choices.as_measured()
+    words = split_half(subject.recorded("words"))[0]
+    chooser = _peak_map(words, "noun", "verb")
+    centre = int(np.nanargmax(chooser.values))
+    unit_sd = float(words[chooser.site].values[:, centre].std())
+    target = micro_stimulation(chooser.site, chooser.sheet, centre, sigma_mm=sigma_mm, strength=unit_sd)
+    module = modules_by_site(subject.model)[chooser.site]
+    adaptor = module.adaptor if isinstance(module, AdaptedSheet) else None
+    nouns, verbs = _word_classes(subject)
+    passages = subject.passages(subject.minimal_pairs(choices.lesion_pairs))
+    options: dict[str, Any] = {"batch_size": subject.shown.batch_size, "progress": False}
+
+    def measure(model: nn.Module) -> dict[str, Any]:
+        preference = next_word_preference(model, subject.tokenizer, _NEUTRAL_CONTEXTS, nouns, verbs)
+        price = perplexity(token_log_probabilities(model, subject.tokenizer, passages, **options))
+        return {"noun - verb (nats)": preference, "perplexity": price}
+
+    controls = direction_controls(target, choices.lesion_draws, seed=choices.seed, adaptor=adaptor)
+    effects = steering_curve(subject.model, target, strengths, measure, controls=controls, progress=subject.progress)
+    return Findings(
+        "Steering",
+        f"A Gaussian spread (sigma {sigma_mm:g} mm) around the unit of {chooser.site} with the largest t for nouns "
+        "against verbs on half of the words is added to its activity. Beside it the same around other units and random "
+        f"directions of equal norm ({counted(choices.lesion_draws, 'draw')} each). p: share of these that change the "
+        "measure at least as far, in either direction.",
+        [
+            Table(
+                "patch_steering",
+                "Change by strength",
+                [{"site": chooser.site, **asdict(one)} for one in effects],
+                "Strength 1 is one standard deviation, over the words, of the unit at the centre.",
+                keys=("measure", "kind", "strength"),
+            )
+        ],
+    )
+
+
+def _peak_map(
+    responses: dict[str, Responses], condition: str | tuple[str, ...], baseline: str | tuple[str, ...]
+) -> UnitMap:
+    """The map with the largest t of all sites."""
+    maps = [t_map(one, condition, baseline) for one in responses.values()]
+    best = max(maps, key=lambda one: np.nanmax(one.values))
+    if not np.nanmax(best.values) > 0:
+        raise NotMeasurable(f"no unit responds more to {condition} than to {baseline}")
+    return best
+
+
+def _with_word_classes(
+    subject: LanguageSubject, measure: Callable[[nn.Module], dict[str, float]]
+) -> Callable[[nn.Module], dict[str, float]]:
+    """The measure with noun and verb prediction beside it."""
+    nouns, verbs = _word_classes(subject)
+
+    def both(model: nn.Module) -> dict[str, float]:
+        after_noun = next_word_preference(model, subject.tokenizer, _NOUN_CONTEXTS, nouns, verbs)
+        after_verb = next_word_preference(model, subject.tokenizer, _VERB_CONTEXTS, verbs, nouns)
+        predicted = {"noun prediction": float(after_noun.mean()), "verb prediction": float(after_verb.mean())}
+        return measure(model) | predicted
+
+    return both
+
+
+def _word_classes(subject: LanguageSubject) -> tuple[list[str], list[str]]:
+    """Nouns and verbs that begin with a token which no word of the other class begins with."""
+    words = subject.stimuli("words")
+    classes = {name: words.select(condition=name).items for name in ("noun", "verb")}
+    prefix = word_prefix_of(subject.tokenizer, [*classes["noun"], *classes["verb"]])
+    first = {
+        name: {word: word_token_ids(subject.tokenizer, word, prefix)[0] for word in of_class}
+        for name, of_class in classes.items()
+    }
+    shared = set(first["noun"].values()) & set(first["verb"].values())
+    nouns, verbs = ([word for word, token in of_class.items() if token not in shared] for of_class in first.values())
+    if not nouns or not verbs:
+        raise NotMeasurable("all nouns or all verbs begin with a token that words of the other class begin with too")
+    return nouns, verbs
