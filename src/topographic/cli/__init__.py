@@ -30,7 +30,7 @@ COMMANDS = {
         "topographic.cli.layout",
         "LayoutCommand",
         "lay_out",
-        "Lay any language model out on sheets, in minutes: topo layout MODEL text=FILE out=FOLDER.",
+        "Lay any language model out on sheets: topo layout MODEL out=FOLDER.",
     ),
     "map": (
         "topographic.cli.map",

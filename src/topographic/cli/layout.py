@@ -27,6 +27,8 @@ class LayoutCommand:
     """Folder for the layout."""
     sites: list[str] | str = "resid"
     """Names, wildcards or aliases (resid, attn, mlp), or several in brackets. A wildcard matches dots too."""
+    n_sites: int | None = None
+    """Of these only so many, evenly spaced from the first to the last; all by default."""
     method: Literal["rotation", "assigned", "linear"] = "rotation"
     """What is found: an orthogonal change of basis, an order of the units, or any invertible linear map."""
     n_tokens: int | None = None
@@ -51,8 +53,8 @@ class LayoutCommand:
 
     def __post_init__(self) -> None:
         """Refuse what no layout can be made with."""
-        for name in ("steps", "context", "batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("steps", "context", "batch_size", "n_sites"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; expected at least 1")
 
 
@@ -60,6 +62,7 @@ def lay_out(command: LayoutCommand) -> "Adaptors":
     """Record, fit and write what is not there yet, and say how much smoother every sheet is."""
     print(f"reading {command.source}", flush=True)  # first of all: torch takes seconds to load
     from topographic.layouts import fit_layout, is_layout
+    from topographic.recording import find_sites
     from topographic.runs.folder import require_finished
     from topographic.runs.loading import kind_of, load_model
     from topographic.training.text.corpus import open_corpus
@@ -83,7 +86,7 @@ def lay_out(command: LayoutCommand) -> "Adaptors":
         model,
         tokenizer,
         "\n\n".join(_enough(corpus.documents(), command.n_tokens)),
-        sites=command.sites,
+        sites=_spaced(find_sites(model, command.sites), command.n_sites),
         method=command.method,
         n_tokens=command.n_tokens,
         scale=command.scale,
@@ -104,7 +107,13 @@ def lay_out(command: LayoutCommand) -> "Adaptors":
     return adaptors
 
 
-def _enough(documents: "Iterator[str]", n_tokens: int | None) -> "Iterator[str]":
+def _spaced(names: list[str], n_sites: int | None) -> list[str]:
+    if n_sites is None or n_sites >= len(names):
+        return names
+    return [names[round(place * (len(names) - 1) / max(n_sites - 1, 1))] for place in range(n_sites)]
+
+
+def _enough(documents: Iterator[str], n_tokens: int | None) -> Iterator[str]:
     """Documents, until there are surely enough: a corpus may be larger than memory."""
     wanted = 5_000_000 if n_tokens is None else math.ceil(1.25 * n_tokens) * 20 + 10_000
     n_characters = 0
