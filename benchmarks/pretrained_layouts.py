@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import false_discovery_control
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -30,6 +29,7 @@ from topographic.layouts import cached_activations, fit_assignment, fit_rotation
 from topographic.layouts.blocks import fitting_neighborhoods
 from topographic.losses import spatial_correlation_loss
 from topographic.maps import morans_i, t_map
+from topographic.maps.references import compare
 from topographic.recording import Responses, find_sites, record, weights_checksum
 from topographic.runs import load_model
 from topographic.sheets import Sheet, grid, grid_shape
@@ -178,6 +178,7 @@ def measure(
         maps[name] = {"I": index.value, "mean_abs_t": float(np.abs(t.values).mean())}
         for null, beside in index.nulls.items():
             maps[name][null] = {"mean": beside.mean, "sd": beside.sd, "p": beside.p}
+        maps[name]["label"]["draws"] = [round(float(draw), 5) for draw in index.nulls["label"].draws]
     loss = float(spatial_correlation_loss(held_out, sheet.positions_mm, fitting_neighborhoods(sheet)))
     return {"loss": loss, "contrasts": maps}
 
@@ -225,26 +226,30 @@ def tables(cells: list[dict[str, Any]]) -> str:
 
 
 def overview(cells: list[dict[str, Any]], ways: list[str]) -> Iterator[str]:
-    """Means over the sites of one kind, and at how many of them a contrast beats its label null after correction."""
-    yield (
-        "\n| sites | way | layouts | held-out loss | contrast | I | label null | p < .05 | q < .05 |\n"
-        + "|---" * 9
-        + "|"
-    )
-    for kind in sorted({kind_of_site(cell["site"]) for cell in cells}):
+    """For sites of one kind, all of one seed: means, and p of the mean and of each site's z corrected over the sites.
+
+    A draw relabels the items alike at every site, so that means and largest z of the sites have a null of their own.
+    """
+    columns = ("sites", "seed", "way", "n", "held-out loss", "contrast", "mean I", "label null", "p", "corrected < .05")
+    yield f"\n| {' | '.join(columns)} |\n" + "|---" * len(columns) + "|"
+    families = sorted({(kind_of_site(cell["site"]), cell["seed"]) for cell in cells})
+    for kind, seed in families:
         for way in ways:
-            own = [cell for cell in cells if cell["way"] == way and kind_of_site(cell["site"]) == kind]
+            own = [one for one in cells if (kind_of_site(one["site"]), one["seed"], one["way"]) == (kind, seed, way)]
             for contrast in own[0]["contrasts"] if own else ():
                 found = [cell["contrasts"][contrast] for cell in own]
-                p = np.array([one["label"]["p"] for one in found])
-                # over the sites of each seed, which are one family
-                seeds = np.array([cell["seed"] for cell in own])
-                n_held = sum(int((false_discovery_control(p[seeds == seed]) < 0.05).sum()) for seed in np.unique(seeds))
-                loss = np.mean([cell["loss"] for cell in own])
-                index, null = np.mean([one["I"] for one in found]), np.mean([one["label"]["mean"] for one in found])
+                indices, draws = (
+                    np.array([one["I"] for one in found]),
+                    np.array([one["label"]["draws"] for one in found]),
+                )
+                mean, sd = draws.mean(1), draws.std(1, ddof=1)
+                p = compare(float(indices.mean()), draws.mean(0)).p
+                largest = ((draws - mean[:, None]) / sd[:, None]).max(0)
+                corrected = [compare(float(z), largest).p for z in (indices - mean) / sd]
+                loss, n_held = np.mean([cell["loss"] for cell in own]), sum(one < 0.05 for one in corrected)
                 yield (
-                    f"| {kind} | {way} | {len(own)} | {loss:.3f} | {contrast} | {index:.3f} | {null:.3f} | "
-                    f"{int((p < 0.05).sum())} | {n_held} |"
+                    f"| {kind} | {seed} | {way} | {len(own)} | {loss:.3f} | {contrast} | {indices.mean():.3f} | "
+                    f"{mean.mean():.3f} | {p:.2f} | {n_held} |"
                 )
 
 

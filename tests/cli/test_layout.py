@@ -34,7 +34,8 @@ def test_from_a_model_to_maps_an_evaluation_and_a_page(source, text, tmp_path, c
     out = tmp_path / "sheets"
     assert main(words(source, text, out)) == 0
     printed = capsys.readouterr().out
-    assert "transformer.h.1" in printed and f"next: topo map {out}" in printed
+    assert "transformer.h.1" in printed
+    assert f"next: topo map {out}" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gpt2", "sheets"], "nothing half-written stays"
     plain, tokenizer = load_model(source, device="cpu")
     laid_out, _ = load_model(out, device="cpu")

@@ -50,7 +50,7 @@ def test_two_architectures_compute_what_they_did_and_lie_on_sheets(make, method,
     for site, one in adaptors.items():
         told = one.provenance
         assert told["weights"] == weights_checksum(model)
-        assert told["n_tokens"] == 14 * N_UNITS and told["n_held_out"] == 14 * N_UNITS // 4, site
+        assert (told["n_tokens"], told["n_held_out"]) == (14 * N_UNITS, 14 * N_UNITS // 4), site
         assert told["loss"] < told["loss_before"] - 0.02, site
 
 
