@@ -82,7 +82,7 @@ def covariance(values: Values) -> tuple[Float[Tensor, " units"], Float[Tensor, "
     if n_samples < least_samples(n_units):
         raise ValueError(
             f"{n_samples} samples of {n_units} units; correlations need at least {_FEWEST_SAMPLES_PER_UNIT} samples a "
-            f"unit, {least_samples(n_units)} here, and 10 make maps that hold on other samples: record more"
+            f"unit, {least_samples(n_units)} here, and maps hold better on other samples with 10 and more: record more"
         )
     mean = sum(rows.sum(0) for rows in _pieces(values)) / n_samples
     shared = torch.zeros(n_units, n_units, dtype=torch.float64)
