@@ -254,7 +254,13 @@ def test_a_pretrained_model_is_fine_tuned_into_topography(name, gpt2, text, tmp_
     (file,) = [path for path in RECIPES if label(path) == f"pretrained/{name}.yaml"]
     small = ["max_steps=30", "eval_steps=15", "save_steps=30", "batch_size=4", "eval_batches=2", "learning_rate=0.01"]
     words = [str(file), f"run={tmp_path / 'run'}", f"model.pretrained={gpt2}", f"data.tokenizer={gpt2}"]
-    words += [f"data.text={text}", "data.hub_config=null", "data.sequence_length=16", "spatial.radius=3", "spatial.n_neighborhoods=3"]
+    words += [
+        f"data.text={text}",
+        "data.hub_config=null",
+        "data.sequence_length=16",
+        "spatial.radius=3",
+        "spatial.n_neighborhoods=3",
+    ]
     words += ["spatial.sites=[transformer.h.*.mlp]", "spatial.weight=5", *(f"training.{word}" for word in small)]
     assert main(["train", *words, "training.report_to=none", "training.cpu=true", "data.validation_fraction=0.1"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
