@@ -1,4 +1,4 @@
-"""The command line: `topo demo`, `train`, `layout`, `map`, `sweep`, `report`, `evaluate`, `encode`, `sample`, `convert`."""
+"""The command line: `topo demo`, `train`, `layout`, `map`, `sweep`, `report`, `evaluate`, `encode` and others."""
 
 import importlib
 import os
