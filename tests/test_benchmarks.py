@@ -109,6 +109,20 @@ def test_the_evaluations_of_language_models_become_tables(run_benchmark, tiny_mo
     assert "| 1 | 5.500 | 0.500 |" in printed
 
 
+def test_layouts_of_a_pretrained_model_are_judged_and_resumed(run_benchmark, tiny_model, text, tmp_path):
+    sizes = ["--fitted", 100, "--held-out", 60, "--draws", 19, "--units", "unit", "without", "--sites", "resid"]
+    words = ["pretrained_layouts.py", tiny_model, "--texts", text, "--out", tmp_path, "--only", "*.0", *sizes]
+    run_benchmark(*words, "--ways", "rotation", "random", "row-major", "assigned")
+    cells = list((tmp_path / "cells").glob("*.json"))
+    assert len(cells) == 8
+    before = {path: path.stat().st_mtime_ns for path in cells}
+    run_benchmark(*words, "--ways", "rotation", "shuffled")
+    assert all(path.stat().st_mtime_ns == made for path, made in before.items())
+    printed = run_benchmark("pretrained_layouts.py", tiny_model, "--out", tmp_path, "--tables")
+    assert printed.count("| transformer.h.* | 0 | rotation | 1 |") == 6
+    assert printed.count("### sentences - nonwords") == 2
+
+
 def test_every_benchmark_is_tried():
     text = Path(__file__).read_text(encoding="utf-8")
     imported = "plain_spatial_loss.py"  # by spatial_loss.py

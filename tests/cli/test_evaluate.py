@@ -576,9 +576,9 @@ def test_a_layout_is_measured_as_a_run_and_another_layout_anew(tiny_model, tmp_p
     """Into its own folder; two rotations onto one sheet have different results under different keys."""
     only(monkeypatch, "network")
     model, _ = load_model(tiny_model, device="cpu")
-    layout = tmp_path / "layout"
     seen = []
     for seed in (0, 1):
+        layout = tmp_path / f"layout{seed}"
         rotation = torch.linalg.qr(torch.randn(36, 36, generator=torch.Generator().manual_seed(seed)))[0]
         adaptor = Adaptor("transformer.h.0", torch.zeros(36), torch.ones(36), rotation, grid(36, "shown"), "rotation")
         source = ModelSource(str(tiny_model), weights_checksum(model))

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
 from topographic.cli.demo import RECIPE
 from topographic.cli.finetune import FinetuneCommand
+from topographic.cli.layout import LayoutCommand
 from topographic.cli.sweep import SweepCommand
 from topographic.diffusion import DiffusionConfig
 from topographic.models import register
@@ -27,7 +28,8 @@ from topographic.training.finetuning.glue import TASKS
 FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
 SWEEPS = [path for path in FILES if "sweep" in path.name]
 FINETUNING = [path for path in FILES if path.name == "glue.yaml"]
-RECIPES = [RECIPE, *(path for path in FILES if path not in [*SWEEPS, *FINETUNING])]
+LAYOUTS = [path for path in FILES if path.name == "topo_omni.yaml"]
+RECIPES = [RECIPE, *(path for path in FILES if path not in [*SWEEPS, *FINETUNING, *LAYOUTS])]
 
 
 def label(path):
@@ -236,3 +238,47 @@ def test_the_recipes_of_protodiffusion_fit_their_images(name):
         unet = shape.unet(num_class_embeds=11)
     millions = sum(entry.numel() for entry in unet.parameters()) / 1e6
     assert millions == pytest.approx({"cifar10": 16.3, "paper": 27.0}.get(name, 1.11), rel=0.1)
+
+
+@pytest.mark.parametrize("recipe", LAYOUTS, ids=label)
+def test_every_shipped_layout_fits_its_dataclass_and_lays_a_model_out(recipe, gpt2, text, tmp_path):
+    words = [str(recipe), f"source={gpt2}", f"text={text}", f"out={tmp_path / 'sheets'}", "context=60", "steps=10"]
+    assert parse_command("layout", LayoutCommand, "", words).method == "linear"
+    assert main(["layout", *words]) == 0
+    assert (tmp_path / "sheets" / "adaptors.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["lora", "all_weights"])
+def test_a_pretrained_model_is_fine_tuned_into_topography(name, gpt2, text, tmp_path):
+    """The recipe on a small GPT-2: the spatial loss falls, the task loss is told, the folder holds a GPT-2."""
+    (file,) = [path for path in RECIPES if label(path) == f"pretrained/{name}.yaml"]
+    small = ["max_steps=30", "eval_steps=15", "save_steps=30", "batch_size=4", "eval_batches=2", "learning_rate=0.01"]
+    words = [str(file), f"run={tmp_path / 'run'}", f"model.pretrained={gpt2}", f"data.tokenizer={gpt2}"]
+    words += [
+        f"data.text={text}",
+        "data.hub_config=null",
+        "data.sequence_length=16",
+        "spatial.radius=3",
+        "spatial.n_neighborhoods=3",
+    ]
+    words += ["spatial.sites=[transformer.h.*.mlp]", "spatial.weight=5", *(f"training.{word}" for word in small)]
+    assert main(["train", *words, "training.report_to=none", "training.cpu=true", "data.validation_fraction=0.1"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    spatial = [line["spatial_loss"] for line in lines if "spatial_loss" in line]
+    assert spatial[-1] < spatial[0] - 0.02
+    assert [line["eval_loss"] for line in lines if "eval_loss" in line]
+    tuned = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model")
+    assert tuned.state_dict().keys() == AutoModelForCausalLM.from_pretrained(gpt2).state_dict().keys()
+
+
+@pytest.fixture
+def gpt2(tiny_model, tmp_path):
+    """The folder of a GPT-2 with a tokenizer."""
+    folder = tmp_path / "gpt2"
+    tokenizer = load_model(tiny_model, device="cpu")[1]
+    sizes = {"n_layer": 2, "n_embd": 36, "n_head": 2, "n_positions": 128, "vocab_size": len(tokenizer)}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -118,3 +118,15 @@ def test_no_adaptors_and_twice_one_site(make_adaptor):
         Adaptors([make_adaptor("a"), make_adaptor("a")])
     with pytest.raises(TypeError, match="adaptors is a Sheet; expected an Adaptor: as fit_layout makes them"):
         inspect.unwrap(Adaptors.__init__)(object.__new__(Adaptors), [grid(4)])
+
+
+def test_results_beside_a_layout_are_not_lost(make_adaptor, tmp_path):
+    folder, one, other = tmp_path / "layout", make_adaptor("a"), make_adaptor("a", seed=1)
+    Adaptors([one]).save(folder)
+    Adaptors([other]).save(folder)  # nothing there to lose
+    (folder / "maps").mkdir()
+    with pytest.raises(FileExistsError, match="layout holds maps of the layout that is there; choose another folder"):
+        Adaptors([one]).save(folder)
+    Adaptors([other]).save(folder)
+    assert (folder / "maps").is_dir()
+    assert Adaptors.load(folder)["a"].checksum == other.checksum

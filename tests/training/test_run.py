@@ -748,3 +748,28 @@ def test_documents_without_labels_or_pads_are_refused_before_a_step(tmp_path, ru
     padless.pad_token = None
     with pytest.raises(ValueError, match="has no pad token"):
         train(model, padless, config, tmp_path / "run")
+
+
+def test_low_rank_updates_are_resumed_and_saved_as_weights_of_the_model(start, run_config, tokenizer, small_gpt2):
+    """Interrupted and resumed it ends where an unbroken run ends, in a folder of the model's own architecture."""
+    settings = replace(run_config.training, adapter="lora", adapter_rank=2, save_steps=3)
+    config = replace(run_config, training=settings)
+    whole = start("whole", config=config)
+    resumed = whole.with_name("resumed")
+    shutil.copytree(whole, resumed, ignore=shutil.ignore_patterns("model", "checkpoint-6"))
+    record = load_json(resumed / "run.json")
+    (resumed / "run.json").write_text(json.dumps({**record, "status": "interrupted", "steps": 3}))
+    start("resumed", config=config)
+    tensors = load_file(whole / "model/model.safetensors")
+    again = load_file(resumed / "model/model.safetensors")
+    assert [entry["step"] for entry in load_json(resumed / "run.json")["resumed"]] == [3]
+    assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
+    fresh = small_gpt2(tokenizer).state_dict()
+    assert not [name for name in tensors if "lora" in name]
+    assert not torch.equal(tensors["transformer.h.0.attn.c_attn.weight"], fresh["transformer.h.0.attn.c_attn.weight"])
+    assert torch.equal(tensors["transformer.wte.weight"], fresh["transformer.wte.weight"])
+    model = AutoModelForCausalLM.from_pretrained(whole / "model")
+    assert torch.equal(
+        model.state_dict()["transformer.h.0.attn.c_attn.weight"], tensors["transformer.h.0.attn.c_attn.weight"]
+    )
+    assert {"loss", "task_loss"} <= set().union(*lines(whole))

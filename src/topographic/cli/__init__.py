@@ -1,4 +1,4 @@
-"""The command line: `topo demo`, `train`, `map`, `sweep`, `report`, `evaluate`, `encode`, `sample`, `convert`."""
+"""The command line: `topo demo`, `train`, `layout`, `map`, `sweep`, `report`, `evaluate`, `encode` and others."""
 
 import importlib
 import os
@@ -25,6 +25,12 @@ COMMANDS = {
         "Recipe",
         "train",
         "Train a model: topo train recipe.yaml key=value.",
+    ),
+    "layout": (
+        "topographic.cli.layout",
+        "LayoutCommand",
+        "lay_out",
+        "Lay any language model out on sheets: topo layout MODEL out=FOLDER.",
     ),
     "map": (
         "topographic.cli.map",

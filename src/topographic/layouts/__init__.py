@@ -4,6 +4,7 @@ from topographic.layouts.adaptors import Adaptor, Adaptors, ModelSource, is_layo
 from topographic.layouts.assignment import fit_assignment
 from topographic.layouts.cache import cached_activations
 from topographic.layouts.contiguous import contiguous_sheet, fit_contiguous
+from topographic.layouts.fitting import fit_layout
 from topographic.layouts.population import moments, shuffled_within_units
 from topographic.layouts.rebased import rebase, rebased
 from topographic.layouts.rotation import fit_linear, fit_rotation, fit_rotations
@@ -16,6 +17,7 @@ __all__ = [
     "contiguous_sheet",
     "fit_assignment",
     "fit_contiguous",
+    "fit_layout",
     "fit_linear",
     "fit_rotation",
     "fit_rotations",

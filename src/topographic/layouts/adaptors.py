@@ -272,15 +272,34 @@ class Adaptors(Mapping[str, Adaptor]):
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder of one file per site and an index, in the place of an older one, all or nothing."""
+        """Write a folder of one file per site and an index, in the place of an older one, all or nothing.
+
+        One that holds results of another layout, such as its maps, is refused; with the same layout it stays as it is.
+        """
         folder = Path(folder)
         if folder.exists() and not is_layout(folder) and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f"{folder} holds something else than a layout; choose another folder")
+        if is_layout(folder) and (results := self._results_in(folder)):
+            if self._is_saved_in(folder):
+                return
+            raise FileExistsError(
+                f"{folder} holds {', '.join(results)} of the layout that is there; choose another folder, or move them"
+            )
         with write_folder_atomically(folder) as staging:
             for site, one in self.items():
                 one.save(staging / f"{site}.safetensors")
             source = None if self.source is None else asdict(self.source)
             save_json(staging / _INDEX, {"sites": list(self), "source": source})
+
+    def _results_in(self, folder: Path) -> list[str]:
+        """What lies in the folder of a layout and is no part of it."""
+        own = {_INDEX, *(f"{site}.safetensors" for site in load_json(folder / _INDEX).get("sites", ()))}
+        return sorted(path.name for path in folder.iterdir() if path.name not in own)
+
+    def _is_saved_in(self, folder: Path) -> bool:
+        there = Adaptors.load(folder)
+        same = there.source == self.source and list(there) == list(self)
+        return same and all(there[site].checksum == one.checksum for site, one in self.items())
 
     @classmethod
     def load(cls, folder: str | Path) -> "Adaptors":

@@ -64,10 +64,12 @@ def fit_assignment(
     Notes
     -----
     The quadratic assignment (Frank and Wolfe, each step a linear assignment) takes the place of an embedding in two
-    dimensions: on residual streams of a language model it reaches a loss of .22 where t-SNE with perplexity 20 and
-    one linear assignment reach .33, in as many seconds, and spectral embeddings .47. A swap changes two rows of the
-    correlations of the neighbourhoods it touches, and nothing else is computed; it is made if the loss becomes
-    strictly lower.
+    dimensions. A swap changes two rows of the correlations of the neighbourhoods it touches, and nothing else is
+    computed; it is made if the loss becomes strictly lower.
+
+    Measured on the residual stream of block 14 of SmolLM2-135M (576 units, 8,192 tokens of Wikipedia, one thread): the
+    assignment takes 1.7 s of processor time and reaches .218 on these tokens and .284 on 4,096 others (.500 in the
+    units' own order); 50,000 swaps take 3.3 s more and reach .214, and .284 on the others, which they do not help.
 
     References
     ----------

@@ -16,7 +16,7 @@ from topographic.recording.reading import Text, evaluating, expect_tokenizer, pe
 from topographic.sheets.expectations import expect_whole
 from topographic.storage import code_version, digest, load_json, locked, publish_folder, save_json
 
-__all__ = ["cached_activations"]
+__all__ = ["cached_activations", "recording_of"]
 
 
 def cached_activations(
@@ -118,6 +118,13 @@ def cached_activations(
             save_json(part / "recording.json", about)
             publish_folder(part, whole)
     return {site: np.load(whole / _file(site), mmap_mode="r") for site in names}
+
+
+def recording_of(values: np.ndarray) -> str:
+    """Checksum of what decided a recording: the name of the folder in which its memory-mapped file lies."""
+    if not isinstance(values, np.memmap) or values.filename is None:
+        raise TypeError(f"values are a {type(values).__name__}; expected what cached_activations returned")
+    return Path(values.filename).parent.name
 
 
 def _record(

@@ -11,7 +11,16 @@ from torch import Tensor
 from topographic.sheets import Sheet
 from topographic.sheets.expectations import expect_whole
 
-__all__ = ["Scale", "Values", "check_population", "covariance", "moments", "shuffled_within_units", "spread"]
+__all__ = [
+    "Scale",
+    "Values",
+    "check_population",
+    "covariance",
+    "least_samples",
+    "moments",
+    "shuffled_within_units",
+    "spread",
+]
 
 Values = Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]  # (samples, units), which `covariance` checks
 Scale = str  # "unit" or "overall", which `spread` checks
@@ -50,6 +59,11 @@ def moments(values: Values, scale: Scale = "unit") -> tuple[Float[Tensor, " unit
     return mean.float(), spread(shared, scale).float()
 
 
+def least_samples(n_units: int) -> int:
+    """Fewest samples that correlations of so many units are fitted to."""
+    return _FEWEST_SAMPLES_PER_UNIT * n_units
+
+
 def spread(shared: Float[Tensor, "units units"], scale: Scale) -> Float[Tensor, " units"]:
     """Standard deviation that every unit is divided by."""
     if scale not in ("unit", "overall"):
@@ -65,10 +79,10 @@ def covariance(values: Values) -> tuple[Float[Tensor, " units"], Float[Tensor, "
             f"values have shape {tuple(values.shape)}; expected (samples, units), one row per token or image"
         )
     n_samples, n_units = values.shape
-    if n_samples < _FEWEST_SAMPLES_PER_UNIT * n_units:
+    if n_samples < least_samples(n_units):
         raise ValueError(
             f"{n_samples} samples of {n_units} units; correlations need at least {_FEWEST_SAMPLES_PER_UNIT} samples a "
-            f"unit, {_FEWEST_SAMPLES_PER_UNIT * n_units} here, and 10 make maps that hold on other samples: record more"
+            f"unit, {least_samples(n_units)} here, and maps hold better on other samples with 10 and more: record more"
         )
     mean = sum(rows.sum(0) for rows in _pieces(values)) / n_samples
     shared = torch.zeros(n_units, n_units, dtype=torch.float64)

@@ -42,8 +42,8 @@ def fit_rotation(
     Parameters
     ----------
     values : ndarray or Tensor, shape (samples, units)
-        Activations of any origin, at least twice as many samples as units. Ten times as many make a map that holds
-        on other samples.
+        Activations of any origin, at least twice as many samples as units; more make a map that holds better on
+        other samples (Notes).
     sheet : Sheet
         Where the places lie: a grid of any shape, a torus, or a mesh. A sheet smaller than a block of radius 5 gets
         smaller blocks; off a lattice a neighbourhood is the 81 places nearest to one.
@@ -80,7 +80,8 @@ def fit_rotation(
     Notes
     -----
     The loss on the samples it was fitted on tells nothing: with 14 samples a unit, samples shuffled within units give
-    .001 as well, and .50 on others. Judge a rotation on samples it has not seen.
+    .001 as well, and .50 on others. Judge a rotation on samples it has not seen: with 2, 5, 10 and 14 samples a unit
+    the residual stream of block 14 of SmolLM2-135M has .18, .12, .08 and .07 on other tokens, and .50 before.
 
     The loss knows values by their covariance ``C`` alone. So the fit reads ``units + 1`` rows that have exactly ``C``
     in place of all samples, and costs the same for any number of them. Steps are taken in the tangent space and

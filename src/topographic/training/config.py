@@ -184,6 +184,11 @@ class TrainingConfig:
     """Run the model through torch.compile."""
     fsdp: bool = False
     """Shard parameters and optimiser over the processes (FSDP2); start with torchrun."""
+    adapter: Literal["lora"] | None = None
+    """lora: train low-rank updates of every linear map of the blocks, which are merged into the weights at the end;
+    null: all weights."""
+    adapter_rank: int = 16
+    """Rank of the updates."""
     cpu: bool = False
     """Stay on the CPU even where there is an accelerator."""
     logging_steps: int = 10
@@ -207,6 +212,7 @@ class TrainingConfig:
         """Refuse what no run can satisfy."""
         check_numbers("training", self)
         counts = ("max_steps", "batch_size", "gradient_accumulation_steps", "logging_steps", "eval_steps", "save_steps")
+        counts += ("adapter_rank",)
         for name in counts:
             expect(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("eval_batches", "keep_checkpoints", "early_stopping_patience"):
@@ -217,6 +223,8 @@ class TrainingConfig:
         expect(within, "training.min_learning_rate", self.min_learning_rate, f"0 to {self.learning_rate}")
         for name in ("warmup_steps", "weight_decay", "max_grad_norm"):
             expect(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "0 or more")
+        clash = self.adapter is not None and (self.compile or self.fsdp)
+        expect(not clash, "training.adapter", self.adapter, "null with compile or fsdp")
         expect(all(0 <= beta < 1 for beta in self.betas), "training.betas", self.betas, "two numbers from 0 to below 1")
 
 

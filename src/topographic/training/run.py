@@ -30,6 +30,7 @@ from topographic.training.folder import (
     writing_to,
 )
 from topographic.training.interruption import Interruption
+from topographic.training.low_rank import low_rank_updates
 from topographic.training.material import Material, whole_steps
 from topographic.training.record import RunRecord, device_name, git_commit, versions
 from topographic.training.text.corpus import open_corpus
@@ -227,9 +228,35 @@ def train_in(
     overwrite: bool = False,
 ) -> Path:
     """As `train_on`, for whoever writes to the folder already."""
+    _require_extras(config.training)
+    _require_machine(config.training)
+    with low_rank_updates(model, config.training) as merge:
+        return _train_in(
+            folder,
+            model,
+            config,
+            prepare=prepare,
+            example=example,
+            processor=processor,
+            resume=resume,
+            overwrite=overwrite,
+            before_saving=merge,
+        )
+
+
+def _train_in(
+    folder: Path,
+    model: nn.Module,
+    config: HasTrainingConfigs,
+    *,
+    prepare: Callable[[], Material],
+    example: Mapping[str, torch.Tensor],
+    processor: Any,
+    resume: Literal["auto", "never"],
+    overwrite: bool,
+    before_saving: Callable[[], None],
+) -> Path:
     settings, first = config.training, is_first_process()
-    _require_extras(settings)
-    _require_machine(settings)
     fate = check_free(folder, config, resume=resume, overwrite=overwrite)
     objective = configured_objective(model, config)
     rehearse(model, objective, example)
@@ -277,6 +304,7 @@ def train_in(
     try:
         with interruption.heard(arguments.device):
             trainer.train_from(checkpoint, already_done=checkpoint is not None and _is_done(checkpoint, settings))
+        before_saving()
         trainer.save_for_use(folder / "model")
     except BaseException as error:
         if first:
@@ -354,6 +382,11 @@ def rehearse(model: nn.Module, objective: Objective, example: Mapping[str, torch
 def _require_extras(config: TrainingConfig) -> None:
     if importlib.util.find_spec("accelerate") is None:
         raise ImportError("training needs accelerate, which is not installed; run `pip install 'topographic[train]'`")
+    if config.adapter is not None and importlib.util.find_spec("peft") is None:
+        raise ImportError(
+            f"training.adapter={config.adapter} needs peft, which is not installed; run `pip install "
+            "'topographic[train]'`"
+        )
     if config.report_to == "wandb" and importlib.util.find_spec("wandb") is None:
         raise ImportError(
             "training.report_to=wandb needs wandb, which is not installed; run `pip install 'topographic[wandb]'`"
