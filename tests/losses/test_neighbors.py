@@ -23,7 +23,7 @@ def test_it_is_the_mean_over_the_directed_pairs_of_a_moore_neighbourhood(distanc
             if other != (row, column) and min(other) >= 0 and max(other) < 11:
                 expected.append(REFERENCE[distance](cells[row, column], cells[other]))
     assert len(expected) == 840
-    found = neighbor_dissimilarity(values, adjacent_pairs(grid(121)), distance=distance)
+    found = neighbor_dissimilarity(values, adjacent_pairs(grid(121)), metric=distance)
     assert float(found) == pytest.approx(np.mean(expected))
     assert float(neighbor_dissimilarity(values.new_ones(121, 5), adjacent_pairs(grid(121)))) == 0
 
@@ -64,8 +64,8 @@ def test_swaps_shorten_wires_and_change_nothing_that_is_computed():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="distance='l1'; expected one of"):
-        neighbor_dissimilarity(drawn(4, 2), adjacent_pairs(grid(4)), distance="l1")
+    with pytest.raises(ValueError, match="metric='l1'; expected one of"):
+        neighbor_dissimilarity(drawn(4, 2), adjacent_pairs(grid(4)), metric="l1")
     with pytest.raises(ValueError, match="no two units are adjacent"):
         neighbor_dissimilarity(drawn(4, 2), torch.empty(0, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="n_candidates=0; expected at least 1"):

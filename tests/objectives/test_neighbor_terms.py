@@ -17,7 +17,7 @@ def test_each_term_is_its_loss_and_trains(model):
     inputs = torch.randn(8, 9, generator=torch.Generator().manual_seed(0))
     terms = [
         NeighborWeights(["0", "2"]),
-        NeighborActivations("0", distance="correlation"),
+        NeighborActivations("0", metric="correlation"),
         WiringCost(["0", "2"], between_mm=1.0),
     ]
     objective = Objective(model, terms)
@@ -33,7 +33,7 @@ def test_each_term_is_its_loss_and_trains(model):
             pairs = adjacent_pairs(grid(16))
             expected = neighbor_dissimilarity(model[0].weight, pairs)
             assert history[0]["neighbor_weights/0"] == pytest.approx(expected.item())
-            expected = neighbor_dissimilarity(heard.T, pairs, distance="correlation")
+            expected = neighbor_dissimilarity(heard.T, pairs, metric="correlation")
             assert history[0]["neighbor_activations/0"] == pytest.approx(expected.item(), rel=1e-5)
             expected = wiring_cost(model[2].weight, terms[2].lengths_mm(4, 16))
             assert history[0]["wiring/2"] == pytest.approx(expected.item())

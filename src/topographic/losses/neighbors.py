@@ -10,7 +10,7 @@ __all__ = ["NEIGHBOR_DISTANCES", "neighbor_dissimilarity", "wiring_cost", "wirin
 
 
 def neighbor_dissimilarity(
-    values: Float[Tensor, "units depth"], pairs: Int64[Tensor, "pairs two"], *, distance: str = "euclidean"
+    values: Float[Tensor, "units depth"], pairs: Int64[Tensor, "pairs two"], *, metric: str = "euclidean"
 ) -> Float[Tensor, ""]:
     """How unlike adjacent units are, by their weights or by what they did: mean distance of their rows.
 
@@ -22,7 +22,7 @@ def neighbor_dissimilarity(
         A row per unit: its weights (`weight_sheets`), or its activations over samples.
     pairs : Tensor of int, shape (pairs, 2)
         Adjacent units, each pair once (`topographic.sheets.adjacent_pairs`).
-    distance : {"euclidean", "cosine", "correlation"}
+    metric : {"euclidean", "cosine", "correlation"}
         Euclidean norm of the difference, not squared; 1 minus the cosine; 1 minus the correlation.
 
     Returns
@@ -33,7 +33,7 @@ def neighbor_dissimilarity(
     Raises
     ------
     ValueError
-        If there is no pair or the distance is unknown.
+        If there is no pair or the metric is unknown.
 
     References
     ----------
@@ -48,12 +48,12 @@ def neighbor_dissimilarity(
     >>> float(neighbor_dissimilarity(torch.tensor([[0.0], [3.0], [3.0]]), torch.tensor([[0, 1], [1, 2]])))
     1.5
     """
-    if distance not in NEIGHBOR_DISTANCES:
-        raise ValueError(f"distance={distance!r}; expected one of {sorted(NEIGHBOR_DISTANCES)}")
+    if metric not in NEIGHBOR_DISTANCES:
+        raise ValueError(f"metric={metric!r}; expected one of {sorted(NEIGHBOR_DISTANCES)}")
     if not len(pairs):
         raise ValueError("no two units are adjacent; expected a sheet with neighbours: lay the units on a grid")
     pairs = pairs.to(values.device)
-    return NEIGHBOR_DISTANCES[distance](values[pairs[:, 0]], values[pairs[:, 1]]).mean()
+    return NEIGHBOR_DISTANCES[metric](values[pairs[:, 0]], values[pairs[:, 1]]).mean()
 
 
 def wiring_cost(

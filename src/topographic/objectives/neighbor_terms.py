@@ -30,7 +30,7 @@ class NeighborWeights:
         Where output units lie, as in `record`; the sheets that the model carries and `grid` elsewhere by default.
     weight : float or callable
         Weight of the mean over layers, or a function of the optimiser step.
-    distance : {"euclidean", "cosine", "correlation"}
+    metric : {"euclidean", "cosine", "correlation"}
         As in `neighbor_dissimilarity`.
     contiguity : {"queen", "rook"}
         Which units are adjacent.
@@ -48,7 +48,7 @@ class NeighborWeights:
     _: KW_ONLY
     layout: AnyLayout = None
     weight: float | Callable[[int], float] = 1.0
-    distance: str = "euclidean"
+    metric: str = "euclidean"
     contiguity: str = "queen"
     name: str = "neighbor_weights"
     per_step: bool = field(default=True, init=False)
@@ -67,7 +67,7 @@ class NeighborWeights:
                 sheet = settled_layout(model, [site], self.layout)(len(units), site)
                 key = site if parameter == "weight" else f"{site}.{parameter}"
                 pairs = adjacent_pairs(sheet, self.contiguity)
-                found[key] = neighbor_dissimilarity(units, pairs, distance=self.distance)
+                found[key] = neighbor_dissimilarity(units, pairs, metric=self.metric)
         return found
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
@@ -83,7 +83,7 @@ class NeighborActivations:
     ----------
     sites, layout, weight, contiguity, name
         As in `NeighborWeights`, of modules whose outputs have units on the last axis.
-    distance : {"euclidean", "cosine", "correlation"}
+    metric : {"euclidean", "cosine", "correlation"}
         As in `neighbor_dissimilarity`. The Euclidean one is divided by the root of the number of samples, so that it
         does not grow with the batch.
 
@@ -99,7 +99,7 @@ class NeighborActivations:
     _: KW_ONLY
     layout: AnyLayout = None
     weight: float | Callable[[int], float] = 1.0
-    distance: str = "euclidean"
+    metric: str = "euclidean"
     contiguity: str = "queen"
     name: str = "neighbor_activations"
     per_step: bool = field(default=False, init=False)
@@ -119,9 +119,9 @@ class NeighborActivations:
                 samples = samples[token_mask.flatten().bool()]
             sheet = settled_layout(model, [site], self.layout)(heard.shape[-1], site)
             loss = neighbor_dissimilarity(
-                samples.T.float(), adjacent_pairs(sheet, self.contiguity), distance=self.distance
+                samples.T.float(), adjacent_pairs(sheet, self.contiguity), metric=self.metric
             )
-            found[site] = loss / len(samples) ** 0.5 if self.distance == "euclidean" else loss
+            found[site] = loss / len(samples) ** 0.5 if self.metric == "euclidean" else loss
         return found
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
