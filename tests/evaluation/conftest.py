@@ -1,4 +1,4 @@
-"""Corpora measured word by word, made up for the tiny model."""
+"""Corpora measured word by word, and passages without labels, made up for the tiny model."""
 
 import numpy as np
 import pandas as pd
@@ -33,3 +33,25 @@ def word_data(tiny_subject, tmp_path):
         "experiment": "own", "story": topics, "sentence": texts, "effect_size": [len(text) for text in texts]
     }).to_csv(folder / "pereira2018_langnet_avg.csv", index=False)  # fmt: skip
     return folder
+
+
+@pytest.fixture
+def topics():
+    """Three topics and their words."""
+    return {
+        "rain": "rain falls cold clouds wind storm thunder umbrella",
+        "music": "music plays loud drums violin singer concert melody",
+        "bread": "bread bakes warm oven flour dough butter kitchen",
+    }
+
+
+@pytest.fixture
+def passages(topics, tmp_path):
+    """A file of 150 passages on these topics, one of them twice."""
+    rng, lines = np.random.default_rng(0), []
+    for number in range(150):
+        words = list(topics.values())[number % 3].split()
+        lines.append(" ".join([*rng.choice(words, 5, replace=False), f"number{number}"]))
+    path = tmp_path / "passages.txt"
+    path.write_text("\n".join([*lines, lines[0]]), encoding="utf-8")
+    return path

@@ -7,7 +7,16 @@ from topographic.evaluation.subject import PUBLISHED_SETS
 from topographic.evaluation.suites import SUITES, suite_for
 
 MATERIAL = {
-    "language": {*PUBLISHED_SETS, "pairs", "text", "syntaxgym", "weight_sheets", "published", "corpora"},
+    "language": {
+        *PUBLISHED_SETS,
+        "pairs",
+        "text",
+        "syntaxgym",
+        "weight_sheets",
+        "published",
+        "corpora",
+        "other_layout",
+    },
     "vision": {"categories", "test", "weight_sheets", "published"},
 }
 PARTS = [
@@ -50,7 +59,7 @@ def test_a_suite_is_for_a_kind_of_model():
     assert suite_for("vision", "toponets") is SUITES["toponets"]["vision"]
     with pytest.raises(ValueError, match="runs/a is a vision model and suite='topolm' for others; use suite=toponets"):
         suite_for("vision", "topolm", "runs/a")
-    with pytest.raises(ValueError, match="suite='topography'; expected one of topolm, toponets, topoformer, brain"):
+    with pytest.raises(ValueError, match=r"suite='topography'; expected one of topolm, toponets, .*, brain, layout"):
         suite_for("language", "topography")
 
 
@@ -77,18 +86,31 @@ class Watched(Choices):
 
 @pytest.mark.parametrize(("suite", "kind", "name", "part"), PARTS, ids=IDS)
 def test_what_a_part_reads_is_in_its_key(
-    tiny_subject, net_subject, image_subject, show, suite_file, word_data, monkeypatch, suite, kind, name, part
+    tiny_subject,
+    net_subject,
+    image_subject,
+    turned_subject,
+    show,
+    suite_file,
+    word_data,
+    passages,
+    monkeypatch,
+    suite,
+    kind,
+    name,
+    part,
 ):
     """Else a changed choice, or a mended published number, would leave old ones standing."""
     asked = Asked(published_numbers._FOLDER)
     monkeypatch.setattr(published_numbers, "_FOLDER", asked)
     published_numbers.published.cache_clear()
     subject = tiny_subject if SUITES[suite][kind].sites is None else net_subject
-    subject = (
-        image_subject
-        if kind == "vision"
-        else show(subject, syntaxgym=str(suite_file), data=str(word_data) if suite == "brain" else None)
-    )
+    if kind == "vision":
+        subject = image_subject
+    elif suite == "layout":
+        subject = show(turned_subject, text=str(passages))
+    else:
+        subject = show(subject, syntaxgym=str(suite_file), data=str(word_data) if suite == "brain" else None)
     few = {"quick": True, "lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_sequences": 1}
     choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), removed=(0.5,), window_words=8, **few)
     vars(choices)["read"].clear()

@@ -82,11 +82,15 @@ def map_model(command: MapCommand) -> "list[MapSummary]":
     )
     print("\n".join(headlines(summaries[0])))
     is_run = (run / "model").is_dir()
-    print(
-        "next: topo "
-        + (f"report {shlex.quote(command.run)}" if is_run else f"evaluate {shlex.quote(command.run)} out=FOLDER")
-    )
+    print("next: topo " + (f"report {shlex.quote(command.run)}" if is_run else _evaluation_of(command.run)))
     return summaries
+
+
+def _evaluation_of(source: str) -> str:
+    """How to evaluate what is no run; results of a layout go into its own folder."""
+    from topographic.layouts import is_layout
+
+    return f"evaluate {shlex.quote(source)} " + ("suite=layout" if is_layout(source) else "out=FOLDER")
 
 
 def headlines(summary: "MapSummary") -> list[str]:

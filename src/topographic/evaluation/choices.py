@@ -139,7 +139,10 @@ class Shown:
     """SyntaxGym suites to measure as well: a .json file or a folder of them; none by default."""
     text: str | None = None
     """File with one passage a line for perplexity and word swaps; the good sentences of the pairs, and the sentences
-    of the localizer, by default."""
+    of the localizer, by default. The suite layout finds regions in it, and in nothing else."""
+    other_layout: str | None = None
+    """Folder of another layout of the same model, fitted on another half of the text with another seed; for the suite
+    layout, which tells how far the two agree."""
     data: str | None = None
     """Folder with corpora measured word by word, for the suite brain: potentials, reading times, averages of fMRI."""
     pooling: Pooling = "mean"

@@ -118,7 +118,7 @@ def evaluate_subject(
     ----------
     subject : LanguageSubject or VisionSubject
         A model in memory, its sheets, and what it is shown (`subject_of`).
-    suite : {"topolm", "toponets", "topoformer", "brain"}
+    suite : {"topolm", "toponets", "topoformer", "brain", "layout"}
         What to measure.
     choices : Choices
         With which numbers.
@@ -204,7 +204,7 @@ def subject_of(
         texts.
     reader : tokenizer or callable
         The tokenizer of a language model; how images become what a vision model takes (`Preparation`).
-    suite : {"topolm", "toponets", "topoformer", "brain"}
+    suite : {"topolm", "toponets", "topoformer", "brain", "layout"}
         For which suite: some look at sites of their own where none are named.
     sites : str or sequence of str, optional
         Which modules to record, as `find_sites` takes them; by default the sheets that the model carries, or those its
@@ -341,13 +341,14 @@ def _record(subject: Subject, suite: str, choices: Choices, material: Mapping[st
 def _lead(subject: Subject, suite: Suite, choices: Choices) -> str:
     """Of which model, and what to know when reading it."""
     sizes = sorted({sheet.n_units for sheet in subject.sheets.values()})
+    is_published = any("published" in part.material for part in suite.parts.values())
     left_out = [f"{name} (--{part.option})" for name, part in suite.parts.items() if _is_left_out(part, subject)]
     sentences = [
         f"{type(subject.model).__name__}, weights {subject.identity['weights'][:12]}, "
         f"{counted(len(subject.sheets), 'sheet')} of {' or '.join(map(str, sizes))} units, {subject.in_words()}.",
         *subject.remarks,
         f"Not measured, because not asked for: {', '.join(left_out)}." if left_out else "",
-        f"Published numbers are those of {suite.paper}.",
+        f"{'Published numbers are those of' if is_published else 'Measures after'} {suite.paper}.",
         "A quick look: few draws, so p values are coarse." if choices.quick else "",
     ]
     return " ".join(filter(None, sentences))

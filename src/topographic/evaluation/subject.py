@@ -21,6 +21,7 @@ from topographic.evaluation.choices import Shown
 from topographic.evaluation.results import NotMeasurable, plain
 from topographic.evaluation.word_readings import word_surprisal
 from topographic.evaluation.wording import counted
+from topographic.layouts import Adaptors
 from topographic.maps import Selection
 from topographic.maps.localizer import load_or_localize, localize
 from topographic.objectives.weight_terms import WeightSheet
@@ -52,6 +53,7 @@ PUBLISHED_SETS = {
     "phrases": "hauptman",
     "suites": "suites",  # ours: the published ones are not public
 }
+_MOST_LINES = 4000  # of a text in which regions are found: the tree holds the distances of all pairs
 # of a configuration, what says where a model came from and not what it computes
 _WHENCE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "auto_map"}
 
@@ -186,7 +188,9 @@ class LanguageSubject(Subject):
         return self.shown.stimuli is not None
 
     def stimuli(self, role: str) -> StimulusSet:
-        """The set for "localizer", "profiles", "words", "phrases" or "suites": ours, or the published one."""
+        """The set for "localizer", "profiles", "words", "phrases", "suites", ours or published; lines of "text"."""
+        if role == "text":
+            return _as_set(tuple(dict.fromkeys(self.passages(self.minimal_pairs())))[:_MOST_LINES])
         if self.shown.stimuli is None or SETS.get(role) == PUBLISHED_SETS[role]:
             return load_localizer(SETS[role])
         return load_localizer(PUBLISHED_SETS[role], self.shown.stimuli)
@@ -282,6 +286,13 @@ class LanguageSubject(Subject):
         """Corpora with one response per sentence; none where no folder of them was given."""
         return {} if self.shown.data is None else load_sentence_corpora(self.shown.data)
 
+    @cached_property
+    def other_layout(self) -> Adaptors:
+        """The layout that the sheets are held against."""
+        if self.shown.other_layout is None:
+            raise NotMeasurable("no other layout is named; say other_layout=FOLDER")
+        return Adaptors.load(self.shown.other_layout)
+
     def surprisal(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Surprisal in nats of every word of every text, each read once."""
         own = tuple(self.identity.values())
@@ -318,6 +329,8 @@ class LanguageSubject(Subject):
         suites = [[one.name, one.regions, one.items, one.formulas, one.metric] for one in self.suites()]
         read = {name: one.checksum for name, one in {**self.corpora, **self.sentence_corpora}.items()}
         found |= {"corpora": digest(read)} if read else {}
+        if self.shown.other_layout is not None:
+            found["other_layout"] = digest([one.checksum for one in self.other_layout.values()])
         return found | ({"syntaxgym": digest(suites)} if suites else {})
 
 

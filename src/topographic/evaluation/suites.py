@@ -10,9 +10,12 @@ from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.clusters import language_clusters
 from topographic.evaluation.parts.compression import compression
 from topographic.evaluation.parts.dimensionality import dimensionality
+from topographic.evaluation.parts.found_regions import found_regions
+from topographic.evaluation.parts.layout_worth import layout_order, layout_reliability
 from topographic.evaluation.parts.lesions import lesions
 from topographic.evaluation.parts.minimal_pairs import grammar
 from topographic.evaluation.parts.network import language_network
+from topographic.evaluation.parts.patches import lesions_by_size, steering
 from topographic.evaluation.parts.profiles import language_profiles
 from topographic.evaluation.parts.selectivity import category_selectivity, language_selectivity
 from topographic.evaluation.parts.sentence_averages import sentence_averages
@@ -138,6 +141,30 @@ SUITES: dict[str, dict[str, Suite]] = {
             },
             "Brain-Score Language (scores of GPT2-XL and of features without content), on voxels, not averages",
             read_layers,
+        ),
+    },
+    "layout": {
+        "language": Suite(
+            {
+                "layout_order": Part(layout_order, ("n_draws", "seed"), ("localizer",)),
+                "layout_reliability": Part(
+                    layout_reliability, ("n_draws", "seed"), ("localizer", "other_layout"), option="other_layout"
+                ),
+                "found_regions": Part(
+                    found_regions, ("cluster_threshold", "n_draws", "seed"), ("text",), option="text"
+                ),
+                "patch_lesions": Part(
+                    lesions_by_size,
+                    ("lesion_fractions", "lesion_draws", "lesion_pairs", "seed"),
+                    ("localizer", "words", "pairs", "text"),
+                ),
+                "patch_steering": Part(steering, ("lesion_draws", "lesion_pairs", "seed"), ("words", "pairs", "text")),
+            },
+            "TopoTransform (Rathi et al. 2026) and Topo-Omni (arXiv:2606.09770), for sheets that a model was given",
+        ),
+        "vision": Suite(
+            {"layout_order": Part(layout_order, ("n_draws", "seed"), ("categories",))},
+            "TopoTransform (Rathi et al. 2026), for sheets that a model was given",
         ),
     },
 }

@@ -4,36 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 
 from topographic.evaluation import Choices, NotMeasurable
 from topographic.evaluation.parts.patches import patch_lesions, patch_steering
-from topographic.layouts import Adaptor, rebased
 from topographic.recording import weights_checksum
-from topographic.sheets import grid
 
 
-@pytest.fixture
-def turned(tiny_subject):
-    """The tiny model with a random rotation of the stream after its last block."""
-    site = "transformer.h.1"
-    n_units = tiny_subject.model.config.hidden_size
-    matrix = torch.linalg.qr(torch.randn(n_units, n_units, generator=torch.Generator().manual_seed(0)))[0]
-    adaptor = Adaptor(site, torch.zeros(n_units), torch.ones(n_units), matrix, grid(n_units, site))
-    with rebased(tiny_subject.model, adaptor):
-        yield dataclasses.replace(
-            tiny_subject,
-            sites=[adaptor.sheet_site],
-            layout={adaptor.sheet_site: adaptor.sheet},
-            progress=False,
-            _recorded={},
-        )
-
-
-def test_lesions_of_every_size_stand_beside_patches_that_remove_as_much(turned):
-    before = weights_checksum(turned.model)
-    found = patch_lesions(turned, Choices(lesion_fractions=(0.06, 0.2), quick=True, lesion_draws=3, lesion_pairs=1))
-    assert weights_checksum(turned.model) == before
+def test_lesions_of_every_size_stand_beside_patches_that_remove_as_much(turned_subject):
+    before = weights_checksum(turned_subject.model)
+    found = patch_lesions(
+        turned_subject, Choices(lesion_fractions=(0.06, 0.2), quick=True, lesion_draws=3, lesion_pairs=1)
+    )
+    assert weights_checksum(turned_subject.model) == before
     rows = found["patch_lesions"].rows
     measured = {row["size"] for row in rows}
     assert len(measured) + len(found.notes) == 1, "a quick look has one size"
@@ -46,8 +28,8 @@ def test_lesions_of_every_size_stand_beside_patches_that_remove_as_much(turned):
         assert values["perplexity", "lesion"] != values["perplexity", "intact"]
 
 
-def test_steering_has_a_curve_for_the_target_and_for_both_controls(turned):
-    found = patch_steering(turned, Choices(quick=True, lesion_draws=2, lesion_pairs=1), strengths=(-3.0, 3.0))
+def test_steering_has_a_curve_for_the_target_and_for_both_controls(turned_subject):
+    found = patch_steering(turned_subject, Choices(quick=True, lesion_draws=2, lesion_pairs=1), strengths=(-3.0, 3.0))
     table = found.to_frame()
     assert set(table["kind"]) == {"target", "elsewhere", "random"}
     assert set(table["measure"]) == {"noun - verb (nats)", "perplexity"}
@@ -59,11 +41,11 @@ def test_steering_has_a_curve_for_the_target_and_for_both_controls(turned):
     assert beside["p"].between(1 / 3, 1).all()
 
 
-def test_nothing_responds(turned):
+def test_nothing_responds(turned_subject):
     silent = {
         site: dataclasses.replace(one, values=np.zeros_like(one.values))
-        for site, one in turned.recorded("localizer").items()
+        for site, one in turned_subject.recorded("localizer").items()
     }
-    turned._recorded[turned.recording_key("localizer")] = silent
+    turned_subject._recorded[turned_subject.recording_key("localizer")] = silent
     with pytest.raises(NotMeasurable, match="no unit responds more to"):
-        patch_lesions(turned, Choices(quick=True))
+        patch_lesions(turned_subject, Choices(quick=True))

@@ -1,6 +1,7 @@
 """Regions of a sheet silenced, larger and larger, and driven, stronger and stronger, beside what is as large."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,19 +10,22 @@ from torch import nn
 
 from topographic.behaviour import next_word_preference, perplexity, token_log_probabilities
 from topographic.evaluation.choices import Choices
-from topographic.evaluation.results import Findings, NotMeasurable, Table
+from topographic.evaluation.parts.layout_worth import adaptor_at
+from topographic.evaluation.results import Findings, NotMeasurable, Picture, Rows, Table
 from topographic.evaluation.subject import LanguageSubject
 from topographic.evaluation.wording import counted
 from topographic.interventions import direction_controls, lesion_curve, micro_stimulation, steering_curve
-from topographic.layouts.rebased import AdaptedSheet
 from topographic.maps import UnitMap, t_map
 from topographic.maps.stability import split_half
+from topographic.plots.layer_figures import draw_by_layer
 from topographic.recording import Responses, record_tokens
 from topographic.recording.replacements import word_prefix_of, word_token_ids
-from topographic.recording.sites import modules_by_site
 from topographic.stimuli import StimulusSet
 
-__all__ = ["patch_lesions", "patch_steering"]
+__all__ = ["lesions_by_size", "patch_lesions", "patch_steering", "steering"]
+
+_STRENGTHS = (-4.0, -2.0, 2.0, 4.0)
+_SIGMA_MM = 2.0
 
 # after which a noun, or a verb, comes next
 _NOUN_CONTEXTS = ("She looked at the", "They bought a new", "He was afraid of the", "We talked about the", "I found a")
@@ -58,7 +62,11 @@ def patch_lesions(subject: LanguageSubject, choices: Choices = Choices()) -> Fin
     NotMeasurable
         If no unit responds more to sentences than to nonword strings.
     """
-    choices = choices.as_measured()
+    return lesions_by_size(subject, choices.as_measured())
+
+
+def lesions_by_size(subject: LanguageSubject, choices: Choices) -> Findings:
+    """`patch_lesions` with choices as they are measured."""
     chooser = _peak_map(split_half(subject.recorded("localizer"))[0], *subject.contrast)
     site, sheet = chooser.site, chooser.sheet
     sizes = sorted({max(1, round(fraction * sheet.n_units)) for fraction in choices.lesion_fractions})
@@ -89,7 +97,16 @@ def patch_lesions(subject: LanguageSubject, choices: Choices = Choices()) -> Fin
         "compact, and within 10 % in the norm and the variance of what is taken away "
         f"({counted(choices.lesion_draws, 'draw')}). Noun and verb prediction: how much likelier, in nats, a word of "
         "the right class is next after contexts such as 'She looked at the' and 'She wanted to'.",
-        [Table("patch_lesions", "Effects by size", rows, keys=("size", "measure", "kind"))],
+        [
+            Table(
+                "patch_lesions",
+                "Effects by size",
+                rows,
+                keys=("size", "measure", "kind"),
+                headline=("value", "sd", "effect", "low", "high", "p", "p (corrected)"),
+            )
+        ],
+        _pictures(rows, "size", "units silenced", {"lesion": "this patch", "connected": "others that remove as much"}),
         notes=[f"{size} units: not measured. {reason}" for size, reason in curve.unmeasured.items()],
     )
 
@@ -98,8 +115,8 @@ def patch_steering(
     subject: LanguageSubject,
     choices: Choices = Choices(),  # noqa: B008
     *,
-    strengths: Sequence[float] = (-4.0, -2.0, 2.0, 4.0),
-    sigma_mm: float = 2.0,
+    strengths: Sequence[float] = _STRENGTHS,
+    sigma_mm: float = _SIGMA_MM,
 ) -> Findings:
     """Strength curves of driving the place that prefers nouns most, beside other places and random directions.
 
@@ -125,14 +142,22 @@ def patch_steering(
     NotMeasurable
         If no unit responds more to nouns than to verbs, or no words of the two classes begin differently.
     """
-    choices = choices.as_measured()
+    return steering(subject, choices.as_measured(), strengths=strengths, sigma_mm=sigma_mm)
+
+
+def steering(
+    subject: LanguageSubject,
+    choices: Choices,
+    *,
+    strengths: Sequence[float] = _STRENGTHS,
+    sigma_mm: float = _SIGMA_MM,
+) -> Findings:
+    """`patch_steering` with choices as they are measured."""
     words = split_half(subject.recorded("words"))[0]
     chooser = _peak_map(words, "noun", "verb")
     centre = int(np.nanargmax(chooser.values))
     unit_sd = float(words[chooser.site].values[:, centre].std())
     target = micro_stimulation(chooser.site, chooser.sheet, centre, sigma_mm=sigma_mm, strength=unit_sd)
-    module = modules_by_site(subject.model)[chooser.site]
-    adaptor = module.adaptor if isinstance(module, AdaptedSheet) else None
     nouns, verbs = _word_classes(subject)
     passages = subject.passages(subject.minimal_pairs(choices.lesion_pairs))
     options: dict[str, Any] = {"batch_size": subject.shown.batch_size, "progress": False}
@@ -142,8 +167,11 @@ def patch_steering(
         price = perplexity(token_log_probabilities(model, subject.tokenizer, passages, **options))
         return {"noun - verb (nats)": preference, "perplexity": price}
 
-    controls = direction_controls(target, choices.lesion_draws, seed=choices.seed, adaptor=adaptor)
+    controls = direction_controls(
+        target, choices.lesion_draws, seed=choices.seed, adaptor=adaptor_at(subject, chooser.site)
+    )
     effects = steering_curve(subject.model, target, strengths, measure, controls=controls, progress=subject.progress)
+    rows = [{"site": chooser.site, **asdict(one)} for one in effects]
     return Findings(
         "Steering",
         f"A Gaussian spread (sigma {sigma_mm:g} mm) around the unit of {chooser.site} with the largest t for nouns "
@@ -154,12 +182,34 @@ def patch_steering(
             Table(
                 "patch_steering",
                 "Change by strength",
-                [{"site": chooser.site, **asdict(one)} for one in effects],
+                rows,
                 "Strength 1 is one standard deviation, over the words, of the unit at the centre.",
                 keys=("measure", "kind", "strength"),
+                headline=("value", "change", "low", "high", "p"),
             )
         ],
+        _pictures(
+            rows,
+            "strength",
+            "strength (standard deviations)",
+            {"target": "this place", "elsewhere": "other places", "random": "random directions"},
+        ),
     )
+
+
+def _pictures(rows: Rows, x: str, x_label: str, kinds: Mapping[str, str]) -> list[Picture]:
+    """A curve of every kind for each measure that is not one of many phenomena."""
+    found = []
+    for measure in dict.fromkeys(row["measure"] for row in rows if not row["measure"].startswith("accuracy: ")):
+        lines = {}
+        for kind, title in kinds.items():
+            points = sorted((row[x], row["value"]) for row in rows if (row["measure"], row["kind"]) == (measure, kind))
+            lines |= {title: ([at for at, _ in points], [value for _, value in points])} if points else {}
+        if lines:
+            name = re.sub(r"\W+", "_", measure).strip("_")
+            axes = draw_by_layer(lines, x_label=x_label, y_label=measure)
+            found.append(Picture(name, measure.capitalize(), axes.figure, headline=not found))
+    return found
 
 
 def _peak_map(
