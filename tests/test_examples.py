@@ -36,7 +36,7 @@ def run_example(gallery_folder, monkeypatch):
 
 
 def test_the_gallery_is_there():
-    assert len(GALLERY) >= 11
+    assert len(GALLERY) >= 13
     for path in GALLERY:
         lines = path.read_text(encoding="utf-8").splitlines()
         assert lines[2] == "=" * len(lines[1]), f"{path.name} begins with a title"
@@ -59,6 +59,10 @@ def test_an_example_runs_and_draws(path, run_example, tmp_path, capsys):
     if path.stem == "plot_09_sheets_for_any_model":
         near = {name: curve.values[0] for name, (curve,) in made["curves"].items()}
         assert near["rotated"] > 0.5 > 0.1 > max(abs(near["control"]), abs(near["as they come"]))
+    if path.stem == "plot_13_layout_of_a_pretrained_model":
+        worth, curve = made["worth"], made["curve"].to_frame()
+        assert worth["fitted to the text"]["near"] > 0.2 > 0.05 > abs(worth["fitted to shuffled tokens"]["near"])
+        assert set(curve["kind"]) == {"intact", "lesion", "connected"}
     if path.stem == "plot_11_encode_a_story":
         scores = made["table"].groupby("parcel follows")["added by model"].mean()
         assert scores["meaning"] > 0.1 > max(scores["nothing"], scores["rate"])

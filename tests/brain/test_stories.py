@@ -90,7 +90,9 @@ def test_what_cannot_be_encoded(model, tokenizer):
 
 def test_untrained_weights_are_others_and_repeat(model):
     before = torch.get_rng_state().sum()
-    first, second = untrained(model, 1), untrained(model, 1)
+    first, second = untrained(model.train(), 1), untrained(torch.nn.DataParallel(model), 1)
+    model.eval()
+    assert not first.training
     assert torch.get_rng_state().sum() == before
     one, other = first.transformer.h[0].mlp.c_fc.weight, second.transformer.h[0].mlp.c_fc.weight
     assert torch.equal(one, other)

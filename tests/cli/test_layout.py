@@ -1,3 +1,5 @@
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -48,6 +50,33 @@ def test_from_a_model_to_maps_an_evaluation_and_a_page(source, text, tmp_path, c
     assert (out / "evaluation" / "index.html").is_file()
     assert main(["report", str(out)]) == 0
     assert "sentences" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_worth_of_a_layout(source, text, tmp_path, capsys):
+    rng, lines = np.random.default_rng(0), []
+    topics = ("rain falls cold clouds wind storm", "music plays loud drums violin", "bread bakes warm oven flour")
+    for number in range(150):
+        lines.append(" ".join([*rng.choice(topics[number % 3].split(), 4, replace=False), f"number{number}"]))
+    passages = tmp_path / "passages.txt"
+    passages.write_text("\n".join(lines), encoding="utf-8")
+    out, other = tmp_path / "sheets", tmp_path / "other"
+    for folder, *more in ((out,), (other, "seed=1")):
+        assert main(words(source, text, folder, *more)) == 0
+    assert main(["map", str(out), "contrasts=[language]", "n_draws=4"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: topo evaluate {out} suite=layout"
+    shown = [f"text={passages}", f"other_layout={other}", "quick=true", "lesion_pairs=1"]
+    assert main(["evaluate", str(out), "suite=layout", *shown]) == 0
+    printed = capsys.readouterr().out
+    assert "Order of the sheets" in printed
+    folder = out / "evaluation_layout"
+    assert {path.name for path in folder.iterdir()} >= set(SUITES["layout"]["language"].parts)
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for title in ("Order of the sheets", "Reliability of the layout", "Regions found without labels", "Steering"):
+        assert title in page
+    assert "Measures after TopoTransform" in page
+    found = pd.read_csv(folder / "layout_order" / "sheets.csv")
+    assert (found["held-out loss"] < found["own order"]).all()
+    assert (found["p (near)"] < 0.06).all()
 
 
 def test_an_interrupted_command_goes_on(source, text, tmp_path, monkeypatch):

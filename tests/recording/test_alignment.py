@@ -58,6 +58,11 @@ def test_words_are_found_in_the_text_as_it_was_written():
         align_words(tokenizer, ["the", "cat"], text)
 
 
+def test_letters_that_become_two_in_lower_case_are_found():
+    found = align_words(byte_level(), ["İzmir", "is", "far"], text="İzmir is far")
+    assert len(found) == 3
+
+
 def test_a_token_over_two_words_belongs_to_both():
     made = Tokenizer(models.WordLevel({"?": 0, "in the": 1, "end": 2}, unk_token="?"))
     made.pre_tokenizer = pre_tokenizers.Split(Regex("in the|end"), "isolated")

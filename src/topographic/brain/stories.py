@@ -19,6 +19,7 @@ from topographic.brain.nuisance import framewise_displacement_mm, motion_regress
 from topographic.brain.significance import significance
 from topographic.brain.story_data import StoryRecording
 from topographic.brain.synthetic import story_subject
+from topographic.losses.wrappers import unwrapped
 from topographic.maps.nulls import stream
 from topographic.recording import record_words, sites_at_depths
 from topographic.stimuli import StimulusSet, load_localizer
@@ -260,19 +261,23 @@ def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
     Returns
     -------
     nn.Module
-        Another model.
+        Another model, in evaluation mode, on the device and of the type of the first weights that are no whole numbers.
     """
+    bare: Any = unwrapped(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if hasattr(model, "config") and hasattr(type(model), "_from_config"):
-            made = type(model)(copy.deepcopy(model.config))
+        if hasattr(bare, "config") and hasattr(type(bare), "_from_config"):
+            config = copy.deepcopy(bare.config)
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config
+            made = type(bare)(config)
         else:
-            made = copy.deepcopy(model)
+            made = copy.deepcopy(bare)
             for module in made.modules():
                 if callable(reset := getattr(module, "reset_parameters", None)):
                     reset()
-    parameter = next(model.parameters(), None)
-    return made if parameter is None else made.to(parameter.device, parameter.dtype)
+    parameter = next((one for one in bare.parameters() if one.is_floating_point()), None)
+    return made.eval() if parameter is None else made.to(parameter.device, parameter.dtype).eval()
 
 
 def synthetic_recording(

@@ -113,9 +113,9 @@ def _joined(words: Sequence[str]) -> np.ndarray:
 def _found(words: Sequence[str], text: str) -> np.ndarray:
     """Places of words in a text that holds more than them."""
     spans, at = np.empty((len(words), 2), dtype=np.int64), 0
-    folded = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
+    folded = _folded(text)
     for index, word in enumerate(words):
-        start = folded.find(word.lower(), at)
+        start = folded.find(_folded(word), at)
         if start < 0:
             raise ValueError(
                 f"word {index} ({word!r}) is not in the text after {text[max(0, at - 30) : at]!r}; give the text these "
@@ -124,3 +124,8 @@ def _found(words: Sequence[str], text: str) -> np.ndarray:
         at = start + len(word)
         spans[index] = start, at
     return spans
+
+
+def _folded(text: str) -> str:
+    """In lower case, letter for letter: those that become two stay."""
+    return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)

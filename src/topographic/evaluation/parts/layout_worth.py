@@ -41,7 +41,7 @@ def layout_order(subject: Subject, choices: Choices) -> Findings:
     labels = site_labels(list(responses))
     drawn = {"n_draws": choices.n_draws, "seed": choices.seed}
     rows: list[dict[str, Any]] = []
-    curves: dict[str, list[Any]] = {"as the sheets lie": [], "random rotations": []}
+    curves: dict[str, list[Any]] = {"sheets": [], "random": []}
     for site, one in tqdm(responses.items(), desc="order of sheets", unit="site", disable=None):
         control = randomly_rotated(one, choices.seed)
         row: dict[str, Any] = {"sheet": labels[site]}
@@ -80,7 +80,12 @@ def layout_order(subject: Subject, choices: Choices) -> Findings:
         ],
         [
             Picture("depth", "Order by depth", draw_by_depth(lines, list(labels.values()), y_label="r, or I").figure),
-            Picture("curves", "Correlation by distance", draw_distance_curves(curves).figure, headline=True),
+            Picture(
+                "curves",
+                "Correlation by distance, beside random rotations",
+                draw_distance_curves(curves).figure,
+                headline=True,
+            ),
         ],
     )
 

@@ -89,7 +89,7 @@ def lesions_by_size(subject: LanguageSubject, choices: Choices) -> Findings:
         n_draws=choices.lesion_draws,
         seed=choices.seed,
     )
-    rows = [{"site": site, **row} for row in curve.to_frame().to_dict("records")]
+    rows = [{"site": site, "size": row["size"], **row} for row in curve.to_frame().to_dict("records")]
     return Findings(
         "Lesions by size",
         f"Around the unit of {site} with the largest t for sentences against nonwords on half of the items a patch of "
@@ -198,16 +198,19 @@ def steering(
 
 
 def _pictures(rows: Rows, x: str, x_label: str, kinds: Mapping[str, str]) -> list[Picture]:
-    """A curve of every kind for each measure that is not one of many phenomena."""
+    """What every kind changes, a curve each, for each measure that is not one of many phenomena."""
+    intact = {row["measure"]: row["value"] for row in rows if row["kind"] == "intact"}
     found = []
     for measure in dict.fromkeys(row["measure"] for row in rows if not row["measure"].startswith("accuracy: ")):
         lines = {}
         for kind, title in kinds.items():
-            points = sorted((row[x], row["value"]) for row in rows if (row["measure"], row["kind"]) == (measure, kind))
+            own = [row for row in rows if (row["measure"], row["kind"]) == (measure, kind)]
+            changes = [row["change"] if "change" in row else row["value"] - intact[measure] for row in own]
+            points = sorted(zip([row[x] for row in own], changes, strict=True))
             lines |= {title: ([at for at, _ in points], [value for _, value in points])} if points else {}
         if lines:
             name = re.sub(r"\W+", "_", measure).strip("_")
-            axes = draw_by_layer(lines, x_label=x_label, y_label=measure)
+            axes = draw_by_layer(lines, x_label=x_label, y_label=f"change of {measure}")
             found.append(Picture(name, measure.capitalize(), axes.figure, headline=not found))
     return found
 

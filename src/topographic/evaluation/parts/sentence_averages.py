@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from topographic.brain.folds import run_folds
+from topographic.brain.stories import untrained
 from topographic.brain.word_corpora import SentenceCorpus
 from topographic.brain.word_scores import grouped_correlation, grouped_gain, held_out_words
 from topographic.drawing.site_names import site_labels
@@ -12,7 +13,7 @@ from topographic.evaluation.choices import Choices
 from topographic.evaluation.published_numbers import published
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import RandomTokens, embedding_site, untrained_twin
+from topographic.evaluation.word_readings import RandomTokens, embedding_site
 from topographic.recording import record
 from topographic.stimuli import StimulusSet
 
@@ -89,7 +90,7 @@ def _features(subject: LanguageSubject, corpus: SentenceCorpus, choices: Choices
         found |= {f"{titles[site]}, {title}": values for site, values in own.items()}
     middle, title = sites[len(sites) // 2], _POOLINGS["last"]
     others = {
-        "untrained": (untrained_twin(subject.model, choices.seed), subject.tokenizer),
+        "untrained": (untrained(subject.model, choices.seed), subject.tokenizer),
         "random tokens": (subject.model, RandomTokens(subject.tokenizer, choices.seed)),
     }
     for name, (model, tokenizer) in others.items():

@@ -7,13 +7,14 @@ import numpy as np
 from jaxtyping import Float
 
 from topographic.brain.folds import Folds, run_folds
+from topographic.brain.stories import untrained
 from topographic.brain.word_corpora import WordCorpus
 from topographic.brain.word_scores import grouped_correlation, grouped_gain, held_out_words, sentence_and_type_folds
 from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import RandomTokens, embedding_site, untrained_twin, word_states
+from topographic.evaluation.word_readings import RandomTokens, embedding_site, word_states
 
 __all__ = ["states_of", "word_encoding"]
 
@@ -106,7 +107,7 @@ def _features(subject: LanguageSubject, corpus: WordCorpus, choices: Choices) ->
         _EMBEDDING: states[embedding],
     }
     found |= {titles[site]: states[site] for site in sites}
-    twin = untrained_twin(subject.model, choices.seed)
+    twin = untrained(subject.model, choices.seed)
     found[f"untrained, {titles[middle]}"] = states_of(subject, corpus, [middle], model=twin)[middle]
     random = RandomTokens(subject.tokenizer, choices.seed)
     found[f"random tokens, {titles[middle]}"] = states_of(subject, corpus, [middle], tokenizer=random)[middle]

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from topographic.brain.folds import run_folds
+from topographic.brain.stories import untrained
 from topographic.brain.word_corpora import WordCorpus
 from topographic.brain.word_scores import grouped_gain, likelihood_gain, usable_words
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import untrained_twin, word_surprisal
+from topographic.evaluation.word_readings import word_surprisal
 
 __all__ = ["word_surprisal_gain"]
 
@@ -24,15 +25,15 @@ def word_surprisal_gain(subject: LanguageSubject, choices: Choices) -> Findings:
     if not subject.corpora:
         raise NotMeasurable(f"no corpus that was measured word by word lies below {subject.shown.data}")
     rows, means, notes = [], [], []
-    twin, read = untrained_twin(subject.model, choices.seed), {}
+    twin, read = untrained(subject.model, choices.seed), {}
     for corpus in subject.corpora.values():
         own = subject.surprisal(corpus.texts)
         if unread := [text for text in corpus.texts if text not in read]:
             options = {"batch_size": subject.shown.batch_size, "progress": subject.progress}
             read |= dict(zip(unread, word_surprisal(twin, subject.tokenizer, unread, **options), strict=True))
-        untrained = [read[text] for text in corpus.texts]
-        means.append(_about(corpus, own, untrained))
-        sources = _sources(corpus, own, untrained, choices.spill_over)
+        of_twin = [read[text] for text in corpus.texts]
+        means.append(_about(corpus, own, of_twin))
+        sources = _sources(corpus, own, of_twin, choices.spill_over)
         for measure, values in corpus.measures.items():
             # the same words for every surprisal
             usable = usable_words({measure: values}, corpus.controls(choices.spill_over), *sources.values())
