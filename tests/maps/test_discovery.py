@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest, ttest_ind
 
 from topographic.maps import NotMeasurable, discover_regions
+from topographic.maps.discovery import passage_topics
 from topographic.recording import Responses
 from topographic.sheets import grid
 from topographic.stimuli import StimulusSet
@@ -209,3 +210,15 @@ class TestBadInput:
         runs = ["a" if index < 80 else "b" for index in range(160)]
         with pytest.raises(NotMeasurable, match="hardly can change places"):
             discover_regions(shown(labels, runs), embeddings)
+
+
+def test_topics_are_those_of_the_words():
+    found = passage_topics(("rain falls", "rain falls", "music plays", "bread bakes"), 0)
+    assert np.allclose(found[0], found[1], atol=1e-6)
+    assert np.linalg.norm(found[0] - found[2]) > 1
+
+
+@pytest.mark.parametrize("texts", [("a b", "b a"), ("!", "?"), ("a b",)])
+def test_a_text_that_says_nothing(texts):
+    with pytest.raises(NotMeasurable, match=r"share all their words or have none|give a longer one"):
+        passage_topics(texts, 0)

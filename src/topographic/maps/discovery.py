@@ -22,8 +22,9 @@ from topographic.recording.responses import Responses
 from topographic.sheets import adjacency, grid
 from topographic.stimuli.stimulus_set import StimulusSet
 
-__all__ = ["DiscoveredRegion", "Discovery", "discover_regions"]
+__all__ = ["N_TOPICS", "DiscoveredRegion", "Discovery", "discover_regions", "passage_topics"]
 
+N_TOPICS = 50  # at most
 _FEWEST_ORDERS = 20  # arrangements of the held-out items, with fewer of which no p reaches .05
 _SAME = 0.98  # correlation of the similarities of items, above which an embedding is the responses themselves
 _SHOWN = 3
@@ -282,6 +283,22 @@ def discover_regions(
             )
         )
     return Discovery(tuple(regions), pd.DataFrame(rows, columns=columns), tree)
+
+
+def passage_topics(passages: Sequence[str], seed: int) -> Float[np.ndarray, "passages topics"]:
+    """Latent semantic analysis: what the words of a passage say of it, whatever a model makes of them."""
+    words_of = _sklearn()  # says what to install
+    from sklearn.decomposition import TruncatedSVD
+
+    weigh = words_of.TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_df=0.5)
+    try:
+        weights = weigh.fit_transform(passages)
+    except ValueError as error:  # no word is left
+        raise NotMeasurable(f"the {len(passages)} passages of the text share all their words or have none") from error
+    n_topics = min(N_TOPICS, min(weights.shape) - 1)
+    if n_topics < 1:
+        raise NotMeasurable(f"the text has {weights.shape[0]} passages of {weights.shape[1]} words; give a longer one")
+    return np.asarray(TruncatedSVD(n_topics, random_state=seed).fit_transform(weights), np.float64)
 
 
 _NAN = float("nan")

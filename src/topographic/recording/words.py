@@ -204,7 +204,7 @@ def sees_ahead(model: nn.Module, tokenizer: Any, sites: Sequence[str] = ()) -> b
         for tail in ([0, 1, 2, 3], [3, 2, 1, 0]):
             ids = [*first, *(one % n_ids for one in tail)]
             text = Text(ids, [True] * len(ids), has_bos=False)
-            for batch in text_batches(model, tokenizer, [text], 1, sites=sites):
+            for batch in text_batches(model, tokenizer, [text], 1):
                 with tap(model, sites) if sites else contextlib.nullcontext({}) as found:
                     output = batch.run()
                 kept = [per_token(site, found.get(site), batch.own) for site in sites]
@@ -293,7 +293,7 @@ def _passes(
     check_fit(model, tokenizer, shown, texts)
     bar = tqdm(total=len(story.rows), desc="read words", disable=not progress)
     with evaluating(model), torch.no_grad(), bar:
-        for batch in text_batches(model, tokenizer, texts, batch_size, sites=sites):
+        for batch in text_batches(model, tokenizer, texts, batch_size):
             with tap(model, sites) if sites else contextlib.nullcontext({}) as heard:
                 output = batch.run()
             yield batch, heard, output

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from topographic.evaluation import Choices, NotMeasurable
-from topographic.evaluation.parts.found_regions import found_regions, passage_topics
+from topographic.evaluation import Choices
+from topographic.evaluation.parts.found_regions import found_regions
 from topographic.recording import Responses
 
 SITE = "transformer.h.1.sheet"
@@ -47,15 +47,3 @@ def test_noise_has_no_region(respond):
     assert not found["regions"].rows
     assert not found.selections
     assert not found.pictures
-
-
-def test_topics_are_those_of_the_words(topics):
-    found = passage_topics(tuple(topics[name] for name in ("rain", "rain", "music", "bread")), 0)
-    assert np.allclose(found[0], found[1], atol=1e-6)
-    assert np.linalg.norm(found[0] - found[2]) > 1
-
-
-@pytest.mark.parametrize("texts", [("a b", "b a"), ("!", "?"), ("a b",)])
-def test_a_text_that_says_nothing(texts):
-    with pytest.raises(NotMeasurable, match=r"share all their words or have none|give a longer one"):
-        passage_topics(texts, 0)

@@ -3,18 +3,16 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.layout_worth import randomly_rotated
-from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, under
+from topographic.evaluation.results import Findings, Picture, Table, under
 from topographic.evaluation.subject import LanguageSubject
 from topographic.maps import Discovery, UnitMap, discover_regions
+from topographic.maps.discovery import N_TOPICS, passage_topics
 from topographic.plots.figures import draw_maps
 
-__all__ = ["found_regions", "passage_topics"]
-
-_N_TOPICS = 50
+__all__ = ["found_regions"]
 
 
 def found_regions(subject: LanguageSubject, choices: Choices) -> Findings:
@@ -37,7 +35,7 @@ def found_regions(subject: LanguageSubject, choices: Choices) -> Findings:
     return Findings(
         "Regions found without labels",
         f"Ward's tree of the {len(items)} different passages of the text proposes kinds of them, by what words they "
-        f"hold (TF-IDF, its first {_N_TOPICS} singular vectors; the model has no part in it). A patch of connected "
+        f"hold (TF-IDF, its first {N_TOPICS} singular vectors; the model has no part in it). A patch of connected "
         f"units with t above {choices.cluster_threshold:g} for a kind is chosen on one half of the passages and tested "
         "on the other, against passages in random order, corrected over all candidates of all sheets; numbers of "
         "tokens are regressed out. d elsewhere near d: the kind is no matter of place. mass: of the largest patch of "
@@ -57,26 +55,6 @@ def found_regions(subject: LanguageSubject, choices: Choices) -> Findings:
         maps=under("regions", maps),
         selections={name: region.selection for name, region in named.items()},
     )
-
-
-def passage_topics(passages: tuple[str, ...], seed: int) -> Float[np.ndarray, "passages topics"]:
-    """Latent semantic analysis: what the words of a passage say of it, whatever a model makes of them."""
-    try:
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError as error:
-        raise ImportError(
-            "kinds of passages need scikit-learn, which is not installed; run `pip install 'topographic[brain]'`"
-        ) from error
-    weigh = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_df=0.5)
-    try:
-        weights = weigh.fit_transform(passages)
-    except ValueError as error:  # no word is left
-        raise NotMeasurable(f"the {len(passages)} passages of the text share all their words or have none") from error
-    n_topics = min(_N_TOPICS, min(weights.shape) - 1)
-    if n_topics < 1:
-        raise NotMeasurable(f"the text has {weights.shape[0]} passages of {weights.shape[1]} words; give a longer one")
-    return np.asarray(TruncatedSVD(n_topics, random_state=seed).fit_transform(weights), np.float64)
 
 
 def _maps(found: Discovery) -> dict[str, UnitMap]:
