@@ -8,6 +8,7 @@ the length of words and nothing else, and the P600 is noise. So the answers are 
 """
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -78,7 +79,7 @@ corpus = WordCorpus(
     },
     log_frequencies=np.log(np.bincount(sentences.ravel(), minlength=len(words)) + 1)[sentences[:, 1:]].ravel(),
 )
-print(corpus)
+corpus
 
 # %%
 # The gain of surprisal over length, frequency and position, also of the word before, in nats per word on sentences that
@@ -88,10 +89,12 @@ controls = {name: one for name, one in corpus.controls(1).items() if np.ptp(one[
 usable = usable_words(controls)
 sentence = corpus.text[usable]
 folds = run_folds(sentence, 10)
+kept = {control: one[usable] for control, one in controls.items()}
+gains = {}
 for name, measure in corpus.measures.items():
-    kept = {control: one[usable] for control, one in controls.items()}
     gain = grouped_gain(likelihood_gain(measure[usable], kept, {"surprisal": surprisal[usable]}, folds), sentence)
-    print(f"{name:18s} {gain.value:6.3f} [{gain.low:6.3f}, {gain.high:6.3f}]  p = {gain.p:.3f}")
+    gains[name] = {"gain": gain.value, "low": gain.low, "high": gain.high, "p": gain.p}
+pd.DataFrame(gains).T.round(3)
 
 # %%
 # Ridge regression from the states after the word. They tell the word, so that they predict reading times, which are its
@@ -101,15 +104,18 @@ for name, measure in corpus.measures.items():
 kinds = {"other sentences": run_folds(corpus.text, 10)}
 kinds["and other words"] = sentence_and_type_folds(corpus.text, np.array(corpus.types), 4)
 targets = np.column_stack(list(corpus.measures.values()))
+found = []
 for kind, those in kinds.items():
     predicted = held_out_words(states, targets, those)
     for column, name in enumerate(corpus.measures):
         one = grouped_correlation(targets[:, column], predicted[:, column], corpus.text)
-        print(f"{kind:16s} {name:18s} r = {one.value:5.2f} [{one.low:5.2f}, {one.high:5.2f}]")
+        found.append({"trained on": kind, "measure": name, "r": one.value, "low": one.low, "high": one.high})
+pd.DataFrame(found).round(2)
 
 # %%
 # Which units follow the N400, length, frequency and position taken out.
 
 table = np.column_stack([one for name, one in controls.items() if "before" not in name])
 n400 = prediction_map(states, corpus.measures["N400"], grid((10, 10)), "h.1", controls=table, name="N400", n_draws=99)
-n400.plot(title="r of every unit with the N400")
+figure = n400.plot(title="r of every unit with the N400").figure
+figure
