@@ -173,18 +173,22 @@ def _autocorrelation(maps: Float[np.ndarray, "maps units"], weights: _Weights) -
     once, rounding = weights.once.astype(maps.dtype), 64 * float(np.finfo(maps.dtype).eps)
     average = np.full(n_units, 1 / n_units, maps.dtype)
     ratio = np.empty(n_maps)
-    for first in range(0, n_maps, _MAPS_AT_ONCE):
-        part = slice(first, first + _MAPS_AT_ONCE)
-        mean = maps[part] @ average
-        deviation = maps[part] - mean[:, None]
+    # room for every batch in turn: memory that is new each time costs as much as the sums
+    at_once = max(1, min(n_maps, _MAPS_AT_ONCE))
+    centred, turned = np.empty((at_once, n_units), maps.dtype), np.empty(at_once * n_units, maps.dtype)
+    for first in range(0, n_maps, at_once):
+        given = maps[first : first + at_once]
+        mean = given @ average
+        deviation = np.subtract(given, mean[:, None], out=centred[: len(given)])
         variation = np.einsum("mu,mu->m", deviation, deviation)
-        of_units = deviation.T.copy()  # each unit's values side by side
+        of_units = turned[: deviation.size].reshape(n_units, len(given))  # each unit's values side by side
+        np.copyto(of_units, deviation.T)
         agreement = np.einsum("um,um->m", of_units, once @ of_units)
         # what may be rounding of the mean alone is looked at
         doubtful = np.flatnonzero(variation <= n_units * np.square(rounding * mean))
-        flat = doubtful[np.ptp(maps[part][doubtful], axis=1) == 0]
+        flat = doubtful[np.ptp(given[doubtful], axis=1) == 0]
         variation[flat] = 1.0
-        ratio[part] = agreement / variation
+        ratio[first : first + at_once] = agreement / variation
         ratio[first + flat] = -weights.total / (n_units * (n_units - 1))
     return n_units / weights.total * ratio
 
