@@ -1,3 +1,4 @@
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_a_word_counts_where_all_its_tokens_are_the_first_choice(tokenizer):
     text = "the cat saw xqvbk dog"
     ids = [tokenizer.bos_token_id or tokenizer.eos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
     assert len(ids) > 6  # a word of several tokens is among them
-    everything = dict(zip(ids, ids[1:], strict=False))
+    everything = dict(pairwise(ids))
     assert len(set(ids[:-1])) == len(ids) - 1
     found = next_word_accuracy(Follows(everything, len(tokenizer)), tokenizer, [text], progress=False)
     assert (found.right.tolist(), found.words.tolist()) == ([5], [5])

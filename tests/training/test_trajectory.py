@@ -70,7 +70,9 @@ def test_weights_in_time_are_models_and_a_resumed_run_has_the_same(tmp_path, run
         shutil.rmtree(killed / gone)
     save_json(killed / "run.json", {**load_json(killed / "run.json"), "status": "running"})
     train(small_gpt2(tokenizer, seed=99), tokenizer, config, killed)
-    again = [weights_checksum(load_model(folder, device="cpu")[0]) for folder in trajectory_checkpoints(killed).values()]
+    again = [
+        weights_checksum(load_model(folder, device="cpu")[0]) for folder in trajectory_checkpoints(killed).values()
+    ]
     assert again == sums
 
 

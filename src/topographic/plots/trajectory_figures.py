@@ -54,7 +54,9 @@ def draw_courses(panels: Mapping[str, Sequence[Course]]) -> "Figure":
             colour, own = COLOURS[groups.index(group) % len(COLOURS)], [one for one in courses if one.group == group]
             by_tokens: dict[int, list[float]] = {}
             for one in own:
-                seen = [(tokens, value) for tokens, value in zip(one.tokens, one.values, strict=True) if tokens is not None]
+                seen = [
+                    (tokens, value) for tokens, value in zip(one.tokens, one.values, strict=True) if tokens is not None
+                ]
                 ax.plot([t or least / 2 for t, _ in seen], [v for _, v in seen], color=colour, linewidth=0.7, alpha=0.5)
                 for tokens, value in seen:
                     by_tokens.setdefault(tokens, []).append(value)

@@ -43,7 +43,7 @@ def is_path(source: str | Path) -> bool:
 
 
 def found_source(source: str | Path, *, needs_model: bool = True) -> Source:
-    """The folder, file or hub name, perhaps NAME@REVISION; refused if it is not there, cannot be reached, or holds no model."""
+    """The folder, file or hub name, perhaps NAME@REVISION; refused where there is no model to be had."""
     name, at, revision = str(source).partition("@")
     if at and revision and not Path(source).exists() and not is_path(name):
         return Source(name, {"revision": revision, **_reached(name, revision)})

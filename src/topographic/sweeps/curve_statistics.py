@@ -1,4 +1,4 @@
-"""Curves over checkpoints: how much of one two others explain, and which explains more; neighbours are not independent."""
+"""Curves over checkpoints, whose neighbours are not independent: which of two others explains more of one."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -103,12 +103,17 @@ def compare_explained(series: Sequence[Curves], *, n_draws: int = 1999, seed: in
     spread = found.std(axis=0, ddof=1)
     reach = stats.t.ppf((1 + _CONFIDENCE) / 2, freedom) * spread
     p = 1.0 if spread[2] == 0 else float(2 * stats.t.sf(abs(points[2]) / spread[2], freedom))
-    triples = [(float(point), float(point - wide), float(point + wide)) for point, wide in zip(points, reach, strict=True)]
-    triples[:2] = [(point, max(low, 0.0), min(high, 1.0)) for point, low, high in triples[:2]]
+    triples = [
+        (float(point), float(point - wide), float(point + wide)) for point, wide in zip(points, reach, strict=True)
+    ]
+    least = (0.0, 0.0, -1.0)  # what R2 and their difference can be
+    triples = [(point, max(low, end), min(high, 1.0)) for (point, low, high), end in zip(triples, least, strict=True)]
     return Explained(*triples, p, n_series, shortest, _block(shortest))
 
 
-def r_squared(explained: Float[np.ndarray, "*any n"], competitor: Float[np.ndarray, "*any n"]) -> Float[np.ndarray, "*any"]:
+def r_squared(
+    explained: Float[np.ndarray, "*any n"], competitor: Float[np.ndarray, "*any n"]
+) -> Float[np.ndarray, "*any"]:
     """Squared correlation along the last axis; 0 where one of both does not change."""
     y, x = (one - one.mean(axis=-1, keepdims=True) for one in (explained, competitor))
     scale = (y * y).sum(axis=-1) * (x * x).sum(axis=-1)

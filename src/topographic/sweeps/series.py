@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,13 @@ class Series:
         """Refuse what is no series."""
         if len(self.checkpoints) < 2:
             raise ValueError(
-                f"{self.name} has {len(self.checkpoints)} checkpoint; expected two or more: a series of one has no course"
+                f"{self.name} has {len(self.checkpoints)} checkpoint; expected two or more, or there is no course"
             )
         tokens = [one.tokens if one.tokens is not None else -1 for one in self.checkpoints]
-        for one, other in zip(tokens, tokens[1:], strict=False):
+        for one, other in pairwise(tokens):
             if other <= one:
                 raise ValueError(
-                    f"{self.name} has a checkpoint of {other} tokens after one of {one}; expected tokens that increase: "
+                    f"{self.name} has a checkpoint of {other} tokens after one of {one}; expected more and more: "
                     "put them in order"
                 )
 
@@ -99,6 +100,12 @@ def series_of(
     ValueError, FileNotFoundError
         If a run has no checkpoints in time, a folder lacks a revision, a series has one checkpoint or none, tokens do
         not increase, or two sources have one name.
+
+    Examples
+    --------
+    >>> (pythia,) = series_of(["EleutherAI/pythia-70m"], ["step0", "step1"], tokens_per_step=2097152)
+    >>> pythia.checkpoints[1].source
+    'EleutherAI/pythia-70m@step1'
     """
     if not sources:
         raise ValueError("no series given; expected runs with checkpoints in time: topo trajectory runs/small-*")
@@ -122,7 +129,9 @@ def _run_series(source: str) -> Series:
 
 def _revision_series(source: str, revisions: Sequence[str], tokens_per_step: int | None) -> Series:
     if tokens_per_step is None or tokens_per_step < 1:
-        raise ValueError(f"tokens_per_step={tokens_per_step} with revisions; expected the tokens of a step, such as 2097152")
+        raise ValueError(
+            f"tokens_per_step={tokens_per_step} with revisions; expected the tokens of a step, such as 2097152"
+        )
     steps: Mapping[str, int] = {one: _step(one) for one in revisions}
     local = is_path(source)
     if local and (missing := [one for one in revisions if not (Path(source) / one).is_dir()]):

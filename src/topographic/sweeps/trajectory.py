@@ -69,6 +69,10 @@ def measure_trajectories(
         If two checkpoints of one series differ in architecture or tokenizer.
     OSError
         If a checkpoint cannot be read; what was measured before it is kept.
+
+    Examples
+    --------
+    >>> measure_trajectories(series_of(["runs/small-0"]), "runs/trajectory")  # doctest: +SKIP
     """
     watched, folder = watched or Watched(), Path(folder)
     watched = replace(watched, choices=watched.choices.as_measured())
@@ -167,7 +171,11 @@ def _rows(measured: Sequence[_Measured], watched: Watched) -> list[dict[str, Any
             **{name: found["text"].get(name) for name in ("perplexity", _NEXT)},
         }
         overall = found["pairs"].get("overall", {})
-        row |= {_FORMAL: overall.get("accuracy"), "low (pairs)": overall.get("low"), "high (pairs)": overall.get("high")}
+        row |= {
+            _FORMAL: overall.get("accuracy"),
+            "low (pairs)": overall.get("low"),
+            "high (pairs)": overall.get("high"),
+        }
         row |= {f"pairs: {name}": entry["accuracy"] for name, entry in found["pairs"].get("phenomena", {}).items()}
         if "syntaxgym" in found and (suites := [v for v in found["syntaxgym"].values() if isinstance(v, float)]):
             row["SyntaxGym"] = float(np.mean(suites))
@@ -213,7 +221,11 @@ def _brain(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "sentence averages r, embedding layer": lambda name: name.startswith("embedding layer, last"),
         "sentence averages r, length and position": lambda name: name == "length and position",
     }
-    own = [one["r"] for one in scores if "last token" in one["features"] and not any(is_it(one["features"]) for is_it in kinds.values())]
+    own = [
+        one["r"]
+        for one in scores
+        if "last token" in one["features"] and not any(is_it(one["features"]) for is_it in kinds.values())
+    ]
     row |= {_SENTENCES: float(np.mean(own))} if own else {}
     for title, is_it in kinds.items():
         values = [one["r"] for one in scores if is_it(one["features"])]
@@ -251,18 +263,16 @@ def _collect(
         ("group", "explained"),
     )
     notes += _missing(rows, watched)
-    figure = draw_courses(
-        {
-            name: [
-                Course(one.name, one.group, tokens, values)
-                for one in series
-                for tokens, values in [_curve(one, rows, name)]
-                if len(values)
-            ]
-            for name in _DRAWN
-            if any(row.get(name) is not None for row in rows)
-        }
-    )
+    figure = draw_courses({
+        name: [
+            Course(one.name, one.group, tokens, values)
+            for one in series
+            for tokens, values in [_curve(one, rows, name)]
+            if len(values)
+        ]
+        for name in _DRAWN
+        if any(row.get(name) is not None for row in rows)
+    })
     pictures = [
         Picture(
             "trajectory",
@@ -274,7 +284,9 @@ def _collect(
     ]
     for one in (table, over, explained):
         save_table(folder, one)
-    found = Findings("Trajectories", "A row per checkpoint, and means over seeds.", [over, explained, table], pictures, notes)
+    found = Findings(
+        "Trajectories", "A row per checkpoint, and means over seeds.", [over, explained, table], pictures, notes
+    )
     save_findings(folder / "collected" / "trajectory", found, {})
     save_json(folder / "trajectory.json", {"watched": plain(asdict(watched)), "series": [one.name for one in series]})
     lead = (
@@ -341,7 +353,9 @@ def _missing(rows: Sequence[Mapping[str, Any]], watched: Watched) -> list[str]:
     if watched.shown.syntaxgym is None:
         notes.append("SyntaxGym: not measured: no suites given (syntaxgym=FOLDER).")
     if watched.shown.text is None:
-        notes.append("Perplexity and next-word accuracy are of the good sentences of the minimal pairs; give text=FILE.")
+        notes.append(
+            "Perplexity and next-word accuracy are of the good sentences of the minimal pairs; give text=FILE."
+        )
     if not all(row.get("I") is not None for row in rows):
         notes.append("Topography: not measured where a model has no sheets.")
     return notes

@@ -55,7 +55,12 @@ def subject_at(model: Any, tokenizer: Any, series: Series, watched: Watched) -> 
         own = None if series.run is None else trained_sites(model, own_sections(series.run))
         sites, layout = ("resid", LAYOUTS["grid"]) if own is None else own
     return LanguageSubject(
-        model=model, sites=sites, layout=layout, shown=watched.shown, source=series.name, tokenizer=tokenizer,
+        model=model,
+        sites=sites,
+        layout=layout,
+        shown=watched.shown,
+        source=series.name,
+        tokenizer=tokenizer,
         progress=False,
     )
 
@@ -90,7 +95,7 @@ def _suites(subject: LanguageSubject, choices: Choices) -> dict[str, Any]:
 
 
 def _localizer(subject: LanguageSubject, choices: Choices) -> dict[str, Any]:
-    """t of every unit, from which units are chosen, here and at other checkpoints."""
+    """Values of t of every unit, from which units are chosen, here and at other checkpoints."""
     maps = localizer_maps(subject.recorded("localizer"), *subject.contrast)
     return {"t": {site: np.round(one.values.astype(float), 5) for site, one in maps.items()}}
 

@@ -12,9 +12,7 @@ __all__ = ["SaveAt", "steps_to_save", "trajectory_checkpoints"]
 FOLDER = "trajectory"
 
 
-def steps_to_save(
-    save_at: Literal["log"] | Sequence[int], tokens_per_step: int, max_steps: int
-) -> dict[int, int]:
+def steps_to_save(save_at: Literal["log"] | Sequence[int], tokens_per_step: int, max_steps: int) -> dict[int, int]:
     """After which optimiser steps weights are saved, and how many tokens have been seen by then.
 
     "log": before the first step, after 1, 2, 4, 8 and so on, and after the last. Numbers of tokens are rounded up to
