@@ -29,7 +29,8 @@ FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml")
 SWEEPS = [path for path in FILES if "sweep" in path.name]
 FINETUNING = [path for path in FILES if path.name == "glue.yaml"]
 LAYOUTS = [path for path in FILES if path.name == "topo_omni.yaml"]
-RECIPES = [RECIPE, *(path for path in FILES if path not in [*SWEEPS, *FINETUNING, *LAYOUTS])]
+REVISIONS = [path for path in FILES if path.name == "pythia.yaml"]
+RECIPES = [RECIPE, *(path for path in FILES if path not in [*SWEEPS, *FINETUNING, *LAYOUTS, *REVISIONS])]
 
 
 def label(path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from topographic.runs import sources
 from topographic.runs.sources import Source, found_source, is_path
@@ -128,3 +128,29 @@ def test_a_file_that_is_no_model(tmp_path):
     file = write(tmp_path, "weights.safetensors") / "weights.safetensors"
     with pytest.raises(ValueError, match=r"weights\.safetensors is a file; expected a run, the folder of a model"):
         found_source(file)
+
+
+def test_a_revision_of_a_name_on_the_hub(monkeypatch):
+    asked, cached = [], set()
+
+    def model_info(self, name, *, timeout, revision=None):
+        asked.append((name, revision))
+        if revision == "step9":
+            raise RevisionNotFoundError.__new__(RevisionNotFoundError)
+        if revision == "step4":
+            raise Unreachable("no route")
+
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    monkeypatch.setattr(
+        sources,
+        "try_to_load_from_cache",
+        lambda name, file, revision: "/there" if (name, revision) in cached else None,
+    )
+    assert found_source("owner/there@step1") == Source("owner/there", {"revision": "step1"})
+    assert asked == [("owner/there", "step1")]
+    with pytest.raises(FileNotFoundError, match="owner/there has no revision step9 on the hub; correct its name"):
+        found_source("owner/there@step9")
+    with pytest.raises(OSError, match="the hub cannot be reached for its revision step4"):
+        found_source("owner/there@step4")
+    cached.add(("owner/there", "step4"))
+    assert found_source("owner/there@step4").options == {"revision": "step4", "local_files_only": True}

@@ -57,6 +57,12 @@ COMMANDS = {
         "Hold a model's layers against brain data: topo encode MODEL data=FOLDER.",
     ),
     "sweep": ("topographic.cli.sweep", "SweepCommand", "sweep", "Train and map many models: topo sweep sweep.yaml."),
+    "trajectory": (
+        "topographic.cli.trajectory",
+        "TrajectoryCommand",
+        "trajectory",
+        "Measure every checkpoint of runs or of models: topo trajectory RUN... out=FOLDER.",
+    ),
     "finetune": (
         "topographic.cli.finetune",
         "FinetuneCommand",
@@ -96,10 +102,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):
-        lines = [f"  {name:<10}{entry[3]}" for name, entry in COMMANDS.items()]
+        lines = [f"  {name:<12}{entry[3]}" for name, entry in COMMANDS.items()]
         print(
             _USAGE
-            + "\n".join([*lines, "  lm-eval   The command line of lm-evaluation-harness, which then knows TopoLM."])
+            + "\n".join([*lines, "  lm-eval     The command line of lm-evaluation-harness, which then knows TopoLM."])
         )
         return 0 if words else 2
     if words[0] == "--version":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 __all__ = ["Source", "found_source", "is_path", "said_briefly"]
 
@@ -43,7 +43,10 @@ def is_path(source: str | Path) -> bool:
 
 
 def found_source(source: str | Path, *, needs_model: bool = True) -> Source:
-    """The folder, file or hub name; refused if it is not there, cannot be reached, or holds no model."""
+    """The folder, file or hub name, perhaps NAME@REVISION; refused where there is no model to be had."""
+    name, at, revision = str(source).partition("@")
+    if at and revision and not Path(source).exists() and not is_path(name):
+        return Source(name, {"revision": revision, **_reached(name, revision)})
     if not is_path(source):
         return Source(str(source), _reached(str(source)))
     path = Path(source).expanduser()
@@ -94,19 +97,25 @@ def _require_model(folder: Path) -> None:
     raise ValueError(f"{folder} holds no weights; expected model.safetensors beside config.json: copy it there")
 
 
-def _reached(name: str) -> dict[str, Any]:
+def _reached(name: str, revision: str | None = None) -> dict[str, Any]:
     """How a name on the hub is read: from the cache alone where the hub does not answer."""
     # the download itself would try five times for every file, which takes most of a minute
+    at = {} if revision is None else {"revision": revision}
     try:
-        HfApi().model_info(name, timeout=_PATIENCE_S)
+        HfApi().model_info(name, timeout=_PATIENCE_S, **at)
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name} has no revision {revision} on the hub; correct its name or leave it out"
+        ) from error
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(
             f"no folder {name} here, and no model of that name on the hub that may be read; correct the name"
         ) from error
     except Exception as error:  # the network has many
-        if not any(isinstance(try_to_load_from_cache(name, file), str) for file in _CACHED):
+        if not any(isinstance(try_to_load_from_cache(name, file, **at), str) for file in _CACHED):
+            wanted = "a model of that name" if revision is None else f"its revision {revision}"
             raise OSError(
-                f"no folder {name} here, and the hub cannot be reached for a model of that name "
+                f"no folder {name} here, and the hub cannot be reached for {wanted} "
                 f"({said_briefly(error)}); give a folder, or try again with a network"
             ) from error
         return {"local_files_only": True}

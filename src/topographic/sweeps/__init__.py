@@ -9,14 +9,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from topographic.sweeps.choices import CellMaps
     from topographic.sweeps.measure import Measures, run_cell
+    from topographic.sweeps.series import series_of
     from topographic.sweeps.sweep import Sweep, collect_sweep, plan_sweep
+    from topographic.sweeps.trajectory import measure_trajectories
+    from topographic.sweeps.trajectory_parts import Watched
 
-__all__ = ["CellMaps", "Measures", "Sweep", "collect_sweep", "plan_sweep", "run_cell"]
+__all__ = [
+    "CellMaps",
+    "Measures",
+    "Sweep",
+    "Watched",
+    "collect_sweep",
+    "measure_trajectories",
+    "plan_sweep",
+    "run_cell",
+    "series_of",
+]
+
+_FILES = {
+    "CellMaps": "choices",
+    "Measures": "measure",
+    "Watched": "trajectory_parts",
+    "measure_trajectories": "trajectory",
+    "run_cell": "measure",
+    "series_of": "series",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import the file that holds a name."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    file = {"CellMaps": "choices", "Measures": "measure", "run_cell": "measure"}.get(name, "sweep")
-    return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_FILES.get(name, 'sweep')}"), name)

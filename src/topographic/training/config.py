@@ -5,6 +5,7 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -201,6 +202,9 @@ class TrainingConfig:
     """Steps between two checkpoints."""
     keep_checkpoints: int | None = 2
     """How many of the newest checkpoints stay on disk; null for all."""
+    save_at: Literal["log"] | list[int] | None = None
+    """Keep the weights alone at these points in time, apart from the checkpoints: log (before training, after 1, 2, 4,
+    8 ... steps and after the last), or numbers of tokens that increase; of runs on windows of text."""
     early_stopping_patience: int | None = None
     """Stop when the validation loss has risen so many times in a row (3 in the TopoLM paper); null for never."""
     seed: int = 42
@@ -223,9 +227,19 @@ class TrainingConfig:
         expect(within, "training.min_learning_rate", self.min_learning_rate, f"0 to {self.learning_rate}")
         for name in ("warmup_steps", "weight_decay", "max_grad_norm"):
             expect(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "0 or more")
+        self._check_save_at()
         clash = self.adapter is not None and (self.compile or self.fsdp)
         expect(not clash, "training.adapter", self.adapter, "null with compile or fsdp")
         expect(all(0 <= beta < 1 for beta in self.betas), "training.betas", self.betas, "two numbers from 0 to below 1")
+
+    def _check_save_at(self) -> None:
+        at = self.save_at
+        if at is None:
+            return
+        expect(self.adapter is None, "training.save_at", at, "null with training.adapter, whose updates are no model")
+        if at != "log":
+            rising = len(at) > 0 and at[0] >= 0 and all(one < other for one, other in pairwise(at))
+            expect(rising, "training.save_at", at, '"log", or numbers of tokens from 0 on, each above the one before')
 
 
 @dataclass

@@ -37,7 +37,7 @@ __all__ = [
 FINETUNED, PREDICTIONS = "finetune.json", "predictions.safetensors"
 # what a run folder holds besides evaluations: of training, of fine-tuning, and of what was measured on its model
 _OURS = ("run.json", "config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "model", FINETUNED, PREDICTIONS)
-_OURS += ("maps", "report.html", "samples", "weights.json", "minimal_pairs.json", "identity.json")
+_OURS += ("trajectory", "maps", "report.html", "samples", "weights.json", "minimal_pairs.json", "identity.json")
 _BESIDE = ("log.txt", "job.json")  # a sweep writes them before its cell begins
 
 

@@ -38,6 +38,7 @@ from topographic.training.text.data import prepare_tokens
 from topographic.training.text.labelled_documents import document_task, labelled_documents, split_documents
 from topographic.training.text.masking import MaskTokens, Placed
 from topographic.training.trainer import TopographicTrainer
+from topographic.training.trajectory import SaveAt, steps_to_save
 
 __all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_in", "train_on", "training_arguments"]
 
@@ -265,6 +266,7 @@ def _train_in(
         raise ValueError("training.early_stopping_patience is set and nothing is held out; hold some items out")
     arguments = training_arguments(settings, folder, evaluates=material.validation is not None)
     train_set, validation_set, seen_per_step = whole_steps(material, settings, arguments.world_size)
+    saved_in_time = {} if settings.save_at is None else _saved_in_time(settings, seen_per_step)
     metrics = MetricsLog(folder, tensorboard=settings.report_to == "tensorboard")
     bar, interruption = ProgressBar(), Interruption()
     with put_back_if_refused(folder, fate):
@@ -292,6 +294,7 @@ def _train_in(
             ],
             material=material,
         )
+        trainer.add_callback(SaveAt(folder, saved_in_time, trainer.save_in_time))
         if settings.fsdp and not trainer.is_fsdp_enabled:
             raise ValueError(
                 f"training.fsdp=True on {arguments.device}; parameters are sharded over accelerators only: switch it "
@@ -318,6 +321,16 @@ def _train_in(
         record.finish(trainer.state, stopped_early=trainer.state.global_step < settings.max_steps)
         forget_replaced(folder, record.content.get("replaces", ()))
     return folder
+
+
+def _saved_in_time(settings: TrainingConfig, seen_per_step: Mapping[str, int]) -> dict[int, int]:
+    """Steps after which the weights are kept, and the tokens seen by then."""
+    if settings.save_at is None or "tokens" not in seen_per_step:
+        raise ValueError(
+            f"training.save_at={settings.save_at} counts tokens and this run sees {' and '.join(seen_per_step)}; leave "
+            "it out"
+        )
+    return steps_to_save(settings.save_at, seen_per_step["tokens"], settings.max_steps)
 
 
 def _say_what_is_kept(error: BaseException, folder: Path) -> None:

@@ -116,6 +116,11 @@ class TopographicTrainer(Trainer):
             self.save_model(str(staging))
         self.accelerator.wait_for_everyone()
 
+    def save_in_time(self, folder: Path) -> None:
+        """`save_for_use` of weights that are finite, as those of a checkpoint are."""
+        self._refuse_unless_finite(self.model)
+        self.save_for_use(folder)
+
     # ---- the objective
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
