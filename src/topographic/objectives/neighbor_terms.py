@@ -118,9 +118,7 @@ class NeighborActivations:
             if token_mask is not None:
                 samples = samples[token_mask.flatten().bool()]
             sheet = settled_layout(model, [site], self.layout)(heard.shape[-1], site)
-            loss = neighbor_dissimilarity(
-                samples.T.float(), adjacent_pairs(sheet, self.contiguity), metric=self.metric
-            )
+            loss = neighbor_dissimilarity(samples.T.float(), adjacent_pairs(sheet, self.contiguity), metric=self.metric)
             found[site] = loss / len(samples) ** 0.5 if self.metric == "euclidean" else loss
         return found
 
