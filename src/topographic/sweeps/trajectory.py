@@ -158,7 +158,8 @@ def _rows(measured: Sequence[_Measured], watched: Watched) -> list[dict[str, Any
     k = min(watched.n_units, max(1, n_units // 10))
     chosen = [_top(one, k) for one in flat]
     fixed = chosen[-1]
-    drawn = np.random.default_rng(watched.choices.seed).permutation(n_units)[:k]
+    draw = np.random.default_rng(watched.choices.seed)
+    drawn = draw.permutation(n_units)[:k]
     rows = []
     for place, one in enumerate(measured):
         found = one.found
