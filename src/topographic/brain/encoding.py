@@ -326,7 +326,7 @@ def usable_targets(targets: Shaped[np.ndarray, "samples targets"]) -> tuple[Bool
             "samples or targets, or fill them in"
         )
     empty = ~finite.any(axis=0)
-    varied = np.zeros(len(empty), dtype=bool)
+    varied = np.zeros(targets.shape[1], dtype=bool)
     varied[~empty] = np.ptp(targets[:, ~empty], axis=0) > 0
     notes = []
     if empty.any():
@@ -419,7 +419,7 @@ def _fit_one_band(
     in_kernel = features.shape[1] > len(features)
     alphas = np.asarray(fitting.alphas, dtype=fitting.dtype)
     shared = {"alphas": alphas, "fit_intercept": True, "solver_params": params, "cv": inner}
-    model = KernelRidgeCV(**shared, warn=False) if in_kernel else RidgeCV(**shared)
+    model: Any = KernelRidgeCV(**shared, warn=False) if in_kernel else RidgeCV(**shared)
     model.fit(features, observed)
     chosen, intercept = engine.to_numpy(model.best_alphas_), engine.to_numpy(model.intercept_)
     ones = np.ones((1, observed.shape[1]), fitting.dtype)
@@ -443,6 +443,7 @@ def _fit_bands(
     if not in_kernel:
         params |= {"warn": False}
     shared = {"solver_params": params, "fit_intercept": True, "cv": inner, "random_state": fitting.seed}
+    model: Any
     if in_kernel:
         model = MultipleKernelRidgeCV(kernels="precomputed", solver="random_search", **shared)
         model.fit(np.stack([band @ band.T for band in fitted]), observed)

@@ -124,7 +124,8 @@ def rdm_similarity(first: Shaped[np.ndarray, "samples features"], second: Shaped
     for one in (first, second):
         if one.shape[1] < 2:
             raise ValueError(f"{one.shape[1]} column: samples cannot be correlated; expected two columns or more")
-    return float(spearmanr(pdist(first, "correlation"), pdist(second, "correlation")).statistic)
+    found: Any = spearmanr(pdist(first, "correlation"), pdist(second, "correlation"))
+    return float(found.statistic)
 
 
 def _check_pair(first: np.ndarray, second: np.ndarray) -> None:

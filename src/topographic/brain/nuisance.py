@@ -181,7 +181,8 @@ def motion_score_correlation(
             f"{len(scores)} scores, {len(mean_displacement_mm)} displacements; expected one of each for 4 subjects "
             "or more"
         )
-    one, other = zscore(rankdata(first)), zscore(rankdata(second))
+    one: Any = zscore(rankdata(first))
+    other: Any = zscore(rankdata(second))
     rho = float((one * other).mean())
     shuffled = stream(seed, "subjects").permuted(np.tile(other, (n_draws, 1)), axis=1)
     found = compare(rho, shuffled @ one / len(one), two_sided=True)

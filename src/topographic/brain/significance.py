@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,8 +140,8 @@ def significance(
     observed = np.asarray(targets[:, usable], dtype=np.float64)
     kernels = {name: _kernel(values) for name, values in bands.items()}
     run_of = np.zeros(len(targets), dtype=int) if runs is None else np.unique(runs, return_inverse=True)[1]
-    still = sum(kernel for name, kernel in kernels.items() if band not in (None, name)) if band else 0.0
-    moving = kernels[band] if band else sum(kernels.values())
+    still: Any = sum(kernel for name, kernel in kernels.items() if band not in (None, name)) if band else 0.0
+    moving: Any = kernels[band] if band else sum(kernels.values())
 
     hats = _hats(still + moving, folds, alphas)
     real = _best_score(hats, folds, observed)
@@ -153,14 +154,13 @@ def significance(
         else:
             draws[draw] = _best_score(hats, folds, observed[order])
     p, corrected = p_among_draws(real, draws, correction)
-    columns = []
-    for values in (real, p, corrected, draws.mean(axis=0), draws.std(axis=0, ddof=1)):
-        columns.append(np.full(targets.shape[1], np.nan))
-        columns[-1][usable] = values
+    columns = np.full((5, targets.shape[1]), np.nan)
+    columns[:, usable] = real, p, corrected, draws.mean(axis=0), draws.std(axis=0, ddof=1)
+    r, p, corrected, null_mean, null_sd = columns
     if folds.warning:
         notes.append(folds.warning)
     said = f"{null}{f' of {band}' if band else ''}, {n_draws} draws"
-    return Significance(*columns, correction, said, tuple(notes))
+    return Significance(r, p, corrected, null_mean, null_sd, correction, said, tuple(notes))
 
 
 def _kernel(features: np.ndarray) -> np.ndarray:
@@ -194,7 +194,8 @@ def _best_score(hats: list[np.ndarray], folds: Folds, observed: np.ndarray) -> n
         for row, one in enumerate(hat):
             scores[row] += pearson_r(observed[test], one @ fitted) / len(hats)
     with np.errstate(invalid="ignore"):
-        return scores[np.nanargmax([np.nanmean(one) if np.isfinite(one).any() else -np.inf for one in scores])]
+        means = [float(np.nanmean(one)) if np.isfinite(one).any() else -np.inf for one in scores]
+        return scores[np.nanargmax(means)]
 
 
 def _circular_shift(runs: Int[np.ndarray, " samples"], block: int, source: np.random.Generator) -> np.ndarray:

@@ -183,7 +183,7 @@ def encode_stories(
     rows = np.flatnonzero([run in kept_runs for run in words.runs])
     if len(rows) < len(words):
         words = words.take(rows)
-        log_frequencies = None if log_frequencies is None else [log_frequencies[row] for row in rows]
+        log_frequencies = None if log_frequencies is None else [log_frequencies[int(row)] for row in rows]
         recording = StoryRecording(**{**vars(recording), "words": words})
     sites = sites_at_depths(model, sorted({0.0, *(float(depth) for depth in depths)}))
     reading = {"context": context, "n_tokens": n_tokens, "folder": folder, "progress": progress}
@@ -338,9 +338,9 @@ def synthetic_recording(
         runs.append(f"story {run + 1}")
     words = StimulusSet(
         "synthetic stories",
-        [word for table in tables for word in table["word"]],
-        ["word"] * sum(map(len, tables)),
-        [run for run, table in zip(runs, tables, strict=True) for _ in range(len(table))],
+        tuple(word for table in tables for word in table["word"]),
+        ("word",) * sum(map(len, tables)),
+        tuple(run for run, table in zip(runs, tables, strict=True) for _ in range(len(table))),
         onset_s=tuple(float(onset) for table in tables for onset in table["onset_s"]),
     )
     (site,) = sites_at_depths(model, [depth])

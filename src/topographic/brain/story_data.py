@@ -184,7 +184,8 @@ def _hdf5(path: Path, _: Any) -> np.ndarray:
             flat = [name for name, one in opened.items() if isinstance(one, h5py.Dataset) and one.ndim == 2]
             if "data" not in opened and len(flat) != 1:
                 raise ValueError(f"it holds {list(opened)}; expected a data set 'data' of (scans, targets)")
-            return opened["data" if "data" in opened else flat[0]][:]
+            found: Any = opened["data" if "data" in opened else flat[0]]
+            return found[:]
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as HDF5: {error}") from error
 
@@ -354,7 +355,7 @@ def _story_onset_s(events: Path) -> float:
     if not events.is_file():
         return 0.0
     table = pd.read_csv(events, sep="\t")
-    told = table[table["trial_type"].astype(str).str.contains("story")] if "trial_type" in table else table
+    told: Any = table[table["trial_type"].astype(str).str.contains("story")] if "trial_type" in table else table
     return float(told["onset"].iloc[0]) if len(told) else 0.0
 
 
@@ -371,9 +372,9 @@ def _joined(name: str, sets: list[StimulusSet]) -> StimulusSet:
     """Words of several stories, one after the other."""
     return StimulusSet(
         name,
-        [word for one in sets for word in one.items],
-        [condition for one in sets for condition in one.conditions],
-        [run for one in sets for run in one.runs],
+        tuple(word for one in sets for word in one.items),
+        tuple(condition for one in sets for condition in one.conditions),
+        tuple(run for one in sets for run in one.runs),
         onset_s=tuple(onset for one in sets for onset in one.onset_s or ()),
     )
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.signal import lfilter
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from topographic.brain.downsample import convolve_hrf
 from topographic.brain.nuisance import MOTION_PARAMETERS
@@ -93,7 +94,8 @@ def parcels_of(
     while len(chosen) < n_parcels:
         distance = np.minimum(distance, np.linalg.norm(positions_mm - positions_mm[chosen[-1]], axis=1))
         chosen.append(int(distance.argmax()))
-    return cKDTree(positions_mm[chosen]).query(positions_mm)[1].astype(np.int64)
+    nearest: Any = KDTree(positions_mm[chosen]).query(positions_mm)[1]
+    return nearest.astype(np.int64)
 
 
 def story_subject(
@@ -225,7 +227,7 @@ def _autoregressive(source: np.random.Generator, n: int, columns: int, phi: floa
     """AR(1) noise of unit variance, from its stationary distribution."""
     steps = source.normal(size=(n, columns)) * np.sqrt(1 - phi**2)
     steps[0] /= np.sqrt(1 - phi**2)
-    return lfilter([1.0], [1.0, -phi], steps, axis=0)
+    return np.asarray(lfilter([1.0], [1.0, -phi], steps, axis=0))
 
 
 def _scaled(columns: np.ndarray) -> np.ndarray:

@@ -58,7 +58,11 @@ class MoransI(BesideNulls):
         return "\n".join([first, *(lines or ["  no null was drawn"])])
 
 
-@by_site(lambda found: Numbers(found, "Moran's I"))
+def _together(found: dict[str, MoransI]) -> Numbers:
+    return Numbers(found, "Moran's I")
+
+
+@by_site(_together)
 def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
     """Moran's I of a map, its nulls included.
 

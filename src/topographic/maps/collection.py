@@ -214,7 +214,7 @@ class Numbers(Mapping[str, BesideNulls]):
             tested = frame[column].notna().to_numpy()
             q = np.full(len(frame), np.nan)
             q[tested] = false_discovery_control(frame.loc[tested, column].to_numpy(float))
-            frame.insert(frame.columns.get_loc(column) + 1, f"q{column[1:]}", q)
+            frame.insert(list(frame.columns).index(column) + 1, f"q{column[1:]}", q)
         return frame
 
     def _repr_html_(self) -> str:

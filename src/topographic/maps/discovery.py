@@ -253,7 +253,7 @@ def discover_regions(
         for index, (kind, _, t, _) in enumerate(tested)
     ]
     chosen = np.flatnonzero(corrected <= alpha)
-    words = _words(stimuli.items) if len(chosen) else None
+    words: Any = _words(stimuli.items) if len(chosen) else None
     regions = []
     for index in chosen[np.argsort(-observed[chosen], kind="stable")]:
         kind, activity, t, _ = tested[index]

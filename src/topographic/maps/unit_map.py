@@ -110,8 +110,8 @@ class UnitMap:
 
     def plot(self, ax: "Axes | None" = None, *, limit: float | None = None, title: str | None = None) -> "Axes":
         """The map as a picture of its sheet, with a colour bar and a scale in mm; axes go in, the same come out."""
-        told = {"title": self.site if title is None else title, "colour_label": statistic_label(self.statistic)}
-        return drawing.draw_sheet(self.sheet, self.values, ax, limit=limit, has_scale=True, **told)
+        told: dict[str, Any] = {"limit": limit, "has_scale": True, "colour_label": statistic_label(self.statistic)}
+        return drawing.draw_sheet(self.sheet, self.values, ax, title=self.site if title is None else title, **told)
 
     def _repr_png_(self) -> bytes | None:
         flat = self.sheet.positions_mm.shape[1] == 2

@@ -74,7 +74,7 @@ def _layer_cells(encoding: StoryEncoding) -> Cells:
             number(float(row["R2 added by the layer"]), 3, signed=True),
             percent(float(row["share with q <= .05"])),
         ]
-        for _, row in encoding.layers.iterrows()
+        for row in encoding.layers.to_dict("records")
     ]
     return Cells(header, rows)
 

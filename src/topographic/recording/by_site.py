@@ -37,15 +37,17 @@ def by_site(
     """Let a function of one site take ``{site: it}`` too, each with the same arguments; ``together`` joins answers."""
 
     def lift(function: Callable[Concatenate[One, Rest], Found]) -> ByInput[One, Rest, Found, Together]:
+        call: Callable[..., Found] = function  # the arguments after the site are passed on as they came
+
         @functools.wraps(function)
         def lifted(*args: Any, **kwargs: Any) -> Any:
             if not args or not isinstance(args[0], Mapping):
-                return function(*args, **kwargs)
+                return call(*args, **kwargs)
             sites, *rest = args
             if not sites:
                 raise ValueError(f"{function.__name__} was given no sites; expected one, or a mapping of at least one")
             bar = tqdm(sites.items(), desc=function.__name__, unit="site", leave=False, delay=_SHOWN_AFTER_S)
-            return together({site: function(one, *rest, **kwargs) for site, one in bar})
+            return together({site: call(one, *rest, **kwargs) for site, one in bar})
 
         return lifted
 

@@ -187,14 +187,15 @@ def lattice_kernel(sheet: Sheet, fwhm_mm: float) -> LatticeKernel | None:
         return None
     n_rows, n_columns = (int(last) + 1 for last in cells.max(0).values)
     variance = fwhm_mm**2 / (8 * math.log(2))
-    factors = []
+    factors: list[np.ndarray] = []
     for axis, n_places in enumerate((n_rows, n_columns)):
         units, sites = (step * torch.arange(n, dtype=torch.float64)[:, None] for n in (n_places, shape[axis]))
         gap = distances(units, sites, period_mm=sheet.period_mm and (sheet.period_mm[axis],))
         factors.append(torch.exp(-gap.square() / (2 * variance)).numpy())
     flat = (cells[:, 0] * n_columns + cells[:, 1]).numpy()
     place = csr_array((np.ones(len(flat)), (flat, np.arange(len(flat)))), shape=(n_rows * n_columns, len(flat)))
-    unscaled = LatticeKernel(place, *factors, np.ones(factors[0].shape[1] * factors[1].shape[1]))
+    rows, columns = factors
+    unscaled = LatticeKernel(place, rows, columns, np.ones(rows.shape[1] * columns.shape[1]))
     return replace(unscaled, mass=unscaled.read(np.ones((len(flat), 1)))[:, 0])
 
 

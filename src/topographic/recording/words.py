@@ -289,7 +289,7 @@ def _passes(
 ) -> Iterator[tuple[Any, Mapping[str, Tensor], Any]]:
     """Batches of windows, what was heard in each, and the model's output."""
     texts = _windowed(story, windows)
-    shown = StimulusSet("windows", ["window"] * len(texts), ["word"] * len(texts))
+    shown = StimulusSet("windows", ("window",) * len(texts), ("word",) * len(texts))
     check_fit(model, tokenizer, shown, texts)
     bar = tqdm(total=len(story.rows), desc="read words", disable=not progress)
     with evaluating(model), torch.no_grad(), bar:

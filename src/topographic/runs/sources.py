@@ -100,7 +100,7 @@ def _require_model(folder: Path) -> None:
 def _reached(name: str, revision: str | None = None) -> dict[str, Any]:
     """How a name on the hub is read: from the cache alone where the hub does not answer."""
     # the download itself would try five times for every file, which takes most of a minute
-    at = {} if revision is None else {"revision": revision}
+    at: dict[str, Any] = {} if revision is None else {"revision": revision}
     try:
         HfApi().model_info(name, timeout=_PATIENCE_S, **at)
     except RevisionNotFoundError as error:

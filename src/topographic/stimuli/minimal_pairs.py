@@ -87,6 +87,7 @@ def _hub_pairs(name: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Pairs of all configurations of a dataset, each with the name of its paradigm."""
     try:
         import datasets
+        from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise ImportError(
             f"minimal pairs {name!r} need datasets; run `pip install 'topographic[train]'`, or give a folder of "
@@ -96,7 +97,7 @@ def _hub_pairs(name: str) -> Iterator[tuple[dict[str, Any], str]]:
         for paradigm in datasets.get_dataset_config_names(HUB[name]):
             for number, row in enumerate(datasets.load_dataset(HUB[name], paradigm, split="train"), start=1):
                 yield _checked(dict(row), f"{HUB[name]}, {paradigm}, row {number}"), paradigm
-    except (OSError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"dataset {HUB[name]} cannot be had ({reason}); check the network, or give a folder of .jsonl files in "

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,11 +80,11 @@ def load_words(
     _check_onsets(path, table)
     return StimulusSet(
         name or path.name.split(".")[0],
-        table["word"].tolist(),
-        ["word"] * len(table),
-        table["run"].tolist(),
+        tuple(table["word"].tolist()),
+        ("word",) * len(table),
+        tuple(table["run"].tolist()),
         onset_s=tuple(table["onset_s"]),
-        labels={key: table[key].tolist() for key in table if key not in ("word", "run", "onset_s")},
+        labels={key: tuple(table[key].tolist()) for key in table if key not in ("word", "run", "onset_s")},
         source=path.name,
     )
 
@@ -181,7 +182,8 @@ def _is_gentle(columns: pd.Index) -> bool:
 
 
 def _from_gentle(table: pd.DataFrame) -> pd.DataFrame:
-    onsets, ends = (pd.to_numeric(table[column], errors="coerce") for column in (2, 3))
+    onsets: Any = pd.to_numeric(table[2], errors="coerce")
+    ends: Any = pd.to_numeric(table[3], errors="coerce")
     there = onsets.notna()
     return pd.DataFrame({
         "word": table[0][there],

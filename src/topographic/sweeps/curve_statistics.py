@@ -107,8 +107,10 @@ def compare_explained(series: Sequence[Curves], *, n_draws: int = 1999, seed: in
         (float(point), float(point - wide), float(point + wide)) for point, wide in zip(points, reach, strict=True)
     ]
     least = (0.0, 0.0, -1.0)  # what R2 and their difference can be
-    triples = [(point, max(low, end), min(high, 1.0)) for (point, low, high), end in zip(triples, least, strict=True)]
-    return Explained(*triples, p, n_series, shortest, _block(shortest))
+    first, second, difference = (
+        (point, max(low, end), min(high, 1.0)) for (point, low, high), end in zip(triples, least, strict=True)
+    )
+    return Explained(first, second, difference, p, n_series, shortest, _block(shortest))
 
 
 def r_squared(

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from topographic.evaluation.word_readings import untrained_twin
+from topographic.brain.stories import untrained
 from topographic.runs.loading import load_model
 from topographic.runs.sources import is_path
 from topographic.storage import digest, sha256_of_file
@@ -35,7 +35,7 @@ class Checkpoint:
     def load(self) -> tuple[Any, Any]:
         """Model and tokenizer."""
         model, tokenizer = load_model(self.source)
-        return (untrained_twin(model, self.seed) if self.tokens is None else model), tokenizer
+        return (untrained(model, self.seed) if self.tokens is None else model), tokenizer
 
     def files(self) -> str | None:
         """Digest of all its files, by which it is known without being loaded; None of a revision on the hub."""

@@ -101,7 +101,7 @@ def _localizer(subject: LanguageSubject, choices: Choices) -> dict[str, Any]:
 
 
 def _topography(subject: LanguageSubject, choices: Choices) -> dict[str, Any]:
-    options = {"n_draws": choices.n_draws, "seed": choices.seed}
+    options: dict[str, Any] = {"n_draws": choices.n_draws, "seed": choices.seed}
     found = summarize(subject.recorded("localizer"), *subject.contrast, **options)
     return {**found.morans_i.to_columns("I"), **found.mean_abs_t.to_columns("mean |t|", of="label")}
 

@@ -156,10 +156,10 @@ def randomly_rotated(responses: Responses, seed: int) -> Responses:
 
 def _on_other_sheet(responses: Responses, own: Adaptor, other: Adaptor) -> Responses:
     """The same activity of the site, as another adaptor shows it."""
-    weights = [one.provenance.get("weights") for one in (own, other)]
-    if None not in weights and weights[0] != weights[1]:
+    here, there = (one.provenance.get("weights") for one in (own, other))
+    if here is not None and there is not None and here != there:
         raise ValueError(
-            f"other_layout was fitted on weights {weights[1][:12]} at {other.site!r}, this one on {weights[0][:12]}; "
+            f"other_layout was fitted on weights {there[:12]} at {other.site!r}, this one on {here[:12]}; "
             "give a layout of the same model"
         )
     activity = own.to_stream(torch.from_numpy(np.array(responses.values, np.float32))) + own.mean
