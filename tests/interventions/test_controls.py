@@ -108,7 +108,7 @@ def test_connected_controls_are_as_compact(name, rows, columns):
 def test_contiguous_is_what_has_more_neighbours_than_random_draws():
     generator = np.random.default_rng(0)
     scattered = [layer_control(LESION, generator=generator) for _ in range(400)]
-    found = binomtest(sum(map(is_contiguous, scattered)), len(scattered)).proportion_ci()
+    found = stats.binomtest(sum(map(is_contiguous, scattered)), len(scattered)).proportion_ci()
     assert found.low <= 0.08
     assert is_contiguous(LESION)
     assert is_contiguous([LESION[1]])

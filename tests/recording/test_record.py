@@ -402,7 +402,7 @@ class TestBadInput:
             record(model, tokenizer, stimuli, SITE, progress=False)
 
     def test_site_that_is_no_sequence(self, model, stimuli, tokenizer):
-        with pytest.raises(ValueError, match=r"wpe' gives shape \(1, 12, 12\); expected .* \(7, 12, units\)"):
+        with pytest.raises(ValueError, match=r"wpe' gives shape \(1, 9, 12\); expected .* \(6, 9, units\)"):
             record(model, tokenizer, stimuli, "transformer.wpe", progress=False)
 
     def test_site_that_is_never_called(self, model, stimuli, tokenizer):

@@ -93,11 +93,11 @@ def test_the_real_thing(tmp_path):
 
 
 def test_people_and_not_their_pictures_were_sampled(image_folders):
-    stimuli = category_images(18, folders=image_folders).stimuli
+    stimuli = category_images(12, folders=image_folders).stimuli
     assert stimuli.sampled_by == "exemplar"
     frame = stimuli.to_frame()
     faces = frame[frame["condition"] == "faces"]
-    assert faces.groupby("exemplar").size().max() == 3
+    assert faces.groupby("exemplar").size().max() == 2
     assert (faces.groupby("exemplar")["run"].nunique() == 1).all()
     others = frame[~frame["category"].isin(["faces"]) & (frame["version"] == "intact")]
     assert others["exemplar"].is_unique
