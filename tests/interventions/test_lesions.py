@@ -207,7 +207,7 @@ def test_controls_lie_on_the_sheets_that_a_model_carries(network):
 
 def test_what_is_no_selection_is_refused_in_one_line(network):
     for given, described in (
-        ({"0": SHEETS["0"]}, "a dict of 1 Sheet"),
+        ({"0": SHEETS["0"]}, "a Sheet"),
         ([np.arange(36) < 6], "an? ndarray"),
         ("0", "the"),
     ):
