@@ -94,7 +94,9 @@ def test_files_that_a_page_names_exist(page):
 
 
 def test_functions_that_the_page_of_questions_names_exist():
-    named = set(re.findall(r"`(?!topographic\.)(\w+)\.(\w+)`", (ROOT / "docs" / "which.md").read_text(encoding="utf-8")))
+    named = set(
+        re.findall(r"`(?!topographic\.)(\w+)\.(\w+)`", (ROOT / "docs" / "which.md").read_text(encoding="utf-8"))
+    )
     assert len(named) > 60
     missing = [
         f"{room}.{name}" for room, name in named if not hasattr(importlib.import_module(f"topographic.{room}"), name)

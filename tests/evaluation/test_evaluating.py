@@ -51,9 +51,9 @@ def measured(monkeypatch):
 def test_summed_responses_cannot_fill_lesions_and_nothing_is_measured_before(tiny_subject, measured, mode):
     summed = dataclasses.replace(tiny_subject, shown=dataclasses.replace(tiny_subject.shown, pooling="sum"))
     with pytest.raises(ValueError, match=f"pooling='sum' with lesion_mode='{mode}': .*; use pooling='mean' or 'last'"):
-        evaluate(summed, "topolm", dataclasses.replace(FAST, lesion_mode=mode))
+        evaluate_subject(summed, "topolm", dataclasses.replace(FAST, lesion_mode=mode))
     assert measured == []
-    evaluate(summed, "topolm", FAST)
+    evaluate_subject(summed, "topolm", FAST)
     assert "lesions" in measured
 
 

@@ -200,7 +200,7 @@ def fit_linear(
     --------
     >>> from topographic.sheets import grid
     >>> values = torch.randn(400, 36, generator=torch.Generator().manual_seed(0)).cumsum(1)
-    >>> bool(torch.linalg.cond(fit_linear(values, grid(36), steps=20, max_condition=10)) < 10.01)
+    >>> bool(torch.linalg.cond(fit_linear(values, grid(36), steps=20, max_condition=10.0)) < 10.01)
     True
     """
     expect_number("max_condition", max_condition, "a number from 1 to 1e6", least=1.0, most=1e6)

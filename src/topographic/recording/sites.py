@@ -111,11 +111,10 @@ def list_sites(model: nn.Module, alias: str | None = None) -> pd.DataFrame:
 
     Examples
     --------
-    >>> blocks = nn.ModuleList(nn.ModuleDict({"attn": nn.Linear(2, 2), "mlp": nn.Linear(2, 2)}) for _ in range(2))
-    >>> list_sites(nn.ModuleDict({"h": blocks}), "attn")
-           site alias  module
-    0  h.0.attn  attn  Linear
-    1  h.1.attn  attn  Linear
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> model = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=2, n_head=2, vocab_size=16))
+    >>> list_sites(model, "mlp")["site"].tolist()
+    ['transformer.h.0.mlp', 'transformer.h.1.mlp']
     """
     modules = modules_by_site(model)
     found = {site: one for one in ALIASES for site in _aliased(one, modules)}

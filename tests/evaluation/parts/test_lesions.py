@@ -81,6 +81,7 @@ def test_other_kinds_of_lesion(tiny_subject, mode):
     choices = Choices(quick=True, lesion_fractions=(0.05,), lesion_draws=1, lesion_pairs=1, lesion_mode=mode)
     found = lesions(tiny_subject, choices)
     zero = lesions(tiny_subject, Choices(quick=True, lesion_fractions=(0.05,), lesion_draws=1, lesion_pairs=1))
+    assert found.tables[0].rows, found.notes
     assert found.tables[0].rows[0]["intact"] == zero.tables[0].rows[0]["intact"]
     assert found.tables[0].rows[0]["lesion"] != zero.tables[0].rows[0]["lesion"]
     assert f"mode {mode!r}" in found.text
