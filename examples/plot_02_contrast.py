@@ -50,5 +50,5 @@ figure
 real = maps["transformer.h.2.mlp_sheet"]
 shuffled = tg.UnitMap(real.site, real.nulls["label"][0], real.sheet, real.statistic)
 limit = abs(real.values).max()
-figure = tg.Maps({"sentences - nonwords": real, "labels shuffled": shuffled}).plot(limit=limit)
+figure = tg.Maps({"sentences - nonwords": real, "labels shuffled": shuffled}).plot(limit=float(limit))
 figure

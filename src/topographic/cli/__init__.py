@@ -61,7 +61,7 @@ COMMANDS = {
         "topographic.cli.trajectory",
         "TrajectoryCommand",
         "trajectory",
-        "Measure every checkpoint of runs or of models: topo trajectory RUN... out=FOLDER.",
+        "Measure checkpoints in time: topo trajectory sources=[RUN] out=FOLDER.",
     ),
     "finetune": (
         "topographic.cli.finetune",
