@@ -60,7 +60,7 @@ def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Reci
         spatial=SpatialConfig(weight=0.0),
         training=TrainingConfig(
             max_steps=steps,
-            batch_size=32,
+            batch_size=options.batch_size,
             learning_rate=1e-3,
             min_learning_rate=1e-4,
             warmup_steps=min(50, steps // 2),
@@ -80,7 +80,11 @@ def classifier(out: Path, options: argparse.Namespace, *, prototypes: bool, seed
     """A classifier of the images: the one whose prototypes guide, or an independent one that judges."""
     folder = out / (f"prototypes-seed-{seed}" if prototypes else "judge")
     said = recipe(folder, options, seed)
-    steps = {"max_steps": options.classifier_steps, "save_steps": options.classifier_steps, "batch_size": 64}
+    steps = {
+        "max_steps": options.classifier_steps,
+        "save_steps": options.classifier_steps,
+        "batch_size": 2 * options.batch_size,
+    }
     said = dataclasses.replace(
         said,
         model=ModelConfig("prototypes_demo" if prototypes else "resnet_demo", seed=seed),
@@ -174,6 +178,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=500, help="samples of a checkpoint")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 32])
     parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--classifier-steps", type=int, default=400)
     return parser.parse_args()
 

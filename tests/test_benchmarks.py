@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
 from topographic.cli import main
 from topographic.models import fresh_vision_model, vision_config
@@ -127,6 +128,21 @@ def test_every_benchmark_is_tried():
     text = Path(__file__).read_text(encoding="utf-8")
     imported = "plain_spatial_loss.py"  # by spatial_loss.py
     assert all(f'"{path.name}"' in text for path in BENCHMARKS.glob("*.py") if path.name != imported)
+
+
+def test_prototypes_are_compared(run_benchmark, image_folders, tmp_path):
+    names = MobileNetV2ForImageClassification(MobileNetV2Config(num_labels=1000)).state_dict()
+    torch.save({str(number): entry for number, entry in enumerate(names.values())}, tmp_path / "mobilenet.pth")
+    where = [
+        str(tmp_path / "out"),
+        "--folder",
+        str(image_folders["mnist"]),
+        "--weights",
+        str(tmp_path / "mobilenet.pth"),
+    ]
+    small = ["--seeds", "1", "--n", "10", "--channels", "8", "8", "8", "--checkpoints", "1", "2", "--batch-size", "4"]
+    printed = run_benchmark("protodiffusion.py", *where, *small, "--classifier-steps", "1")
+    assert "kernel_distance, step 2" in printed
 
 
 def test_encoding_is_calibrated(run_benchmark):

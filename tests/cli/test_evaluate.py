@@ -99,7 +99,7 @@ def test_everything_the_paper_measures_is_on_the_page(evaluation):
     assert page.count("data:image/png;base64,") == len([link for link in links if link.endswith(".png")])
     record = json.loads((evaluation / "evaluation.json").read_text())
     assert record["command"]["quick"] is True
-    assert set(record["material"]) == {"localizer", "profiles", "words", "pairs", "text"}
+    assert set(record["material"]) == {"localizer", "profiles", "words", "suites", "pairs", "text"}
     assert len(record["weights"]) == 64
     assert record["command"]["out"] == str(evaluation)
     assert list(Results.load(evaluation)) == PARTS
