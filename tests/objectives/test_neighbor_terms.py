@@ -66,3 +66,21 @@ def test_sheets_over_one_another_are_as_far_apart_as_said():
 def test_a_layer_without_weights_is_refused(model):
     with pytest.raises(TypeError, match="ReLU is no layer whose weights"):
         Objective(model, NeighborWeights("1"))
+
+
+def test_places_are_found_once_and_anew_for_another_model(model, monkeypatch):
+    made = []
+
+    def counted(sheet, contiguity):
+        made.append(sheet.n_units)
+        return adjacent_pairs(sheet, contiguity)
+
+    monkeypatch.setattr("topographic.objectives.neighbor_terms.adjacent_pairs", counted)
+    term = NeighborWeights(["0", "2"])
+    term.taps(model)
+    first = term.losses(model)
+    assert made == [16, 4]
+    torch.testing.assert_close(term.losses(model), first)
+    wider = nn.Sequential(nn.Linear(9, 25), nn.ReLU(), nn.Linear(25, 4))
+    term.taps(wider)
+    assert made == [16, 4, 25, 4]

@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from topographic.losses import neighbor_dissimilarity, weight_sheets, wiring_cost
@@ -16,6 +16,8 @@ from topographic.recording.sites import modules_by_site, sites_among
 from topographic.sheets import Sheet, adjacent_pairs, distances, grid
 
 __all__ = ["NeighborActivations", "NeighborWeights", "WiringCost"]
+
+_Pairs = dict[tuple[str, int], Tensor]
 
 
 @dataclass
@@ -52,9 +54,11 @@ class NeighborWeights:
     contiguity: str = "queen"
     name: str = "neighbor_weights"
     per_step: bool = field(default=True, init=False)
+    _pairs: _Pairs = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def taps(self, model: nn.Module) -> list[str]:
         """None; a layer without weights is refused (`Term.taps`)."""
+        self._pairs.clear()  # another model may carry other sheets
         with torch.no_grad():
             self.losses(model)
         return []
@@ -62,12 +66,9 @@ class NeighborWeights:
     def losses(self, model: nn.Module, *_: Any) -> dict[str, Tensor]:
         """Dissimilarity of every layer, as `Term.losses`."""
         found = {}
-        for site, module in _layers(model, self.sites):
-            for parameter, units in weight_sheets(module).items():
-                sheet = settled_layout(model, [site], self.layout)(len(units), site)
-                key = site if parameter == "weight" else f"{site}.{parameter}"
-                pairs = adjacent_pairs(sheet, self.contiguity)
-                found[key] = neighbor_dissimilarity(units, pairs, metric=self.metric)
+        for key, site, units in _weights(model, self.sites):
+            pairs = _pairs_at(site, len(units), model, self.layout, self.contiguity, self._pairs)
+            found[key] = neighbor_dissimilarity(units, pairs, metric=self.metric)
         return found
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
@@ -103,9 +104,11 @@ class NeighborActivations:
     contiguity: str = "queen"
     name: str = "neighbor_activations"
     per_step: bool = field(default=False, init=False)
+    _pairs: _Pairs = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def taps(self, model: nn.Module) -> list[str]:
         """Sites that are heard, as `Term.taps`."""
+        self._pairs.clear()  # another model may carry other sheets
         return [site for site, _ in _layers(model, self.sites)]
 
     def losses(
@@ -117,8 +120,8 @@ class NeighborActivations:
             samples = heard.flatten(0, -2)
             if token_mask is not None:
                 samples = samples[token_mask.flatten().bool()]
-            sheet = settled_layout(model, [site], self.layout)(heard.shape[-1], site)
-            loss = neighbor_dissimilarity(samples.T.float(), adjacent_pairs(sheet, self.contiguity), metric=self.metric)
+            pairs = _pairs_at(site, heard.shape[-1], model, self.layout, self.contiguity, self._pairs)
+            loss = neighbor_dissimilarity(samples.T.float(), pairs, metric=self.metric)
             found[site] = loss / len(samples) ** 0.5 if self.metric == "euclidean" else loss
         return found
 
@@ -162,6 +165,7 @@ class WiringCost:
     weight: float | Callable[[int], float] = 1.0
     name: str = "wiring"
     per_step: bool = field(default=True, init=False)
+    _lengths_mm: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what is no distance."""
@@ -176,21 +180,19 @@ class WiringCost:
 
     def losses(self, model: nn.Module, *_: Any) -> dict[str, Tensor]:
         """Cost of every layer, as `Term.losses`."""
-        found = {}
-        for site, module in _layers(model, self.sites):
-            for parameter, units in weight_sheets(module).items():
-                key = site if parameter == "weight" else f"{site}.{parameter}"
-                found[key] = wiring_cost(units, self.lengths_mm(*units.shape))
-        return found
+        return {key: wiring_cost(units, self.lengths_mm(*units.shape)) for key, _, units in _weights(model, self.sites)}
 
     def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """Mean over layers, as `Term.total`."""
         return torch.stack(list(losses.values())).mean()
 
     def lengths_mm(self, n_outputs: int, n_inputs: int) -> Float[Tensor, "outputs inputs"]:
-        """Length of every connection of a layer."""
-        places = [_stretched(self.layout(n_units, "wiring")) for n_units in (n_outputs, n_inputs)]
-        return (distances(*places).square() + self.between_mm**2).sqrt()
+        """Length of every connection of a layer, made when a layer of that shape is first met."""
+        shape = n_outputs, n_inputs
+        if shape not in self._lengths_mm:
+            places = [_stretched(self.layout(n_units, "wiring")) for n_units in shape]
+            self._lengths_mm[shape] = (distances(*places).square() + self.between_mm**2).sqrt()
+        return self._lengths_mm[shape]
 
 
 def _layers(model: nn.Module, sites: str | Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
@@ -198,6 +200,23 @@ def _layers(model: nn.Module, sites: str | Sequence[str]) -> Iterator[tuple[str,
     patterns = [sites] if isinstance(sites, str) else list(sites)
     for site in sites_among(modules, patterns, type(unwrapped(model)).__name__):
         yield site, modules[site]
+
+
+def _weights(model: nn.Module, sites: str | Sequence[str]) -> Iterator[tuple[str, str, Tensor]]:
+    """Name in the log, layer, and units of every sheet of weights."""
+    for site, module in _layers(model, sites):
+        for parameter, units in weight_sheets(module).items():
+            yield site if parameter == "weight" else f"{site}.{parameter}", site, units
+
+
+def _pairs_at(
+    site: str, n_units: int, model: nn.Module, layout: AnyLayout, contiguity: str, kept: _Pairs
+) -> Int64[Tensor, "pairs two"]:
+    """Adjacent units of a site, found when it is first met and its width known."""
+    if (site, n_units) not in kept:
+        sheet = settled_layout(model, [site], layout)(n_units, site)
+        kept[site, n_units] = adjacent_pairs(sheet, contiguity)
+    return kept[site, n_units]
 
 
 def _stretched(sheet: Sheet) -> Tensor:
