@@ -19,8 +19,6 @@ import pandas as pd
 import torch
 from scipy import stats
 
-import topographic.diffusion.distances
-import topographic.diffusion.sampling
 from topographic.diffusion import (
     DiffusionModel,
     frechet_distance,
@@ -32,8 +30,9 @@ from topographic.diffusion import (
     to_pixels,
 )
 from topographic.objectives import SpatialConfig
-from topographic.runs import DiffusionSection, ModelConfig, Recipe, load_vision_model, train_model
-from topographic.storage import code_version, digest, load_json, save_json
+from topographic.recording import weights_checksum
+from topographic.runs import DiffusionSection, ModelConfig, Recipe, load_vision_model, trained
+from topographic.storage import code_version, digest, load_json, save_json, sha256_of_file
 from topographic.training import ImageConfig, TrainingConfig, open_images
 
 CONDITIONS = {
@@ -43,6 +42,7 @@ CONDITIONS = {
     "shuffled": {"condition": "frozen", "prototypes_as": "shuffled"},
     "random": {"condition": "frozen", "prototypes_as": "random"},
 }
+SAMPLING = {"guidance": 1.8, "steps": 20, "batch_size": 250}
 CHECKPOINTS = (50, 100, 200, 400, 600, 1000)
 
 
@@ -91,9 +91,7 @@ def classifier(out: Path, options: argparse.Namespace, *, prototypes: bool, seed
         diffusion=DiffusionSection(),
         training=dataclasses.replace(said.training, eval_steps=options.classifier_steps, eval_batches=None, **steps),
     )
-    if not (folder / "model").is_dir():
-        train_model(said)
-    return folder
+    return trained(said)
 
 
 def main() -> None:
@@ -110,6 +108,14 @@ def main() -> None:
     floor = kernel_distance(real, other)
     print(f"real against real: kernel distance {floor.mean:.4f}, Frechet distance {frechet_distance(real, other):.2f}")
     shown = [number % len(opened.classes) for number in range(options.n)]
+    seen_by = {
+        "judge": weights_checksum(judge),
+        "features": weights_checksum(mobilenet),
+        "images": opened.validation.stimuli.checksum,
+        "classes": shown,
+        "code": [code_version(f"topographic.diffusion.{file}") for file in ("distances", "sampling")],
+        "measures": sha256_of_file(__file__),
+    }
     rows = []
     for seed in range(options.seeds):
         prototypes = classifier(out, options, prototypes=True, seed=seed)
@@ -117,18 +123,15 @@ def main() -> None:
             folder = out / f"{name}-seed-{seed}"
             given = {} if name == "regular" else {"prototypes": str(prototypes)}
             wanted = recipe(folder, options, seed, **said, **given)
-            if not (folder / "model").is_dir():
-                train_model(wanted)
+            trained(wanted)
             shape = DiffusionModel.from_pretrained(folder / "model").config
             for step in options.checkpoints:
                 weights = folder / "checkpoints" / f"checkpoint-{step}"
-                files = (topographic.diffusion.distances, topographic.diffusion.sampling)
-                decided = {"checkpoint": (weights / "model.safetensors").stat().st_mtime_ns, "n": options.n}
-                decided |= {"code": [code_version(file.__name__) for file in files], "guidance": 1.8, "steps": 20}
+                decided = {**seen_by, "checkpoint": sha256_of_file(weights / "model.safetensors"), **SAMPLING}
                 kept = folder / "measured" / f"{step}-{digest(decided)[:16]}.json"
                 if not kept.is_file():
                     model = DiffusionModel.from_pretrained(weights, config=shape).eval()
-                    made = to_pixels(sample(model, shown, guidance=1.8, steps=20, batch_size=250))
+                    made = to_pixels(sample(model, shown, **SAMPLING))
                     save_json(kept, measured(made, shown, real, mobilenet, judge, opened))
                 rows.append({"condition": name, "seed": seed, "step": step, **load_json(kept)})
     table = pd.DataFrame(rows)

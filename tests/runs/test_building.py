@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from topographic.objectives.config import SpatialConfig
-from topographic.runs.building import build_model, check_recipe, train_model
+from topographic.runs.building import build_model, check_recipe, train_model, trained
 from topographic.runs.recipe import ModelConfig, Recipe
-from topographic.training.config import DataConfig
+from topographic.training.config import DataConfig, TrainingConfig
 
 
 class Tokenizer:
@@ -181,3 +183,16 @@ def test_labels_are_looked_for_before_anything_is_made(tmp_path):
     data = DataConfig(text=str(path), sequence_length=16, objective="labels")
     with pytest.raises(ValueError, match="line 1 has no column 'label'"):
         check_recipe(Recipe(model=ModelConfig("topoformer_tiny"), data=data, spatial=SpatialConfig(weight=0.0)))
+
+
+def test_a_finished_run_is_taken_and_one_of_another_recipe_refused(text, tmp_path):
+    training = TrainingConfig(max_steps=1, batch_size=2, report_to="none", eval_batches=1)
+    data = DataConfig(text=str(text), vocab_size=300, sequence_length=8, cache_folder=str(tmp_path / "cache"))
+    spatial = SpatialConfig(radius=2)
+    recipe = Recipe(str(tmp_path / "run"), model=ModelConfig("tiny"), data=data, spatial=spatial, training=training)
+    folder = trained(recipe)
+    before = (folder / "run.json").read_bytes()
+    assert trained(recipe) == folder
+    assert (folder / "run.json").read_bytes() == before
+    with pytest.raises(FileExistsError, match="holds a run that is finished"):
+        trained(replace(recipe, model=ModelConfig("tiny", seed=1)))

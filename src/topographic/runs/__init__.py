@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from topographic.runs.building import train_model
+    from topographic.runs.building import train_model, trained
     from topographic.runs.loading import (
         kind_of,
         load,
@@ -32,11 +32,12 @@ __all__ = [
     "read_recipe",
     "sites_and_layout",
     "train_model",
+    "trained",
     "write_recipe",
 ]
 
 _FILES = {
-    "building": ("train_model",),
+    "building": ("train_model", "trained"),
     "loading": (
         "kind_of",
         "load",

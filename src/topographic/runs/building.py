@@ -34,7 +34,7 @@ from topographic.training.folder import check_free, difference, run_state
 from topographic.training.text.corpus import REVIEWS, open_corpus
 from topographic.training.text.labelled_documents import labelled_documents
 
-__all__ = ["build_model", "build_vision_model", "carries_sheets", "check_recipe", "shape_of", "train_model"]
+__all__ = ["build_model", "build_vision_model", "carries_sheets", "check_recipe", "shape_of", "train_model", "trained"]
 
 
 def train_model(recipe: Recipe) -> tuple[Path, Any]:
@@ -124,9 +124,7 @@ def _prototypes(recipe: Recipe, images: LabelledImages) -> torch.Tensor:
             spatial=SpatialConfig(weight=0.0),
             training=dataclasses.replace(recipe.training, bf16=False, **steps),
         )
-        state = run_state(folder)
-        if state is None or state.status != "finished" or difference(folder, own):
-            train_model(own)
+        trained(own)
     model, _ = load_vision_model(folder, device="cpu")
     if not isinstance(model, PrototypeClassifierForImageClassification):
         raise ValueError(
@@ -140,6 +138,40 @@ def _prototypes(recipe: Recipe, images: LabelledImages) -> torch.Tensor:
             f"{', '.join(images.classes[:5])} ...; train prototypes on these images"
         )
     return model.prototypes.detach().float().cpu()
+
+
+def trained(recipe: Recipe) -> Path:
+    """Folder of the finished run of a recipe, which is trained first where it is not there.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to train.
+
+    Returns
+    -------
+    Path
+        The run folder.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds a finished run of another recipe.
+    ValueError, OSError
+        As `train_model`.
+
+    Examples
+    --------
+    >>> trained(Recipe("runs/absent", model=ModelConfig("tiny")))
+    Traceback (most recent call last):
+    ValueError: data.sequence_length=256; the model takes 32 tokens at most: shorten it, or set model.n_positions; \
+sheet 'transformer.h.0.attn_sheet': radius=5 needs a 9 x 9 block on a 6 x 6 sheet; choose a radius from 2 to 3
+    """
+    folder = Path(recipe.run)
+    state = run_state(folder)
+    if state is None or state.status != "finished" or difference(folder, recipe):
+        train_model(recipe)
+    return folder
 
 
 def check_recipe(recipe: Recipe) -> None:
