@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from plain_spatial_loss import as_masks, plain_spatial_loss
 from pyramid_loss import interpolated_loss
-from recording import Words, compared
+from recording import Words, arguments, compared
 from spatial_loss import (
     PlainTerm,
     count_launches,
@@ -168,7 +168,8 @@ def recording(options: argparse.Namespace) -> Iterator[Row]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     sizes = {"n_layer": 12} if not options.tiny else {"n_layer": 2, "n_embd": 32, "n_head": 2, "vocab_size": 96}
-    own = argparse.Namespace(device=options.device, items=8 if options.tiny else 960, pairs=options.repeats)
+    items = "8" if options.tiny else "960"
+    own = arguments(["--device", options.device, "--items", items, "--pairs", str(options.repeats)])
     *_, figures = compared(GPT2LMHeadModel(GPT2Config(**sizes)), Words(), own).splitlines()
     bare, record, ratio = figures.strip("| ").split(" | ")
     yield f"recording of {sizes['n_layer']} blocks", record, f"bare loop {bare}, ratio {ratio}"

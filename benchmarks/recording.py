@@ -23,7 +23,7 @@ from topographic.recording.reading import text_batches, tokenize
 from topographic.stimuli import StimulusSet
 
 
-def main() -> None:
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="name or folder of a causal model; without it one with random weights")
     parser.add_argument("--gguf", help="file in the folder")
@@ -34,7 +34,11 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="listen at the head as well, so that it is run")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs")
-    options = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    options = arguments()
     if options.quick:
         vars(options).update(items=6, pairs=1, threads=1)
     torch.set_num_threads(options.threads)

@@ -10,10 +10,10 @@ machine does hits each; ratios are of one round each.
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
+from spatial_loss import paired_seconds
 from torch import Tensor, nn
 
 from topographic.layers import receptive_fields
@@ -94,20 +94,6 @@ def block(config: TopoformerConfig, options: argparse.Namespace) -> TopoformerBl
         return TopoformerBlock(config, 0).to(options.device)
 
 
-def paired_seconds(arms: Mapping[str, Callable[[], None]], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of every arm in every round after the warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for repeat in range(options.warmup + options.repeats):
-        for name, arm in arms.items():
-            wait(options.device)
-            start = time.perf_counter()
-            arm()
-            wait(options.device)
-            if repeat >= options.warmup:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def megabytes(arm: Callable[[], None], module: nn.Module, options: argparse.Namespace) -> float:
     """Highest use of a GPU; elsewhere what is kept for the way back, each storage once, and weights and buffers."""
     if options.device == "cuda":
@@ -126,11 +112,6 @@ def megabytes(arm: Callable[[], None], module: nn.Module, options: argparse.Name
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         arm()
     return sum(kept.values()) / 2**20
-
-
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def parse_options() -> argparse.Namespace:
