@@ -228,7 +228,7 @@ def damage_by_leaving_the_tokenizer_out(folder):
         (damage_length, "are truncated or no safetensors file"),
         (damage_format, "are truncated or no safetensors file"),
         (damage_to_pickle, "holds pytorch_model.bin and no model.safetensors"),
-        (damage_configuration, "config.json is not valid JSON"),
+        (damage_configuration, "cannot be read as a causal language model of transformers (It looks like the config"),
         (damage_field, "expected int, got str (value: 'wide')); correct its files or give another model"),
         (damage_code, "contains custom code"),
         (damage_tokenizer, "no tokenizer can be read from"),

@@ -299,8 +299,10 @@ def load_diffusion_model(
 
 
 def _is_diffusion(folder: Path) -> bool:
-    file = folder / "config.json"
-    return file.is_file() and load_json(file).get("model_type") == DiffusionConfig.model_type
+    try:
+        return load_json(folder / "config.json").get("model_type") == DiffusionConfig.model_type
+    except (OSError, ValueError):  # what loads the model says what is wrong with its configuration
+        return False
 
 
 def kind_of(source: str | Path) -> Literal["language", "vision"]:
