@@ -7,7 +7,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from topographic.cli import main
 from topographic.cli.arguments import parse_command
-from topographic.cli.map import MapCommand, map_model
+from topographic.cli.map import MapCommand, headlines, map_model
 from topographic.evaluation.choices import MapChoices
 from topographic.maps import MapSummary
 from topographic.runs.loading import load_model
@@ -98,9 +98,9 @@ def test_maps_are_made_once_and_replaced_in_so_many_words(demo_folder, tmp_path,
         (["n_draws=10"], f"noun-verb: {kept} (in place of others: n_draws was 9 and is 10)"),
     ):
         assert main(["map", *words, *more]) == 0
-        told = capsys.readouterr().out.splitlines()
-        assert told[0].startswith("reading ")
-        assert told[1] == said
+        first, told, *numbers, last = capsys.readouterr().out.splitlines()
+        assert (first, told, last) == (f"reading {words[0]}", said, f"next: topo report {words[0]}")
+        assert numbers == headlines(MapSummary.load(kept))
 
 
 def test_a_field_of_the_choices_is_a_word_of_the_command():
