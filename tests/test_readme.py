@@ -66,7 +66,7 @@ def test_all_python_lines_run_in_their_order(small_models, capsys):
 
 
 def test_examples_are_short():
-    assert len(README.splitlines()) <= 200
+    assert len(README.splitlines()) <= 175
     assert all(len(example.strip().splitlines()) <= 15 for example in EXAMPLES)
 
 
