@@ -65,7 +65,7 @@ $(VENV)/.pretrained: pyproject.toml constraints.txt $(VENV)/.demo
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo
-	$(PIP) -e ".[train,report,brain,gguf,images,diffusion,slurm,test]"
+	$(PIP) -e ".[train,report,brain,nulls,gguf,images,diffusion,slurm,test]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.test

@@ -305,7 +305,7 @@ def test_a_classifier_of_texts_is_refused(tokenizer):
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
-    with pytest.raises(NotMeasurable, match=r"logits of shape \(2, 2\) for \(2, \d\) tokens.*causal"):
+    with pytest.raises(NotMeasurable, match=r"logits of shape \(3, 2\) for \(3, \d\) tokens.*causal"):
         token_log_probabilities(BertForSequenceClassification(config), tokenizer, TEXTS)
 
 

@@ -161,7 +161,7 @@ def test_jobs_of_one_array_run_and_failures_are_told(cluster, tmp_path, capsys):
 
 
 def test_a_second_call_waits_for_the_jobs_of_the_first(cluster, tmp_path, capsys):
-    slow = work(tmp_path, "a", "import time; time.sleep(4); print('once')")
+    slow = work(tmp_path, "a", "import time; time.sleep(2); print('once')")
     code = (
         "from pathlib import Path; from topographic.sweeps.executors import *; "
         f"run_on_slurm([Work('a', {list(slow.words)!r}, Path({str(slow.run_folder)!r}), 10)], SlurmConfig(), "
@@ -176,16 +176,19 @@ def test_a_second_call_waits_for_the_jobs_of_the_first(cluster, tmp_path, capsys
     assert run_on_slurm([slow], SlurmConfig(), folder=tmp_path / "submitit", every_s=0.2) == {}
     assert "0 jobs submitted, 1 found" in capsys.readouterr().err
     assert (tmp_path / "a" / "log.txt").read_text() == "once\n"
-    # and a job that is over is submitted anew; its result is there a moment before its process is gone
-    process = Path("/proc") / (cluster / "100.pid").read_text() / "stat"
-    while process.exists() and process.read_text().rsplit(")", 1)[1].split()[0] != "Z":
-        time.sleep(0.1)
-    submitit.SlurmJob.watcher.clear()  # in use every call is a process of its own
-    (tmp_path / "a" / "job.json").write_text(json.dumps({"job_id": "100"}))
-    assert (
-        run_on_slurm([work(tmp_path, "a", "print('twice')")], SlurmConfig(), folder=tmp_path / "s", every_s=0.2) == {}
-    )
-    assert (tmp_path / "a" / "log.txt").read_text() == "once\ntwice\n"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_job_that_is_over_or_forgotten_is_submitted_anew(cluster, tmp_path, capsys, known):
+    if known:
+        (cluster / "99.pid").write_text("999999999")  # of no process: the scheduler calls it failed
+    again = work(tmp_path, "a", "print('again')")
+    again.run_folder.mkdir()
+    (again.run_folder / "job.json").write_text(json.dumps({"job_id": "99"}))
+    failed = run_on_slurm([again], SlurmConfig(), folder=tmp_path / "submitit", every_s=0.2)
+    assert failed == {}, [path.read_text() for path in (tmp_path / "submitit").glob("*.err")]
+    assert again.log.read_text() == "again\n"
+    assert "1 jobs submitted, 0 found" in capsys.readouterr().err
 
 
 def test_submitit_runs_the_same_jobs_on_this_machine(tmp_path):
