@@ -171,30 +171,37 @@ def _row_standardised_weights(sheet: Sheet, contiguity: Contiguity, present: Boo
 def _autocorrelation(maps: Float[np.ndarray, "maps units"], weights: _Weights) -> Float[np.ndarray, " maps"]:
     """Moran's I of many maps at once, in their type; a constant map, without a variance, gets the expectation.
 
-    ``sum_ij w_ij z_i z_j`` needs each pair once, with ``w_ij + w_ji``; a batch of maps stays in the cache.
+    ``sum_ij w_ij z_i z_j = sum_ij w_ij x_i x_j - m sum_i c_i x_i + m^2 W`` with ``c_i = sum_j w_ij + w_ji``: no copy is
+    centred, each pair is met once, and a batch of maps stays in the cache.
     """
     n_maps, n_units = maps.shape
-    once, rounding = weights.once.astype(maps.dtype), 64 * float(np.finfo(maps.dtype).eps)
-    average = np.full(n_units, 1 / n_units, maps.dtype)
-    ratio = np.empty(n_maps)
+    once = weights.once.astype(maps.dtype)
+    sums = np.stack([np.full(n_units, 1 / n_units), weights.columns + weights.rows]).astype(maps.dtype)
     # room for every batch in turn: memory that is new each time costs as much as the sums
-    at_once = max(1, min(n_maps, _MAPS_AT_ONCE))
-    centred, turned = np.empty((at_once, n_units), maps.dtype), np.empty(at_once * n_units, maps.dtype)
-    for first in range(0, n_maps, at_once):
-        given = maps[first : first + at_once]
-        mean = given @ average
-        deviation = np.subtract(given, mean[:, None], out=centred[: len(given)])
-        variation = np.einsum("mu,mu->m", deviation, deviation)
-        of_units = turned[: deviation.size].reshape(n_units, len(given))  # each unit's values side by side
-        np.copyto(of_units, deviation.T)
-        agreement = np.einsum("um,um->m", of_units, once @ of_units)
-        # what may be rounding of the mean alone is looked at
-        doubtful = np.flatnonzero(variation <= n_units * np.square(rounding * mean))
-        flat = doubtful[np.ptp(given[doubtful], axis=1) == 0]
-        variation[flat] = 1.0
-        ratio[first : first + at_once] = agreement / variation
-        ratio[first + flat] = -weights.total / (n_units * (n_units - 1))
-    return n_units / weights.total * ratio
+    room = np.empty(min(n_maps, _MAPS_AT_ONCE) * n_units, maps.dtype)
+    mean, joined, squares, agreement = np.empty((4, n_maps), maps.dtype)
+
+    def add_up(batch: slice, given: np.ndarray) -> None:
+        of_units = room[: given.size].reshape(n_units, len(given))  # each unit's values side by side
+        np.copyto(of_units, given.T)
+        mean[batch], joined[batch] = sums @ of_units
+        squares[batch] = np.einsum("mu,mu->m", given, given)
+        agreement[batch] = np.einsum("um,um->m", of_units, once @ of_units)
+
+    flat = []
+    for first in range(0, n_maps, _MAPS_AT_ONCE):
+        batch = slice(first, first + _MAPS_AT_ONCE)
+        given = maps[batch]
+        add_up(batch, given)
+        if (n_units * mean[batch] ** 2 >= 0.75 * squares[batch]).any():  # digits were lost, all of those of a constant
+            flat += [first + one for one in np.flatnonzero(np.ptp(given, axis=1) == 0)]
+            add_up(batch, given - mean[batch, None])
+    agreement += mean**2 * weights.total - mean * joined
+    variation = squares - n_units * mean**2
+    variation[flat] = 1.0
+    found = n_units / weights.total * (agreement / variation).astype(np.float64)
+    found[flat] = -1 / (n_units - 1)
+    return found
 
 
 def _normal_moments(weights: _Weights, n_units: int) -> tuple[float, float]:

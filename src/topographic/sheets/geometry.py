@@ -95,15 +95,16 @@ def spacing_mm(sheet: Sheet) -> float:
 def _lattice_step_mm(sheet: Sheet) -> float | None:
     if sheet.edges is not None or sheet.positions_mm.shape[1] != 2:
         return None
-    offsets = sheet.positions_mm - sheet.positions_mm.min(0).values
+    offsets = sheet.positions_mm.numpy()
+    offsets = offsets - offsets.min(0)
     # nanometres: positions that went through micrometres or float32 still count as on the lattice
-    gaps = [torch.unique((axis * 1e6).round()).diff() for axis in offsets.T]
-    gaps = torch.cat([gap[gap > 1e3] for gap in gaps])
-    if gaps.numel() == 0:
+    gaps = np.concatenate([np.diff(np.unique((axis * 1e6).round())) for axis in offsets.T])
+    gaps = gaps[gaps > 1e3]
+    if gaps.size == 0:
         return 1.0
-    step = gaps.min().item() / 1e6
+    step = float(gaps.min()) / 1e6
     steps = offsets / step
-    return step if (steps - steps.round()).abs().max() < 1e-3 else None
+    return step if np.abs(steps - steps.round()).max() < 1e-3 else None
 
 
 def lattice_coordinates(sheet: Sheet) -> Int64[Tensor, "units 2"] | None:
