@@ -1,6 +1,8 @@
 """Does a p mean what it says? False alarms, power and coverage on populations whose truth is known.
 
-    python benchmarks/calibration.py --out docs/calibration.md      # half an hour; --quick for half a minute
+    python benchmarks/calibration.py --out docs/calibration.md      # an hour; --quick for half a minute
+
+Finished rows are kept in --kept under everything that decided them; an interrupted command goes on where it stopped.
 
 Every row repeats one test on simulated data. Populations lie on sheets of 14 x 14 units, smooth (Gaussian, sigma 1.5
 units) unless said, their items independent unless said. Rates come with their exact 95 % interval (Clopper & Pearson).
@@ -9,6 +11,7 @@ should be; rows that are known not to hold say why and are left out of that.
 """
 
 import argparse
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +32,7 @@ from topographic.maps import (
     UnitMap,
     cluster_mass_test,
     control_fdr,
+    discover_regions,
     map_correlation,
     morans_i,
     response_profile,
@@ -39,6 +43,7 @@ from topographic.maps import (
 from topographic.recording.responses import Responses
 from topographic.sheets import Sheet, grid
 from topographic.stimuli import StimulusSet
+from topographic.storage import code_version, digest, load_json, save_json, sha256_of_file
 from topographic.sweeps.collect import paired_difference
 from topographic.training.finetuning.scores import score
 
@@ -114,6 +119,16 @@ def stability(rng: np.random.Generator, measure: str, **truth: Any) -> bool:
     """Agreement of two halves, all sheets together."""
     found = split_half_stability(population(rng, **truth), "x", "y", rule="top", level=0.1, n_draws=99)[-1]
     return getattr(found, measure).label_null.p <= 0.05
+
+
+def regions(rng: np.random.Generator, effect: float = 0.0) -> bool:
+    """Any region over three sheets for two kinds of 80 unlabelled items, told by vectors that know no sheet."""
+    kind, responses = rng.permutation(80) < 40, population(rng, (80, 0))
+    vectors, patch = rng.normal(size=(80, 4)) + 4.0 * kind[:, None], np.zeros((SIDE, SIDE))
+    patch[4:7, 4:10] = effect
+    values = responses["a"].values + np.outer(kind, patch).astype(np.float32)
+    responses["a"] = dataclasses.replace(responses["a"], values=values)
+    return len(discover_regions(responses, vectors, n_draws=99, seed=int(rng.integers(1 << 31)))) > 0
 
 
 def correlation(rng: np.random.Generator, null: str, directions: int = 0, signal: float = 0.0) -> bool:
@@ -315,6 +330,9 @@ _ROWS = [
      functools.partial(seeds, n=6, test="p_sign_flip", effect=2.0)),
     ("interval of accuracy over paradigms", "1 paradigm of 30 pairs", "coverage", 0.95, 2000,
      functools.partial(pairs, n_pairs=30, n_paradigms=1)),
+    ("any region of unlabelled text", "no effect", "false alarms", 0.05, 400, regions),
+    ("any region of unlabelled text", "patch of 3 x 6 units, 1.5 sd", "power", 1.0, 100,
+     functools.partial(regions, effect=1.5)),
 ]  # fmt: skip
 _KNOWN = {
     ("clusters, t > 3, either sign",
@@ -341,7 +359,21 @@ _KNOWN = {
 ROWS = [Row(*row, known=_KNOWN.get(row[:2], "")) for row in _ROWS]
 
 
-def table(quick: bool, seed: int, broken: list[str]) -> Iterator[str]:
+MEASURED = ("maps", "interventions.controls", "behaviour.minimal_pairs", "sweeps.collect", "training.finetuning.scores")
+CODE = [code_version(f"topographic.{name}") for name in MEASURED]
+
+
+def successes(row: Row, n: int, seed: int, index: int, kept: Path) -> int:
+    """In how many simulations the test found something, or the interval held the truth."""
+    told = [row.what, row.where, row.kind, n, seed, index, CODE, sha256_of_file(Path(__file__))]
+    path = kept / f"{digest(told)[:24]}.json"
+    if not path.is_file():
+        rng = np.random.default_rng([seed, index])
+        save_json(path, {"row": told, "successes": sum(bool(row.simulate(rng)) for _ in range(n))})
+    return load_json(path)["successes"]
+
+
+def table(quick: bool, seed: int, kept: Path, broken: list[str], only: str = "") -> Iterator[str]:
     """The rows of the table; a rate whose interval leaves out what it should be is marked.
 
     Rows that claim to hold and do not, at 99.9 %, are added to ``broken``.
@@ -349,8 +381,10 @@ def table(quick: bool, seed: int, broken: list[str]) -> Iterator[str]:
     yield "| what | where | measured | rate [95 % interval] | nominal | simulations | known not to hold |"
     yield "|---|---|---|---|---|---|---|"
     for index, row in enumerate(tqdm(ROWS, desc="calibration", disable=None)):
-        rng, n = np.random.default_rng([seed, index]), max(6, row.n // 50) if quick else row.n
-        found = binomtest(sum(bool(row.simulate(rng)) for _ in range(n)), n)
+        if only not in f"{row.what}, {row.where}":
+            continue
+        n = max(6, row.n // 50) if quick else row.n
+        found = binomtest(successes(row, n, seed, index, kept), n)
         (low, high), rate = found.proportion_ci(), found.statistic
         shown_rate = f"{rate:.3f} [{low:.3f}, {high:.3f}]{' **off**' if is_off(row, low, high) else ''}"
         if not row.known and is_off(row, *found.proportion_ci(0.999)):
@@ -369,9 +403,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the simulations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="Markdown file whose table is replaced")
+    parser.add_argument("--only", default="", help="rows whose words hold this, printed; not with --out")
+    parser.add_argument("--kept", type=Path, default=Path("runs/calibration"), help="folder of finished rows")
     arguments = parser.parse_args()
+    if arguments.only and arguments.out is not None:
+        parser.error("--out takes the whole table; leave --only out, or print its rows")
     broken: list[str] = []
-    rows = "\n".join(table(arguments.quick, arguments.seed, broken))
+    rows = "\n".join(table(arguments.quick, arguments.seed, arguments.kept, broken, arguments.only))
     if arguments.out is None:
         print(rows)
     else:

@@ -151,14 +151,15 @@ def test_encoding_is_calibrated(run_benchmark):
     assert "| significance | AR(.9), planted signal | power |" in printed
 
 
-def test_calibration_runs(run_benchmark):
-    printed = run_benchmark("calibration.py", "--quick")
-    assert printed.count("| false alarms |") == 33
+def test_calibration_runs(run_benchmark, tmp_path):
+    printed = run_benchmark("calibration.py", "--quick", "--kept", tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == printed.count("\n") - 2, "every row is kept"
+    assert printed.count("| false alarms |") == 34
     assert printed.count("| coverage |") == 20
     assert "| interval of a profile's mean | 5 items, lognormal | coverage |" in printed
 
 
-def test_a_row_that_does_not_hold_is_named_and_ends_in_an_error(monkeypatch, capsys):
+def test_a_row_that_does_not_hold_is_named_and_ends_in_an_error(monkeypatch, capsys, tmp_path):
     found = runpy.run_path(str(BENCHMARKS / "calibration.py"))
     row, main_of = found["Row"], found["main"]
     always, never = (lambda rng: True), (lambda rng: False)
@@ -170,7 +171,7 @@ def test_a_row_that_does_not_hold_is_named_and_ends_in_an_error(monkeypatch, cap
         row("weak test", "there", "power", 1.0, 400, never),
     ]
     monkeypatch.setitem(main_of.__globals__, "ROWS", rows)
-    monkeypatch.setattr(sys, "argv", ["calibration.py", "--quick"])
+    monkeypatch.setattr(sys, "argv", ["calibration.py", "--quick", "--kept", str(tmp_path)])
     with pytest.raises(SystemExit, match="these rows do not hold") as ended:
         main_of()
     assert str(ended.value).splitlines()[1:] == [
