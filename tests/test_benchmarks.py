@@ -15,6 +15,8 @@ from topographic.models import fresh_vision_model, vision_config
 from topographic.recording import Preparation
 from topographic.storage import save_json
 
+pytestmark = pytest.mark.unchecked
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 

@@ -9,6 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+pytestmark = pytest.mark.unchecked
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 GALLERY = sorted(EXAMPLES.glob("plot_*.py"))
 

@@ -14,6 +14,8 @@ import topographic as tg
 from topographic.losses import laplacian_pyramid_loss
 from topographic.training.text.tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.unchecked
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

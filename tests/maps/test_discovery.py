@@ -106,6 +106,7 @@ class TestPlanted:
 
 
 class TestNoise:
+    @pytest.mark.unchecked
     def test_a_family_of_any_size_is_wrong_at_most_once_in_twenty(self, smooth_noise):
         """Smooth noise, and sentences of clear kinds: the rate of any false region."""
         n_times, n_found, n_tested = 150, 0, 0
@@ -122,6 +123,7 @@ class TestNoise:
         assert n_tested > n_times  # candidates there are
         assert binomtest(n_found, n_times, 0.05, alternative="greater").pvalue > 0.01
 
+    @pytest.mark.unchecked
     def test_documents_move_as_wholes(self):
         """Sentences of a document share topic and noise: taken one by one they would be called significant."""
         rates = {}

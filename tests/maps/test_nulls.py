@@ -336,6 +336,7 @@ def found_nothing(one, seed, n_draws=99, threshold=3.0, **options):
 
 @pytest.mark.parametrize("design", [passages, phrases])
 @pytest.mark.filterwarnings("ignore:label 'group':UserWarning")
+@pytest.mark.unchecked
 def test_groups_of_items_are_no_contrast(respond, smooth_noise, design):
     """Items one by one: clusters .8 and any FDR .7 of passages; .6 and .7 to .96 of the published phrases."""
     rng, n, sheet = np.random.default_rng(20), 160, permuted_grid((6, 6), "s")
@@ -386,6 +387,7 @@ def test_wild_maps_are_the_maps_of_signed_residuals():
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(10, 30), (20, 20)])
 @pytest.mark.parametrize("spread", [1, 3])
+@pytest.mark.unchecked
 def test_the_wild_null_keeps_its_level_whatever_the_spreads(respond, smooth_noise, n_a, n_b, spread):
     """Labels permuted: .2 for 10 + 30 items with three times the spread in the smaller group."""
     rng, n, sheet = np.random.default_rng(22), 200, permuted_grid((8, 8), "s")
@@ -420,6 +422,7 @@ def test_the_wild_null_finds_a_planted_cluster(respond, smooth_noise):
 # planted truth
 
 
+@pytest.mark.unchecked
 def test_unit_null_is_calibrated_and_label_null_too_where_units_are_independent(respond):
     """Units without any arrangement, a third of them selective: no spatial structure to find."""
     rng, n = np.random.default_rng(10), 300
@@ -431,6 +434,7 @@ def test_unit_null_is_calibrated_and_label_null_too_where_units_are_independent(
     assert is_calibrated(p, n)
 
 
+@pytest.mark.unchecked
 def test_unit_null_is_calibrated_through_a_readout(respond):
     rng, n = np.random.default_rng(11), 300
     p, values_of_i = [], []
@@ -443,6 +447,7 @@ def test_unit_null_is_calibrated_through_a_readout(respond):
     assert is_calibrated(p, n)
 
 
+@pytest.mark.unchecked
 def test_smoothness_alone_passes_the_unit_null_and_not_the_label_null(respond, smooth_noise):
     """The lesson: a smooth population without any contrast has smooth maps, whatever is contrasted."""
     rng, n = np.random.default_rng(12), 300
@@ -462,6 +467,7 @@ def test_smoothness_alone_passes_the_unit_null_and_not_the_label_null(respond, s
 
 
 @pytest.mark.parametrize("fwhm_mm", [0.0, 1.0])
+@pytest.mark.unchecked
 def test_power_for_a_planted_cluster(respond, fwhm_mm):
     """A 4 x 4 patch of selective units among independent ones: every null has to give way."""
     rng, n = np.random.default_rng(13), 30
@@ -498,6 +504,7 @@ def test_a_contrast_in_a_smooth_population_shows_in_its_strength(respond, smooth
     assert np.mean(np.array(p) <= ALPHA) >= 0.9
 
 
+@pytest.mark.unchecked
 def test_runs_that_differ_are_no_contrast(respond):
     """Unbalanced runs with an effect of run: exchange across runs finds the run, exchange within runs does not."""
     rng, n = np.random.default_rng(15), 200

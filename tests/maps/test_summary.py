@@ -185,6 +185,7 @@ def test_bad_requests(responses, respond):
         MapSummary.from_json({"contrast": "x", "mean_abs_t": {}, "provenance": {}})
 
 
+@pytest.mark.unchecked
 def test_the_mean_over_sheets_is_calibrated_where_the_sheets_hear_each_other(respond, smooth_noise):
     """Planted truth: sheets that share what the items did to them, smooth, without any contrast."""
     rng, n = np.random.default_rng(20), 200

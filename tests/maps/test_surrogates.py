@@ -106,6 +106,7 @@ def test_a_shift_is_the_picture_rolled():
 
 
 @pytest.mark.parametrize(("null", "sheet"), [("spectral", FLAT), ("spectral", TORUS), ("shift", TORUS)])
+@pytest.mark.unchecked
 def test_level_and_power_for_smooth_maps_of_any_origin(null, sheet):
     rng, n = np.random.default_rng(2), 200
     maps = [(smooth(rng, sheet), smooth(rng, sheet)) for _ in range(n)]
@@ -156,6 +157,7 @@ def test_rotations_are_uniform():
     assert stats.kstest(heights, stats.uniform(-1, 2).cdf).statistic < 0.05, "but for 162 places"
 
 
+@pytest.mark.unchecked
 def test_level_and_power_of_variogram_surrogates():
     """Few simulations, since each takes a fifth of a second; docs/calibration.md has more."""
     rng, n, rejected, found = np.random.default_rng(2), 40, 0, 0
@@ -201,6 +203,7 @@ def test_variogram_surrogates_say_what_to_install(monkeypatch):
 
 
 @pytest.mark.parametrize(("null", "wall"), [("spin", False), ("spin", True), ("spectral", False)])
+@pytest.mark.unchecked
 def test_level_and_power_on_a_sphere(null, wall):
     rng, n = np.random.default_rng(8), 200
     p, hits = [], []
@@ -267,6 +270,7 @@ def random_label_maps(rng, values, n_draws):
     return maps
 
 
+@pytest.mark.unchecked
 def test_only_the_label_null_holds_for_a_population_of_few_dimensions():
     rng, n = np.random.default_rng(3), 150
     rejected = {"label": 0, "spectral": 0}
