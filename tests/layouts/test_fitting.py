@@ -3,14 +3,19 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from topographic.layouts import Adaptors, fit_layout, rebased
+from topographic.layouts import Adaptors, contiguous_sheet, fit_layout, rebased
 from topographic.layouts import fitting as module
+from topographic.layouts.adaptors import to_sheet
+from topographic.layouts.blocks import fitting_neighborhoods
+from topographic.layouts.cache import cached_activations
+from topographic.losses import spatial_correlation_loss
 from topographic.recording import tap, weights_checksum
 from topographic.runs import load_model
 from topographic.sheets import grid
 
 FAST = {"steps": 20, "progress": False, "context": 60}
 N_UNITS = 36
+OBLONG = grid(36, shape=(4, 9))
 
 
 @pytest.fixture
@@ -102,6 +107,33 @@ def test_what_is_finished_is_kept_and_read_again(words, tokenizer, tmp_path, mon
     assert all(torch.equal(fresh[site].matrix, one.matrix) for site, one in resumed.items())
 
 
+def test_all_layers_on_one_sheet(words, tokenizer, tmp_path, monkeypatch):
+    model = gpt2(len(tokenizer))
+    ids = torch.tensor([tokenizer(words, verbose=False)["input_ids"][:50]])
+    before = model(ids).logits
+    alone = fit_layout(model, tokenizer, words, folder=tmp_path, **FAST)
+    found = fit_layout(model, tokenizer, words, method="contiguous", folder=tmp_path, **FAST)
+    with rebased(model, found) as shown:
+        torch.testing.assert_close(shown(ids).logits, before, atol=1e-4, rtol=0)
+    recorded = cached_activations(
+        model, tokenizer, words, list(found), tmp_path, n_tokens=630, context=60, batch_size=8, progress=False
+    )
+    joint = contiguous_sheet(grid(36), 2)
+    held_out = {site: torch.from_numpy(np.array(values[14 * N_UNITS :])) for site, values in recorded.items()}
+
+    def loss(adaptors):
+        shown = [to_sheet(held_out[site], one.mean, one.scale, one.matrix) for site, one in adaptors.items()]
+        return float(spatial_correlation_loss(torch.cat(shown, 1), joint.positions_mm, fitting_neighborhoods(joint)))
+
+    told = [one.provenance["loss_side_by_side"] for one in found.values()]
+    assert told == [pytest.approx(loss(found), abs=1e-5)] * 2
+    assert told[0] < loss(alone), "side by side, those fitted one by one do not meet"
+    assert all(one.provenance["loss"] < one.provenance["loss_before"] - 0.02 for one in found.values())
+    monkeypatch.setattr(module, "fit_contiguous", None)
+    again = fit_layout(model, tokenizer, words, method="contiguous", folder=tmp_path, **FAST)
+    assert all(torch.equal(again[site].matrix, one.matrix) for site, one in found.items())
+
+
 def test_saved_with_its_model_it_is_a_folder_that_loads(words, tiny_model, tmp_path):
     model, tokenizer = load_model(tiny_model, device="cpu")
     sheets = {"transformer.h.0": grid(36, "long", shape=(4, 9))}
@@ -115,7 +147,14 @@ def test_saved_with_its_model_it_is_a_folder_that_loads(words, tiny_model, tmp_p
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"method": "tsne"}, "method='tsne'; expected one of rotation, assigned, linear"),
+        ({"method": "tsne"}, "method='tsne'; expected one of rotation, assigned, linear, contiguous"),
+        (
+            {
+                "method": "contiguous",
+                "layout": {"transformer.h.0": grid(36), "transformer.h.1": grid(36, shape=(4, 9))},
+            },
+            "the sheets .* differ; on one contiguous sheet all sites need the same width and layout",
+        ),
         ({"n_tokens": 71}, r"n_tokens=71 and site 'transformer.h.0' has 36 units; expected at least 72 tokens"),
         ({"sites": "transformer.x"}, "transformer.x"),
         ({"n_tokens": 10_000_000}, r"the text has \d+ tokens, n_tokens=\d+; give a longer one"),

@@ -390,7 +390,7 @@ def test_wild_maps_are_the_maps_of_signed_residuals():
 @pytest.mark.unchecked
 def test_the_wild_null_keeps_its_level_whatever_the_spreads(respond, smooth_noise, n_a, n_b, spread):
     """Labels permuted: .2 for 10 + 30 items with three times the spread in the smaller group."""
-    rng, n, sheet = np.random.default_rng(22), 200, permuted_grid((8, 8), "s")
+    rng, n, sheet = np.random.default_rng(22), 100, permuted_grid((8, 8), "s")
     about = {"sheet": sheet, "conditions": ["a"] * n_a + ["b"] * n_b, "runs": ["1"] * 40}
     null = None if n_a != n_b else "wild"
     p, permuted = [], []
@@ -399,7 +399,7 @@ def test_the_wild_null_keeps_its_level_whatever_the_spreads(respond, smooth_nois
         values[:n_a] *= spread
         seed = int(rng.integers(1 << 30))
         p.append(found_nothing(respond(values, **about), seed, null=null)[1])
-        if n_a != n_b and spread > 1 and len(permuted) < 80:
+        if n_a != n_b and spread > 1 and len(permuted) < 60:
             permuted.append(found_nothing(respond(values, **about), seed, null="labels")[1])
     assert np.mean(np.array(p) <= ALPHA) <= ALPHA + 2.6 * math.sqrt(ALPHA * (1 - ALPHA) / n)
     if permuted:

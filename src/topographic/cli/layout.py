@@ -29,8 +29,9 @@ class LayoutCommand:
     """Names, wildcards or aliases (resid, attn, mlp), or several in brackets. A wildcard matches dots too."""
     n_sites: int | None = None
     """Of these only so many, evenly spaced from the first to the last; all by default."""
-    method: Literal["rotation", "assigned", "linear"] = "rotation"
-    """What is found: an orthogonal change of basis, an order of the units, or any invertible linear map."""
+    method: Literal["rotation", "assigned", "linear", "contiguous"] = "rotation"
+    """What is found: an orthogonal change of basis, an order of the units, any invertible linear map, or rotations of
+    all sites on sheets that lie side by side, so that one sheet holds all layers."""
     n_tokens: int | None = None
     """Tokens to fit on; 14 for each unit of the widest site by default. A quarter as many again are held out."""
     scale: Literal["unit", "overall"] = "unit"

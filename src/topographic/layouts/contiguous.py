@@ -180,7 +180,7 @@ def _named_moments(site: str, values: Values, scale: Scale) -> tuple[Tensor, Ten
 def _standardised(values: Mapping[str, Values], found: Sequence[tuple[Tensor, Tensor]], chosen: Any) -> Tensor:
     """Chosen samples of all sites, (sites, samples, units), in float32."""
     parts = [
-        torch.as_tensor(np.asarray(own[chosen]) if isinstance(own, np.ndarray) else own[chosen])
+        torch.from_numpy(np.array(own[chosen])) if isinstance(own, np.ndarray) else own[chosen]  # files are read-only
         for own in values.values()
     ]
     return torch.stack([(part.cpu().float() - mean) / own for part, (mean, own) in zip(parts, found, strict=True)])

@@ -2,7 +2,8 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from topographic.layouts.adaptors import Adaptor, Adaptors, ModelSource, to_shee
 from topographic.layouts.assignment import fit_assignment
 from topographic.layouts.blocks import fitting_neighborhoods
 from topographic.layouts.cache import cached_activations, recording_of
+from topographic.layouts.contiguous import contiguous_sheet, fit_contiguous
 from topographic.layouts.population import Scale, least_samples, moments
 from topographic.layouts.rotation import fit_linear, fit_rotation
 from topographic.losses import spatial_correlation_loss
@@ -68,8 +70,9 @@ def fit_layout(
         Running text, which should not be what maps are made with later.
     sites : str or sequence of str
         Names, wildcards or an alias ("resid", "attn", "mlp"), as `find_sites` takes them.
-    method : {"rotation", "assigned", "linear"}
-        `fit_rotation`, `fit_assignment` or `fit_linear`.
+    method : {"rotation", "assigned", "linear", "contiguous"}
+        `fit_rotation`, `fit_assignment`, `fit_linear`; or rotations that `fit_contiguous` finds together: the sheets
+        of all sites lie side by side in the order of depth, and neighbourhoods cross from one to the next.
     layout : callable or mapping of str to Sheet, optional
         Where the places of each site lie; the most nearly square grid of its width by default.
     n_tokens : int, optional
@@ -102,8 +105,8 @@ def fit_layout(
     Raises
     ------
     ValueError
-        If the method does not exist, tokens or text are too few, a unit is constant, or as `cached_activations` and
-        the fits say; the message names the site.
+        If the method does not exist, tokens or text are too few, a unit is constant, sheets that should lie side by
+        side differ, or as `cached_activations` and the fits say; the message names the site.
     RuntimeError
         If a rotation does not converge.
 
@@ -118,8 +121,8 @@ def fit_layout(
     >>> with rebased(model, adaptors):  # doctest: +SKIP
     ...     maps = contrast(model, tokenizer, "sentences", "nonwords")
     """
-    if method not in METHODS:
-        raise ValueError(f"method={method!r}; expected one of {', '.join(METHODS)}")
+    if method not in (*METHODS, "contiguous"):
+        raise ValueError(f"method={method!r}; expected one of {', '.join(METHODS)}, contiguous")
     expect_whole("seed", seed)
     names = find_sites(model, sites)
     placed = settled_layout(model, names, layout, relayout=True)
@@ -141,11 +144,14 @@ def fit_layout(
             "steps": steps,
             "seed": seed,
         }
-        found = []
-        with tqdm(sheets.items(), desc=f"lay out ({method})", unit="site", disable=not progress) as bar:
-            for site, sheet in bar:
-                bar.set_postfix_str(site)
-                found.append(_fitted_once(kept, site, recorded[site], sheet, about, device))
+        if method == "contiguous":
+            found = _fitted_together(kept, recorded, sheets, about, device, progress=progress)
+        else:
+            found = []
+            with tqdm(sheets.items(), desc=f"lay out ({method})", unit="site", disable=not progress) as bar:
+                for site, sheet in bar:
+                    bar.set_postfix_str(site)
+                    found.append(_fitted_once(kept, site, recorded[site], sheet, about, device))
         own = None if source is None else ModelSource(source, weights, tokenizer_source)
         return Adaptors(found, own)
 
@@ -184,19 +190,66 @@ def _fitted_once(
     folder: Path, site: str, recorded: np.ndarray, sheet: Sheet, about: dict[str, Any], device: str | torch.device
 ) -> Adaptor:
     """The adaptor of a site, from the folder where it lies there already."""
-    about = {
-        **about,
-        "recording": recording_of(recorded),
-    }  # which names weights, tokens and all that was read
-    code = [code_version(f"topographic.layouts.{name}") for name in ("fitting", "rotation", "assignment", "population")]
-    key = digest({**about, "site": site, "sheet": sheet.checksum, "code": code})
-    path = folder / "fitted" / f"{key[:32]}.safetensors"
+    about = {**about, "recording": recording_of(recorded)}  # which names weights, tokens and all that was read
+    key = digest({**about, "site": site, "sheet": sheet.checksum, "code": _code()})
+    path = _kept_at(folder, key)
     if path.is_file():
         return Adaptor.load(path)
     one = _fitted(site, recorded, sheet, {**about, "key": key}, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     one.save(path)
     return one
+
+
+def _code() -> list[str]:
+    names = ("fitting", "rotation", "assignment", "population", "contiguous")
+    return [code_version(f"topographic.layouts.{name}") for name in names]
+
+
+def _kept_at(folder: Path, key: str) -> Path:
+    return folder / "fitted" / f"{key[:32]}.safetensors"
+
+
+def _fitted_together(
+    folder: Path,
+    recorded: Mapping[str, np.ndarray],
+    sheets: dict[str, Sheet],
+    about: dict[str, Any],
+    device: str | torch.device,
+    *,
+    progress: bool,
+) -> list[Adaptor]:
+    """Adaptors of sheets that lie side by side, from the folder where all of them lie there already."""
+    first, *others = sheets.values()
+    differing = [one.name for one in others if one.checksum != first.checksum]
+    if differing:
+        raise ValueError(
+            f"the sheets {first.name!r} and {differing[0]!r} differ; on one contiguous sheet all sites need the same "
+            "width and layout: choose such sites"
+        )
+    joint, n_tokens = contiguous_sheet(first, len(sheets)), about["n_tokens"]
+    about = {**about, "recording": [recording_of(recorded[site]) for site in sheets], "side_by_side": list(sheets)}
+    keys = {site: digest({**about, "site": site, "sheet": joint.checksum, "code": _code()}) for site in sheets}
+    paths = {site: _kept_at(folder, key) for site, key in keys.items()}
+    if all(path.is_file() for path in paths.values()):
+        return [Adaptor.load(path) for path in paths.values()]
+    values = {site: recorded[site][:n_tokens] for site in sheets}
+    held_out = {site: torch.from_numpy(np.array(recorded[site][n_tokens:], np.float32)) for site in sheets}
+    fitted = {"seed": about["seed"], "steps": about["steps"], "scale": about["scale"], "device": device}
+    matrices = fit_contiguous(values, joint, **fitted, progress=progress)
+    found, shown = [], []
+    for site, sheet in sheets.items():
+        mean, scale = moments(values[site], about["scale"])
+        shown.append(to_sheet(held_out[site], mean, scale, matrices[site]))
+        told = {**about, "key": keys[site], "n_held_out": len(held_out[site])}
+        told |= {"loss_before": _loss(held_out[site], sheet), "loss": _loss(shown[-1], sheet)}
+        found.append(Adaptor(site, mean, scale, matrices[site], sheet, "rotation", provenance=told))
+    together = {"loss_side_by_side": _loss(torch.cat(shown, dim=1), joint)}
+    found = [replace(one, provenance={**one.provenance, **together}) for one in found]
+    (folder / "fitted").mkdir(parents=True, exist_ok=True)
+    for one in found:
+        one.save(paths[one.site])
+    return found
 
 
 def _fitted(

@@ -95,10 +95,10 @@ def spacing_mm(sheet: Sheet) -> float:
 def _lattice_step_mm(sheet: Sheet) -> float | None:
     if sheet.edges is not None or sheet.positions_mm.shape[1] != 2:
         return None
-    offsets = sheet.positions_mm.numpy()
-    offsets = offsets - offsets.min(0)
+    positions: Float[np.ndarray, "units 2"] = sheet.positions_mm.numpy()
+    offsets = positions - positions.min(0)
     # nanometres: positions that went through micrometres or float32 still count as on the lattice
-    gaps = np.concatenate([np.diff(np.unique((axis * 1e6).round())) for axis in offsets.T])
+    gaps = np.concatenate([np.diff(np.unique((axis * 1e6).round())) for axis in offsets.T]).astype(np.float64)
     gaps = gaps[gaps > 1e3]
     if gaps.size == 0:
         return 1.0
