@@ -3,7 +3,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from topographic.brain import StoryRecording, encode_stories, features_at_scans, synthetic_recording, untrained
+from topographic.brain import StoryRecording, encode, encode_stories, features_at_scans, synthetic_recording, untrained
+from topographic.brain.downsample import trim, zscore_runs
+from topographic.recording import WordVectors
 from topographic.stimuli import StimulusSet, load_localizer
 from topographic.training.text.tokenizer import train_tokenizer
 
@@ -62,6 +64,18 @@ def test_the_planted_layer_is_found_where_it_was_put_and_nowhere_else(model, tok
     assert rate.shape == (2,)
     assert found.vertex_r.shape == (100,)
     assert found.about["controls"] == ["word rate", "word length", "position", "head motion"]
+    assert planted.mean() > table["r random tokens"][:3].mean() + 0.1
+    alone = found.alone.set_index("feature")["r"]
+    assert list(alone.index) == [*found.about["controls"], "surprisal and entropy", "neighbours in time (OASM)"]
+    labels = np.repeat(list(recording.scans), 80)
+    scans = zscore_runs(trim(np.concatenate(list(recording.scans.values())), labels, 5, 5), trim(labels, labels, 5, 5))
+    tested = np.stack([scans[:, recording.parcels == one].mean(1) for one in range(recording.parcels.max() + 1)], 1)
+    rate_alone = features_at_scans(np.ones((len(recording.words), 1)), recording, delays=(1, 2, 3))
+    settings = {"alphas": (1.0, 100.0, 10000.0), "n_band_draws": 3, "seed": 1, "progress": False}
+    by_hand = encode(rate_alone, tested, runs=trim(labels, labels, 5, 5), **settings).r
+    assert by_hand[3:5].min() > 0.3
+    assert alone["word rate"] == pytest.approx(by_hand.mean(), abs=1e-3)
+    assert abs(alone["neighbours in time (OASM)"]) < 0.01, "folds of whole runs do not leak"
     assert repr(found).startswith("StoryEncoding(2 layers, transformer.h.0: mean r")
 
 
@@ -79,13 +93,44 @@ def test_scan_times_are_starts_or_middles():
     np.testing.assert_allclose(meant, (expected - expected.mean()) / expected.std(), atol=1e-6)
 
 
+def test_a_model_that_predicts_no_word_says_so_and_static_vectors_stand_beside(model, tokenizer, recording):
+    vectors = WordVectors({word: row for row, word in enumerate(sorted(set(recording.words.items)))}, np.eye(600, 5))
+    settings = {"depths": (), "n_tokens": 64, "delays": (1,), "n_draws": 19, "n_band_draws": 2, "alphas": (1.0,)}
+    found = encode_stories(model.transformer, tokenizer, recording, vectors=vectors, progress=False, **settings)
+    assert "GPT2Model predicts no next word: no surprisal beside its layers" in found.notes
+    assert "surprisal and entropy" not in set(found.alone["feature"])
+    assert found.alone.set_index("feature").loc["static vectors", "columns"] == 5
+
+
+def test_scans_that_moved_are_left_out_of_everything(recording):
+    moved = {run: table.copy() for run, table in recording.confounds.items()}
+    moved["story 1"].loc[[20, 40], "trans_x"] += 9.0  # there and back: two steps each
+    jumpy = StoryRecording(**{**vars(recording), "confounds": moved})
+    column = np.arange(len(recording.words), dtype=float)[:, None]
+    settings = {"delays": (0, 1), "trim_scans": (5, 5)}
+    every = features_at_scans(column, jumpy, **settings)
+    kept = features_at_scans(column, jumpy, censor_above_mm=8.0, **settings)
+    assert len(every) - len(kept) == 4
+    gone = np.isin(np.arange(len(every)), [15, 16, 35, 36])
+    first = np.arange(len(every)) < 70
+    raw = every[first & ~gone]
+    np.testing.assert_allclose(kept[:66], (raw - raw.mean(0)) / raw.std(0), atol=1e-9)
+    np.testing.assert_allclose(kept[66:], every[70:], atol=1e-9)
+    still = StoryRecording(**{**vars(recording), "confounds": {}})
+    with pytest.raises(ValueError, match=r"run 'story 1' has no confounds.*moved by more than 8 mm; leave"):
+        features_at_scans(column, still, censor_above_mm=8.0)
+
+
 def test_what_cannot_be_encoded(model, tokenizer):
-    words = StimulusSet("w", ["a", "b"], ["word"] * 2, ["x"] * 2, onset_s=(0.0, 99.0))
+    words = StimulusSet("w", ["a", "b", "c"], ["word"] * 3, ["x", "x", "y"], onset_s=(0.0, 99.0, 0.0))
     recording = StoryRecording("s", words, {"x": np.ones((8, 2), np.float32)}, 2.0)
     with pytest.raises(ValueError, match=r"s has one run only \('x'\); folds are whole runs: give two or more"):
         encode_stories(model, tokenizer, recording)
+    twice = StoryRecording("s", words, {"x": np.ones((8, 2), np.float32), "y": np.ones((8, 2), np.float32)}, 2.0)
+    with pytest.raises(ValueError, match="motion_parameters=12; expected 0, 6 or 24"):
+        encode_stories(model, tokenizer, twice, motion_parameters=12)
     with pytest.raises(ValueError, match=r"s, run 'x': the scans end at 1. s but 1 words begin later"):
-        features_at_scans(np.ones((2, 1)), recording)
+        features_at_scans(np.ones((3, 1)), recording)
 
 
 def test_untrained_weights_are_others_and_repeat(model):

@@ -44,6 +44,10 @@ def test_arrays_of_ones_own_become_a_page(source, tmp_path, capsys):
     assert "tiny and data" in page
     assert len(pd.read_csv(tmp_path / "enc" / "layers.csv")) == 2
     assert len(pd.read_csv(tmp_path / "enc" / "targets.csv")) == 4
+    assert list(pd.read_csv(tmp_path / "enc" / "alone.csv")["feature"])[-2:] == [
+        "surprisal and entropy",
+        "neighbours in time (OASM)",
+    ]
     assert json.loads((tmp_path / "enc" / "encoding.json").read_text())["about"]["controls"][0] == "word rate"
 
 

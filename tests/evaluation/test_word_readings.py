@@ -4,13 +4,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from topographic.behaviour import token_log_probabilities
 from topographic.evaluation.word_readings import (
-    RandomTokens,
     embedding_site,
     read_layers,
     word_states,
     word_surprisal,
 )
-from topographic.recording import record, record_tokens
+from topographic.recording import RandomTokens, record
 from topographic.stimuli import StimulusSet
 
 TEXTS = ["The dogs  barked loudly.", "A naïve cat's été", "Go"]
@@ -38,16 +37,6 @@ def test_the_state_after_a_word_is_that_of_the_text_up_to_it(tiny_subject, monke
         whole = StimulusSet("whole", (text,), ("text",))
         last = record(model, tokenizer, whole, [site], pooling="last", progress=False)[site]
         np.testing.assert_allclose(states[-1], last.values[0], atol=1e-5)
-
-
-def test_random_tokens_are_as_many_and_seeded(tiny_subject):
-    model, tokenizer, site = tiny_subject.model, tiny_subject.tokenizer, next(iter(tiny_subject.sheets))
-    shown = StimulusSet("texts", tuple(TEXTS), ("text",) * 3)
-    own = record_tokens(model, tokenizer, shown, [site])[site]
-    drawn = [record_tokens(model, RandomTokens(tokenizer, 1), shown, [site])[site] for _ in range(2)]
-    assert drawn[0].stimuli.labels == own.stimuli.labels
-    assert drawn[0].stimuli.items != own.stimuli.items
-    np.testing.assert_array_equal(drawn[0].values, drawn[1].values)
 
 
 def test_sites_are_the_sheets_or_four_blocks(tiny_subject):

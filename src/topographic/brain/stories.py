@@ -12,16 +12,16 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import nn
 
-from topographic.brain.controls import beside_controls
+from topographic.brain.controls import beside_controls, orthogonal_autocorrelated_features
 from topographic.brain.downsample import delay, downsample, trim, zscore_runs
 from topographic.brain.encoding import Encoding, encode
-from topographic.brain.nuisance import framewise_displacement_mm, motion_regressors
+from topographic.brain.nuisance import censored_scans, framewise_displacement_mm, motion_regressors
 from topographic.brain.significance import significance
 from topographic.brain.story_data import StoryRecording
 from topographic.brain.synthetic import story_subject
 from topographic.losses.wrappers import unwrapped
 from topographic.maps.nulls import stream
-from topographic.recording import record_words, sites_at_depths
+from topographic.recording import RandomTokens, WordVectors, predict_words, record_words, sees_ahead, sites_at_depths
 from topographic.stimuli import StimulusSet, load_localizer
 
 __all__ = ["StoryEncoding", "encode_stories", "features_at_scans", "synthetic_recording", "untrained"]
@@ -36,8 +36,10 @@ class StoryEncoding:
     Parameters
     ----------
     layers : DataFrame
-        One row per layer: mean scores over tested targets of the layer, of the same layer with untrained weights, of
-        the controls, and of both together.
+        One row per layer: mean scores over tested targets of the layer, of the same layer with untrained weights and
+        with random tokens in the place of the words, of the controls, and of controls and layer together.
+    alone : DataFrame
+        One row per control, and per other feature that is no layer, by itself: its mean r.
     targets : DataFrame
         One row per tested target (parcel, or vertex) for the layer ``shown``.
     shown : str
@@ -53,6 +55,7 @@ class StoryEncoding:
     """
 
     layers: pd.DataFrame
+    alone: pd.DataFrame
     targets: pd.DataFrame
     shown: str
     vertex_r: Float[np.ndarray, " vertices"] | None
@@ -77,9 +80,10 @@ def features_at_scans(
     delays: Sequence[int] = (1, 2, 3, 4),
     method: str = "lanczos",
     trim_scans: tuple[int, int] = (5, 5),
+    censor_above_mm: float | int | None = None,
     **options: Any,
 ) -> Float[np.ndarray, "scans columns"]:
-    """Features of words as features of scans: downsampled, delayed, trimmed and z-scored run by run.
+    """Features of words as features of scans: downsampled, delayed, trimmed, censored and z-scored run by run.
 
     Parameters
     ----------
@@ -93,6 +97,8 @@ def features_at_scans(
         As in `downsample`: at the middles of scans, but for "average", "sum" and "last", which take their starts.
     trim_scans : (int, int)
         Scans left out at both ends of every run.
+    censor_above_mm : float, optional
+        Framewise displacement above which a scan is left out as well, as `censored_scans` has it.
 
     Returns
     -------
@@ -101,7 +107,7 @@ def features_at_scans(
     """
     runs, onsets = np.array(recording.words.runs), np.array(recording.words.onset_s)
     shift = 0.0 if method in _AT_STARTS else recording.tr_s / 2
-    parts, labels = [], []
+    parts = []
     for run in recording.scans:
         mine = np.flatnonzero(runs == run)
         times = recording.scan_starts_s(run) + shift
@@ -109,8 +115,7 @@ def features_at_scans(
             parts.append(delay(downsample(values[mine], onsets[mine], times, method, **options), delays))
         except ValueError as error:
             raise ValueError(f"{recording.name}, run {run!r}: {error}") from error
-        labels.append(np.full(len(times), run))
-    return _by_run(np.concatenate(parts), np.concatenate(labels), trim_scans)
+    return _by_run(np.concatenate(parts), *_kept(recording, trim_scans, censor_above_mm))
 
 
 def encode_stories(
@@ -125,6 +130,9 @@ def encode_stories(
     method: str = "lanczos",
     trim_scans: tuple[int, int] = (5, 5),
     log_frequencies: Sequence[float] | np.ndarray | None = None,
+    vectors: WordVectors | None = None,
+    motion_parameters: int = 6,
+    censor_above_mm: float | int | None = None,
     n_draws: int = 199,
     folder: str | Path | None = None,
     seed: int = 0,
@@ -147,6 +155,12 @@ def encode_stories(
         As in `features_at_scans`.
     log_frequencies : sequence of float, optional
         Of every word, as one more control.
+    vectors : WordVectors, optional
+        Static vectors (`load_vectors`), measured by themselves.
+    motion_parameters : {0, 6, 24}
+        Columns of head motion among the controls, where there are confounds (`motion_regressors`).
+    censor_above_mm : float, optional
+        Scans displaced by more are left out of everything; for recordings with confounds.
     n_draws : int
         Draws of the null of every layer; scores are refitted in each (`significance`).
     folder : path, optional
@@ -166,19 +180,24 @@ def encode_stories(
     Raises
     ------
     ValueError
-        If the recording has one run only, or as `record_words` and `encode`.
+        If the recording has one run only, scans should be censored without confounds, or as `record_words` and
+        `encode`.
 
     Notes
     -----
     Controls: word rate, length, position, log frequency where given, head motion where there are confounds, each a
-    band; the embedding layer as a layer of its own; the same layers with random weights. Where targets have parcels,
-    tests and controls are those of parcels' means, and single vertices get the scores of one layer only.
+    band; the embedding layer as a layer of its own; the same layers with random weights, and with random tokens, as
+    many. By themselves stand also surprisal with entropy (causal models), static vectors, and features that know only
+    which scans are neighbours (OASM), whose score is 0 unless folds leak. Where targets have parcels, tests and
+    controls are those of parcels' means, and single vertices get the scores of one layer only.
     """
     if len(recording.scans) < 2:
         raise ValueError(
             f"{recording.name} has one run only ({next(iter(recording.scans))!r}); folds are whole runs: give two or "
             "more"
         )
+    if motion_parameters not in (0, 6, 24):
+        raise ValueError(f"motion_parameters={motion_parameters}; expected 0, 6 or 24")
     words, kept_runs = recording.words, set(recording.scans)
     rows = np.flatnonzero([run in kept_runs for run in words.runs])
     if len(rows) < len(words):
@@ -189,21 +208,38 @@ def encode_stories(
     reading = {"context": context, "n_tokens": n_tokens, "folder": folder, "progress": progress}
     found = record_words(model, tokenizer, words, list(sites), **reading)
     random = record_words(untrained(model, seed), tokenizer, words, list(sites), **reading)
+    # drawn anew in every call, and therefore not kept
+    unread = record_words(model, RandomTokens(tokenizer, seed), words, list(sites), **{**reading, "folder": None})
+    at_scans = {"delays": delays, "method": method, "trim_scans": trim_scans, "censor_above_mm": censor_above_mm}
 
     def placed(values: np.ndarray) -> np.ndarray:
-        return features_at_scans(values, recording, delays=delays, method=method, trim_scans=trim_scans)
+        return features_at_scans(values, recording, **at_scans)
 
-    scans, runs = _scans(recording, trim_scans)
+    labels, kept = _kept(recording, trim_scans, censor_above_mm)
+    runs = labels[kept]
+    scans = _by_run(np.concatenate(list(recording.scans.values())), labels, kept).astype(np.float32)
     tested, names = _parcel_means(scans, recording.parcels)
-    controls = _controls(recording, placed, log_frequencies, trim_scans)
-    fitting = {"runs": runs, "seed": seed, "progress": progress, **options}
+    controls = _controls(recording, placed, log_frequencies, motion_parameters, labels, kept)
+    others = dict(controls)
     notes: list[str] = []
+    if getattr(unwrapped(model), "get_output_embeddings", lambda: None)() is None or sees_ahead(model, tokenizer):
+        notes.append(f"{type(unwrapped(model)).__name__} predicts no next word: no surprisal beside its layers")
+    elif tokenizer.bos_token_id is None:
+        notes.append(f"{type(tokenizer).__name__} has no token that begins a text: no surprisal beside the layers")
+    else:
+        expected = predict_words(model, tokenizer, words, **reading)
+        others["surprisal and entropy"] = placed(np.stack(list(expected.values()), axis=1))
+    if vectors is not None:
+        others["static vectors"] = placed(vectors.of(words.items))
+    others["neighbours in time (OASM)"] = orthogonal_autocorrelated_features(runs, 2.0)
+    fitting = {"runs": runs, "seed": seed, "progress": progress, **options}
     lines, tables, encodings = [], {}, {}
     for site, depth in sites.items():
         layer = placed(found[site].values)
         beside, fits = beside_controls({"layer": layer}, controls, tested, **fitting)
         chance = significance(layer, tested, runs=runs, n_draws=n_draws, seed=seed, progress=progress)
         blank = encode(placed(random[site].values), tested, **fitting)
+        wordless = encode(placed(unread[site].values), tested, **fitting)
         encodings[site] = fits["model"]
         tables[site] = pd.DataFrame({
             "target": names,
@@ -211,6 +247,7 @@ def encode_stories(
             "p": chance.p,
             "q": chance.corrected,
             "r untrained": blank.r,
+            "r random tokens": wordless.r,
             "r controls": fits["controls"].r,
             "r both": fits["both"].r,
             "R2 added by the layer": beside["added by model"],
@@ -220,6 +257,10 @@ def encode_stories(
         lines.append({"layer": site, "depth": depth, **means, "share with q <= .05": share})
         notes += [one for one in (*fits["both"].warnings, *chance.warnings) if one not in notes]
     layers = pd.DataFrame(lines)
+    alone = pd.DataFrame([
+        {"feature": name, "columns": band.shape[1], "r": _mean_r(encode(band, tested, **fitting), tested)}
+        for name, band in others.items()
+    ])
     shown = str(layers.loc[layers["r"].idxmax(), "layer"])
     vertex_r = None
     if recording.parcels is not None:
@@ -236,6 +277,7 @@ def encode_stories(
         "downsampling": method,
         "delays": list(delays),
         "trimmed scans": list(trim_scans),
+        "censored scans": int(len(trim(labels, labels, *trim_scans)) - len(kept)),
         "controls": list(controls),
         "draws": n_draws,
         "seed": seed,
@@ -245,7 +287,7 @@ def encode_stories(
     if recording.confounds:
         moved = [float(framewise_displacement_mm(one).mean()) for one in recording.confounds.values()]
         about["mean framewise displacement (mm)"] = round(float(np.mean(moved)), 3)
-    return StoryEncoding(layers, tables[shown], shown, vertex_r, encodings, tuple(notes), about)
+    return StoryEncoding(layers, alone, tables[shown], shown, vertex_r, encodings, tuple(notes), about)
 
 
 def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -369,19 +411,27 @@ def synthetic_recording(
     )
 
 
-def _by_run(values: np.ndarray, runs: np.ndarray, ends: tuple[int, int]) -> np.ndarray:
-    kept, labels = trim(values, runs, *ends), trim(runs, runs, *ends)
-    return zscore_runs(kept, labels)
+def _kept(
+    recording: StoryRecording, ends: tuple[int, int], censor_above_mm: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run of every scan, and which scans are kept: neither at the ends of a run nor displaced."""
+    labels = np.concatenate([np.full(len(scans), run) for run, scans in recording.scans.items()])
+    kept = trim(np.arange(len(labels)), labels, *ends)
+    if censor_above_mm is None:
+        return labels, kept
+    if without := [run for run in recording.scans if run not in recording.confounds]:
+        raise ValueError(
+            f"{recording.name}, run {without[0]!r} has no confounds, which say which scans moved by more than "
+            f"{censor_above_mm:g} mm; leave censor_above_mm out, or give fMRIPrep's table of the run"
+        )
+    moved = [
+        censored_scans(framewise_displacement_mm(recording.confounds[run]), censor_above_mm) for run in recording.scans
+    ]
+    return labels, kept[~np.concatenate(moved)[kept]]
 
 
-def _labels(recording: StoryRecording) -> np.ndarray:
-    return np.concatenate([np.full(len(scans), run) for run, scans in recording.scans.items()])
-
-
-def _scans(recording: StoryRecording, ends: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    runs = _labels(recording)
-    scans = np.concatenate([recording.scans[run] for run in recording.scans])
-    return _by_run(scans, runs, ends).astype(np.float32), trim(runs, runs, *ends)
+def _by_run(values: np.ndarray, runs: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    return zscore_runs(values[kept], runs[kept])
 
 
 def _parcel_means(scans: np.ndarray, parcels: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
@@ -396,18 +446,29 @@ def _parcel_means(scans: np.ndarray, parcels: np.ndarray | None) -> tuple[np.nda
     return np.stack(means, axis=1), [f"parcel {number}" for number in numbers]
 
 
+def _mean_r(fitted: Encoding, tested: np.ndarray) -> float:
+    """Mean over targets that vary; a prediction that does not, of scans unknown to the features, counts as 0."""
+    varies = np.isfinite(tested).all(axis=0) & (np.ptp(np.nan_to_num(tested), axis=0) > 0)
+    return float(np.nan_to_num(fitted.r[varies]).mean()) if varies.any() else float("nan")
+
+
 def _controls(
-    recording: StoryRecording, placed: Any, log_frequencies: Sequence[float] | np.ndarray | None, ends: tuple[int, int]
+    recording: StoryRecording,
+    placed: Any,
+    log_frequencies: Sequence[float] | np.ndarray | None,
+    motion_parameters: int,
+    labels: np.ndarray,
+    kept: np.ndarray,
 ) -> dict[str, np.ndarray]:
     words = recording.words
     columns = {"word rate": np.ones(len(words)), "word length": np.array([len(item) for item in words.items], float)}
     if log_frequencies is not None:
         columns["log frequency"] = np.asarray(log_frequencies, dtype=float)
     found = {name: placed(column[:, None]) for name, column in columns.items()}
-    runs = _labels(recording)
     position = np.concatenate([np.linspace(-1, 1, len(scans)) for scans in recording.scans.values()])[:, None]
-    found["position"] = _by_run(position, runs, ends)
-    if set(recording.confounds) == set(recording.scans):
-        motion = np.concatenate([motion_regressors(recording.confounds[run]) for run in recording.scans])
-        found["head motion"] = _by_run(motion, runs, ends)
+    found["position"] = _by_run(position, labels, kept)
+    if motion_parameters and set(recording.confounds) == set(recording.scans):
+        tables = [recording.confounds[run] for run in recording.scans]
+        motion = np.concatenate([motion_regressors(table, motion_parameters) for table in tables])
+        found["head motion"] = _by_run(motion, labels, kept)
     return found

@@ -36,6 +36,12 @@ class EncodeCommand:
     """Scans left out at the beginning of every run."""
     trim_end: int = 5
     """Scans left out at its end."""
+    motion_parameters: Literal[0, 6, 24] = 6
+    """Columns of head motion among the controls, where the data have confounds."""
+    censor_above_mm: float | None = None
+    """Leave out scans of a larger framewise displacement; none by default."""
+    vectors: str | None = None
+    """Folder of static word vectors, measured by themselves beside the layers."""
     n_draws: int = 199
     """Draws of the null, in each of which everything is fitted again."""
     seed: int = 0
@@ -58,6 +64,7 @@ def encode(command: EncodeCommand) -> Path:
     print(f"reading {command.model}", flush=True)  # first of all: torch takes seconds to load
     from topographic.brain import encode_stories, load_story_data, synthetic_recording
     from topographic.pages.encoding import write_encoding
+    from topographic.recording import load_vectors
     from topographic.runs.loading import load_model
     from topographic.storage import locked, save_json, write_atomically
 
@@ -79,11 +86,14 @@ def encode(command: EncodeCommand) -> Path:
             delays=command.delays,
             method=command.downsampling,
             trim_scans=(command.trim_start, command.trim_end),
+            vectors=None if command.vectors is None else load_vectors(command.vectors),
+            motion_parameters=command.motion_parameters,
+            censor_above_mm=command.censor_above_mm,
             n_draws=command.n_draws,
             seed=command.seed,
             **reading,
         )
-        for name, table in (("layers", encoding.layers), ("targets", encoding.targets)):
+        for name, table in (("layers", encoding.layers), ("alone", encoding.alone), ("targets", encoding.targets)):
             with write_atomically(out / f"{name}.csv") as temporary:
                 table.to_csv(temporary, index=False)
         for number, fitted in enumerate(encoding.encodings.values()):

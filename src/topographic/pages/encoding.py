@@ -16,7 +16,13 @@ from topographic.plots.surface_figures import draw_surface_views
 
 __all__ = ["write_encoding"]
 
-_LINES = {"r": "layer", "r untrained": "untrained weights", "r controls": "controls", "r both": "layer + controls"}
+_LINES = {
+    "r": "layer",
+    "r untrained": "untrained weights",
+    "r random tokens": "random tokens",
+    "r controls": "controls",
+    "r both": "layer + controls",
+}
 
 
 def write_encoding(file: str | Path, encoding: StoryEncoding, title: str) -> Path:
@@ -42,6 +48,7 @@ def write_encoding(file: str | Path, encoding: StoryEncoding, title: str) -> Pat
         profile=embedded(figure),
         surfaces=_surfaces(encoding),
         layers=_layer_cells(encoding),
+        alone=_alone_cells(encoding),
         targets=_target_cells(order),
         n_left_out=len(targets) - len(order),
         about=Cells(["", ""], [(str(key), _said(value)) for key, value in encoding.about.items()]),
@@ -77,6 +84,12 @@ def _layer_cells(encoding: StoryEncoding) -> Cells:
         for row in encoding.layers.to_dict("records")
     ]
     return Cells(header, rows)
+
+
+def _alone_cells(encoding: StoryEncoding) -> Cells:
+    rows = encoding.alone.to_dict("records")
+    found = [[str(row["feature"]), str(row["columns"]), number(float(row["r"]), 3)] for row in rows]
+    return Cells(["by itself", "columns", "mean r"], found)
 
 
 def _target_cells(targets: Any) -> Cells:

@@ -9,6 +9,7 @@ from topographic.recording.hooks import edit, tap
 from topographic.recording.images import IMAGE_POOLINGS, low_level_responses, record_images
 from topographic.recording.placement import carried_sheets, own_layout
 from topographic.recording.preparation import Preparation
+from topographic.recording.random_tokens import RandomTokens
 from topographic.recording.readout import readout, readout_kernel, readout_sheet
 from topographic.recording.record import POOLINGS, record
 from topographic.recording.replacements import (
@@ -43,6 +44,7 @@ __all__ = [
     "AlignedWords",
     "ContextWindow",
     "Preparation",
+    "RandomTokens",
     "Responses",
     "SwapDifferences",
     "SwappedWords",

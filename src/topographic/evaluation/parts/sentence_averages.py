@@ -13,8 +13,8 @@ from topographic.evaluation.choices import Choices
 from topographic.evaluation.published_numbers import published
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import RandomTokens, embedding_site
-from topographic.recording import record
+from topographic.evaluation.word_readings import embedding_site
+from topographic.recording import RandomTokens, record
 from topographic.stimuli import StimulusSet
 
 __all__ = ["sentence_averages"]

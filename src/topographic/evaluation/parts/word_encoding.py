@@ -14,7 +14,8 @@ from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import RandomTokens, embedding_site, word_states
+from topographic.evaluation.word_readings import embedding_site, word_states
+from topographic.recording import RandomTokens
 
 __all__ = ["states_of", "word_encoding"]
 
