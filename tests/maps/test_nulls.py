@@ -1,6 +1,7 @@
 """The nulls, and the planted truth they have to find: false-positive rates and power of what is built on them."""
 
 import math
+import warnings
 from itertools import combinations
 
 import numpy as np
@@ -383,6 +384,20 @@ def test_wild_maps_are_the_maps_of_signed_residuals():
         signed = residuals * sign[:, None]
         expected = ttest_ind(signed[in_condition], signed[~in_condition], equal_var=False).statistic
         np.testing.assert_allclose(one, expected, rtol=1e-5)
+
+
+def test_unequal_spreads_are_said_where_labels_alone_are_permuted(respond):
+    values = np.random.default_rng(0).standard_normal((40, 16))
+    values[:20] *= 3
+    about = {"sheet": permuted_grid((4, 4), "s"), "conditions": ["a"] * 20 + ["b"] * 20, "runs": ["1"] * 40}
+    with pytest.warns(UserWarning, match=r"at 'site' to a spread [23]\.\d times as widely as to b: permuted labels"):
+        t_map(respond(values, **about), "a", "b", n_draws=19)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        t_map(respond(values, **about), "a", "b", n_draws=19, null="wild")
+        t_map(respond(values, **about), "a", "b")
+        values[:20] /= 2
+        t_map(respond(values, **about), "a", "b", n_draws=19)
 
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(10, 30), (20, 20)])

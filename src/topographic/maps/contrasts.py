@@ -112,8 +112,9 @@ def t_map(
     Warns
     -----
     UserWarning
-        If some items are on both sides, units have no value as said above, or a label column varies between
-        conditions only and the set does not say whether its entries were sampled.
+        If some items are on both sides, units have no value as said above, a label column varies between conditions
+        only and the set does not say whether its entries were sampled, or one side spreads more than twice as widely
+        as the other and no ``null`` is asked for.
 
     Notes
     -----
@@ -212,6 +213,8 @@ def _contrast_map(
             seed=seed,
         )
         drawing |= drawn
+        if groups is None and null is None and "wild" not in label_nulls:
+            _warn_of_spreads(responses.site, seen, in_condition, _names(condition), _names(baseline))
         factors = lattice_kernel(responses.sheet, fwhm_mm) if fwhm_mm else None
         through = {"kernel": kernel if factors is None else factors, "n_draws": n_draws}
         floor, unit = stream(seed, "floor", responses.site), stream(seed, "unit", responses.site)
@@ -249,6 +252,24 @@ def _contrast_map(
             "recording": dict(responses.provenance),
         },
     )
+
+
+_WIDE = 2.0  # ratio of standard deviations that is said; at 3 clusters of equally many items reject at .11
+
+
+def _warn_of_spreads(
+    site: str, values: np.ndarray, in_condition: np.ndarray, condition: list[str], baseline: list[str]
+) -> None:
+    """Permuted labels test whether distributions are equal, spreads included: say so where they are far from it."""
+    sides = {"+".join(condition): values[in_condition], "+".join(baseline): values[~in_condition]}
+    spread = {name: float(np.sqrt(one.var(axis=0, ddof=1).mean())) for name, one in sides.items()}
+    narrow, wide = sorted(spread, key=lambda name: spread[name])
+    if spread[narrow] > 0 and spread[wide] > _WIDE * spread[narrow]:
+        warnings.warn(
+            f"responses at {site!r} to {wide} spread {spread[wide] / spread[narrow]:.1f} times as widely as to "
+            f"{narrow}: permuted labels test equal distributions, spreads included; null='wild' tests equal means",
+            stacklevel=5,
+        )
 
 
 def without_infinite(values: Float[np.ndarray, " units"], site: str, statistic: str) -> Float[np.ndarray, " units"]:
