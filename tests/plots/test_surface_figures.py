@@ -127,7 +127,7 @@ def test_several_views_share_one_scale(tmp_path):
     mesh = box(20, 60, 50)
     figure = draw_surface_views(on_faces(mesh, range(6)), mesh, ("left", "front"), limit=3.0)
     left, front, bar = figure.axes
-    assert (left.get_title(), front.get_title()) == ("from the left", "from the front")
+    assert [one.texts[0].get_text() for one in (left, front)] == ["from the left", "from the front"]
     assert bar.get_xlim() == (-3.0, 3.0)
     assert bar.get_xlabel() == "t"
     figure.savefig(tmp_path / "x.png", dpi=60)

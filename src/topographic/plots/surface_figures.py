@@ -88,7 +88,10 @@ def draw_surface_views(
     panels = figure.subplots(1, len(views), squeeze=False, width_ratios=widths)[0]
     for panel, view in zip(panels, views, strict=True):
         draw_surface_map(unit_map, mesh, panel, view=view, limit=limit, sulcal_depth=sulcal_depth)
-        panel.set_title(f"from the {view}", fontsize=9.5, color=INK)
+        low, high = panel.get_ylim()
+        panel.set_ylim(low, high + 0.1 * (high - low))  # room for the name: a title would be cut off, as axes are off
+        style = {"ha": "center", "va": "top", "fontsize": 9.5, "color": INK}
+        panel.text(0.5, 1.0, f"from the {view}", transform=panel.transAxes, **style)
     scale = import_matplotlib("colors").Normalize(-limit, limit)
     drawn = import_matplotlib("cm").ScalarMappable(scale, COLOUR_MAP)
     place = {"location": "bottom", "shrink": 0.5, "aspect": 28}
