@@ -7,7 +7,7 @@ from topographic.pages.encoding import write_encoding
 
 pytest.importorskip("jinja2", reason="needs the extra topographic[report]")
 pytest.importorskip("matplotlib", reason="needs the extra topographic[report]")
-SCORES = ("r", "r untrained", "r controls", "r both", "R2 added by the layer")
+SCORES = ("r", "r untrained", "r random tokens", "r controls", "r both", "R2 added by the layer")
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def encoding():
             "draws": 199,
             "delays": [1, 2],
         }
-        return StoryEncoding(layers, targets, "h.0 <b>", vertex_r, {}, ("2 targets are constant",), about)
+        alone = pd.DataFrame({"feature": ["word rate", "static vectors"], "columns": [4, 200], "r": [0.125, -0.031]})
+        return StoryEncoding(layers, alone, targets, "h.0 <b>", vertex_r, {}, ("2 targets are constant",), about)
 
     return make
 
@@ -40,6 +41,8 @@ def test_the_page_says_what_was_found_and_by_what_it_stands(encoding, tmp_path):
     assert "h.0 &lt;b&gt; (shown below)" in page
     assert "best of 2 layers on these very data" in page
     assert "2 targets are constant" in page
+    assert "static vectors" in page
+    assert "\u22120.031" in page
     assert "On the surface" not in page
     assert "nan" not in page.split("<main>")[1].replace("&nbsp;", "")
 
