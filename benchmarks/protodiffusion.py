@@ -12,6 +12,7 @@ interrupted command goes on where it stopped.
 
 import argparse
 import dataclasses
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from topographic.diffusion import (
 from topographic.objectives import SpatialConfig
 from topographic.recording import weights_checksum
 from topographic.runs import DiffusionSection, ModelConfig, Recipe, load_vision_model, trained
-from topographic.storage import code_version, digest, load_json, save_json, sha256_of_file
+from topographic.storage import code_version, digest, load_json, save_arrays, save_json, sha256_of_file
 from topographic.training import ImageConfig, TrainingConfig, open_images
 
 CONDITIONS = {
@@ -42,8 +43,9 @@ CONDITIONS = {
     "shuffled": {"condition": "frozen", "prototypes_as": "shuffled"},
     "random": {"condition": "frozen", "prototypes_as": "random"},
 }
-SAMPLING = {"guidance": 1.8, "steps": 20, "batch_size": 250}
-CHECKPOINTS = (50, 100, 200, 400, 600, 1000)
+SAMPLING = {"guidance": 1.8, "steps": 15, "batch_size": 100}
+CHECKPOINTS = (50, 100, 150, 200, 300, 400)
+EMA_DECAY = 0.95  # over about 20 steps: a longer mean would still hold the beginning at the first checkpoints
 
 
 def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Recipe:
@@ -55,7 +57,12 @@ def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Reci
         model=ModelConfig(seed=seed),
         images=ImageConfig(name=options.images, folder=options.folder),
         diffusion=DiffusionSection(
-            prototypes_seed=seed, block_out_channels=options.channels, sample_steps=steps, ema_decay=0.995, **said
+            prototypes_seed=seed,
+            block_out_channels=options.channels,
+            ema_decay=EMA_DECAY,
+            sample_steps=steps,
+            samples_per_class=1,
+            **said,
         ),
         spatial=SpatialConfig(weight=0.0),
         training=TrainingConfig(
@@ -102,7 +109,7 @@ def main() -> None:
     mobilenet = load_mobilenet(options.weights)
     opened = open_images(ImageConfig(name=options.images, folder=options.folder))
     pixels = opened.validation.pixels
-    half = min(options.n, len(pixels) // 2)
+    half = min(options.real, len(pixels) // 2)
     order = np.random.default_rng(0).permutation(len(pixels))
     real, other = (image_features(mobilenet, pixels[part]) for part in (order[:half], order[half : 2 * half]))
     floor = kernel_distance(real, other)
@@ -114,7 +121,8 @@ def main() -> None:
         "images": opened.validation.stimuli.checksum,
         "classes": shown,
         "code": [code_version(f"topographic.diffusion.{file}") for file in ("distances", "sampling")],
-        "measures": sha256_of_file(__file__),
+        "measures": digest(inspect.getsource(measured)),
+        "real": half,
     }
     rows = []
     for seed in range(options.seeds):
@@ -132,6 +140,7 @@ def main() -> None:
                 if not kept.is_file():
                     model = DiffusionModel.from_pretrained(weights, config=shape).eval()
                     made = to_pixels(sample(model, shown, **SAMPLING))
+                    save_arrays(kept.with_suffix(".safetensors"), {"pixels": made}, {})
                     save_json(kept, measured(made, shown, real, mobilenet, judge, opened))
                 rows.append({"condition": name, "seed": seed, "step": step, **load_json(kept)})
     table = pd.DataFrame(rows)
@@ -178,7 +187,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", help="the set's files, in place of fetching them")
     parser.add_argument("--weights", help="torchvision's MobileNetV2, in place of the package")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--n", type=int, default=500, help="samples of a checkpoint")
+    parser.add_argument("--n", type=int, default=200, help="samples of a checkpoint")
+    parser.add_argument("--real", type=int, default=1000, help="test images that samples are held against")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 32])
     parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
     parser.add_argument("--batch-size", type=int, default=32)
