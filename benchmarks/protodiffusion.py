@@ -43,8 +43,8 @@ CONDITIONS = {
     "shuffled": {"condition": "frozen", "prototypes_as": "shuffled"},
     "random": {"condition": "frozen", "prototypes_as": "random"},
 }
-SAMPLING = {"guidance": 1.8, "steps": 15, "batch_size": 100}
-CHECKPOINTS = (50, 100, 150, 200, 300, 400)
+SAMPLING = {"guidance": 1.8, "steps": 12, "batch_size": 80}
+CHECKPOINTS = (100, 200, 300, 400, 500, 600)
 EMA_DECAY = 0.95  # over about 20 steps: a longer mean would still hold the beginning at the first checkpoints
 
 
@@ -187,12 +187,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", help="the set's files, in place of fetching them")
     parser.add_argument("--weights", help="torchvision's MobileNetV2, in place of the package")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--n", type=int, default=200, help="samples of a checkpoint")
+    parser.add_argument("--n", type=int, default=160, help="samples of a checkpoint")
     parser.add_argument("--real", type=int, default=1000, help="test images that samples are held against")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 32])
     parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--classifier-steps", type=int, default=400)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--classifier-steps", type=int, default=600)
     return parser.parse_args()
 
 
