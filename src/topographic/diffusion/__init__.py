@@ -1,6 +1,7 @@
 """Images of a class from noise: class prototypes as the condition of a diffusion model (ProtoDiffusion)."""
 
 from topographic.diffusion.callbacks import AverageWeights, SampleGrids
+from topographic.diffusion.classes import class_responses
 from topographic.diffusion.condition import (
     PROTOTYPES_AS,
     ClassCondition,
@@ -29,6 +30,7 @@ __all__ = [
     "KernelDistance",
     "Manifold",
     "SampleGrids",
+    "class_responses",
     "frechet_distance",
     "image_features",
     "kernel_distance",
