@@ -55,7 +55,7 @@ def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Reci
     return Recipe(
         run=str(folder),
         model=ModelConfig(seed=seed),
-        images=ImageConfig(name=options.images, folder=options.folder),
+        images=images_of(options),
         diffusion=DiffusionSection(
             prototypes_seed=seed,
             block_out_channels=options.channels,
@@ -68,7 +68,7 @@ def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Reci
         training=TrainingConfig(
             max_steps=steps,
             batch_size=options.batch_size,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             min_learning_rate=1e-4,
             warmup_steps=min(50, steps // 2),
             weight_decay=1e-4,
@@ -81,6 +81,11 @@ def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Reci
             seed=seed,
         ),
     )
+
+
+def images_of(options: argparse.Namespace) -> ImageConfig:
+    """The images, small enough for a processor."""
+    return ImageConfig(name=options.images, folder=options.folder, size=options.size)
 
 
 def classifier(out: Path, options: argparse.Namespace, *, prototypes: bool, seed: int) -> Path:
@@ -107,7 +112,7 @@ def main() -> None:
     out = Path(options.out)
     judge, _ = load_vision_model(classifier(out, options, prototypes=False, seed=1000))
     mobilenet = load_mobilenet(options.weights)
-    opened = open_images(ImageConfig(name=options.images, folder=options.folder))
+    opened = open_images(images_of(options))
     pixels = opened.validation.pixels
     half = min(options.real, len(pixels) // 2)
     order = np.random.default_rng(0).permutation(len(pixels))
@@ -185,13 +190,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("out")
     parser.add_argument("--images", default="mnist")
     parser.add_argument("--folder", help="the set's files, in place of fetching them")
+    parser.add_argument("--size", type=int, default=16, help="pixels along each side")
     parser.add_argument("--weights", help="torchvision's MobileNetV2, in place of the package")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--n", type=int, default=160, help="samples of a checkpoint")
     parser.add_argument("--real", type=int, default=1000, help="test images that samples are held against")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 32])
     parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--classifier-steps", type=int, default=600)
     return parser.parse_args()
 

@@ -67,5 +67,5 @@ def test_a_lesion_of_the_condition_changes_samples_and_not_those_of_no_class(mod
 def test_what_is_no_condition_is_refused(model):
     with pytest.raises(ValueError, match="2 names and 4 classes; give one for each class"):
         class_responses(model, LAYER, names=["a", "b"])
-    with pytest.raises(ValueError, match="'denoiser.unet.conv_in' has no vector for each class"):
+    with pytest.raises(ValueError, match=r"'denoiser\.unet\.conv_in' has no vector for each class"):
         class_responses(model, "denoiser.unet.conv_in")

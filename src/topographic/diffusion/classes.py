@@ -27,7 +27,8 @@ def class_responses(
         Any; it is left as it is.
     sites : str or sequence of str
         Modules of the condition, for example "denoiser.condition.linear_1"; "denoiser.condition.table" has the numbers
-        of the prototypes themselves as its units. Of a model with a running mean, "averaged.module.condition.*" samples.
+        of the prototypes themselves as its units. Of a model with a running mean, "averaged.module.condition.*"
+        is what samples.
     layout : callable or mapping of str to Sheet, optional
         Where units lie; in order on a nearly square grid by default, as the smoothness of weights lays them.
     names : sequence of str, optional
@@ -64,9 +65,7 @@ to StimulusSet('classes': 1 cat, 1 dog, 1 ship))}
             network.condition(shown)
     for site in found:
         if site not in heard or heard[site].ndim != 2 or len(heard[site]) != n_classes:
-            raise ValueError(
-                f"site {site!r} has no vector for each class; choose one of a condition, such as *.linear_1"
-            )
+            raise ValueError(f"site {site!r} has no vector for each class; choose a layer of a condition")
     stimuli = StimulusSet("classes", labels, labels)
     values = {site: heard[site].float().cpu().numpy() for site in found}
     return {site: Responses(site, one, sheets(one.shape[1], site), stimuli) for site, one in values.items()}
