@@ -43,7 +43,7 @@ CONDITIONS = {
     "shuffled": {"condition": "frozen", "prototypes_as": "shuffled"},
     "random": {"condition": "frozen", "prototypes_as": "random"},
 }
-SAMPLING = {"guidance": 1.8, "steps": 12, "batch_size": 80}
+SAMPLING = {"guidance": 1.8, "steps": 12, "batch_size": 100}
 CHECKPOINTS = (100, 200, 300, 400, 500, 600)
 EMA_DECAY = 0.95  # over about 20 steps: a longer mean would still hold the beginning at the first checkpoints
 
@@ -88,14 +88,14 @@ def images_of(options: argparse.Namespace) -> ImageConfig:
     return ImageConfig(name=options.images, folder=options.folder, size=options.size)
 
 
-def classifier(out: Path, options: argparse.Namespace, *, prototypes: bool, seed: int) -> Path:
+def classifier(out: Path, options: argparse.Namespace, *, prototypes: bool, seed: int, **changes) -> Path:
     """A classifier of the images: the one whose prototypes guide, or an independent one that judges."""
     folder = out / (f"prototypes-seed-{seed}" if prototypes else "judge")
     said = recipe(folder, options, seed)
     steps = {
         "max_steps": options.classifier_steps,
         "save_steps": options.classifier_steps,
-        "batch_size": 2 * options.batch_size,
+        "batch_size": 64,
     }
     said = dataclasses.replace(
         said,
@@ -103,12 +103,12 @@ def classifier(out: Path, options: argparse.Namespace, *, prototypes: bool, seed
         diffusion=DiffusionSection(),
         training=dataclasses.replace(said.training, eval_steps=options.classifier_steps, eval_batches=None, **steps),
     )
-    return trained(said)
+    return trained(dataclasses.replace(said, **changes))
 
 
 def main() -> None:
     """Train what is not trained, measure what is not measured, print the table."""
-    options = arguments()
+    options = parser(__doc__).parse_args()
     out = Path(options.out)
     judge, _ = load_vision_model(classifier(out, options, prototypes=False, seed=1000))
     mobilenet = load_mobilenet(options.weights)
@@ -184,22 +184,22 @@ def summary(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     return pd.DataFrame(lines, index=[f"{measure}, step {step}" for step in sorted(table["step"].unique())])
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """What the command line may say."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
     parser.add_argument("--images", default="mnist")
     parser.add_argument("--folder", help="the set's files, in place of fetching them")
     parser.add_argument("--size", type=int, default=16, help="pixels along each side")
     parser.add_argument("--weights", help="torchvision's MobileNetV2, in place of the package")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--n", type=int, default=160, help="samples of a checkpoint")
-    parser.add_argument("--real", type=int, default=1000, help="test images that samples are held against")
+    parser.add_argument("--n", type=int, default=100, help="samples of a checkpoint")
+    parser.add_argument("--real", type=int, default=500, help="test images that samples are held against")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 32])
     parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--classifier-steps", type=int, default=600)
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":
