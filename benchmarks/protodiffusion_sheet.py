@@ -34,7 +34,7 @@ from topographic.storage import save_json
 from topographic.training import open_images
 
 TABLE, LAYER = "denoiser.condition.table", "denoiser.condition.linear_1"
-SAMPLING = {"guidance": 1.8, "steps": 12, "batch_size": 100}
+SAMPLING = {"guidance": 1.8, "steps": 10, "batch_size": 100}
 BLOCK = 3
 CORNERS = ("without upper left", "without upper right", "without lower left", "without lower right")
 

@@ -18,7 +18,7 @@ from topographic.diffusion.distances import (
     manifold,
 )
 from topographic.diffusion.modeling import CONDITIONS, DiffusionConfig, DiffusionModel
-from topographic.diffusion.sampling import sample, save_grid, to_pixels
+from topographic.diffusion.sampling import read_grid, sample, save_grid, to_pixels
 
 __all__ = [
     "CONDITIONS",
@@ -37,6 +37,7 @@ __all__ = [
     "load_mobilenet",
     "manifold",
     "matched_random_prototypes",
+    "read_grid",
     "sample",
     "save_grid",
     "shuffled_prototypes",

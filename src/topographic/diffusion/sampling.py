@@ -13,7 +13,9 @@ from tqdm.auto import tqdm
 from topographic.diffusion.modeling import DiffusionModel, diffusers
 from topographic.storage import write_atomically
 
-__all__ = ["SCHEDULERS", "sample", "save_grid", "to_pixels"]
+__all__ = ["SCHEDULERS", "read_grid", "sample", "save_grid", "to_pixels"]
+
+_GAP, _ENLARGED = 2, 2  # pixels between two images of a grid; how often each pixel is repeated
 
 
 def sample(
@@ -136,17 +138,36 @@ def save_grid(path: str | Path, pixels: UInt8[np.ndarray, "images height width c
     """Write images as one PNG, row by row."""
     n, height, width, channels = pixels.shape
     rows = -(-n // columns)
-    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)
+    sheet = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, channels), 255, np.uint8)
     for place, image in enumerate(pixels):
-        top, left = place // columns * (height + 2), place % columns * (width + 2)
+        top, left = place // columns * (height + _GAP), place % columns * (width + _GAP)
         sheet[top : top + height, left : left + width] = image
     from PIL import Image
 
     picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
-    enlarged = picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST)
+    enlarged = picture.resize((_ENLARGED * picture.width, _ENLARGED * picture.height), Image.Resampling.NEAREST)
     with write_atomically(Path(path)) as temporary:
         enlarged.save(temporary, format="PNG")
     return Path(path)
+
+
+def read_grid(path: str | Path, columns: int) -> UInt8[np.ndarray, "rows columns height width channels"]:
+    """Images of a PNG that `save_grid` wrote with as many columns; places after the last image are white."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        held = np.asarray(picture)[::_ENLARGED, ::_ENLARGED]
+    held = held[..., None] if held.ndim == 2 else held
+    side, left = divmod(held.shape[1] + _GAP, columns)
+    rows, above = divmod(held.shape[0] + _GAP, side)
+    if left or above or side <= _GAP:
+        raise ValueError(
+            f"{path} has {held.shape[0]} x {held.shape[1]} pixels, which are no {columns} columns of square images; "
+            "give as many as it was written with"
+        )
+    whole = np.pad(held, ((0, _GAP), (0, _GAP), (0, 0)))
+    cells = whole.reshape(rows, side, columns, side, -1).swapaxes(1, 2)
+    return cells[:, :, :-_GAP, :-_GAP]
 
 
 SCHEDULERS = {"ddim": "DDIMScheduler", "ddpm": "DDPMScheduler"}

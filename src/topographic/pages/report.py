@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from topographic.diffusion import read_grid
 from topographic.drawing.site_names import site_labels
 from topographic.evaluation.wording import MINUS
 from topographic.maps import DistanceCurve, MapSummary, verdicts
@@ -20,6 +21,7 @@ from topographic.pages.tables import headline_table, named_nulls, settings_table
 from topographic.plots import (
     draw_distance_curves,
     draw_null_distribution,
+    draw_sample_grids,
     draw_spatial_curves,
     draw_training_curves,
 )
@@ -28,6 +30,8 @@ from topographic.plots.figures import spatial_names
 __all__ = ["SECTIONS", "Comparison", "lead", "section", "write_page"]
 
 Made = dict[str, Any]
+_OF_MAPS = {"Maps", "In numbers", "Statistics", "Correlation against distance", "Evaluation", "Stimuli and caveats"}
+_SAMPLED_STEPS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,13 @@ class Comparison:
 
     runs: Sequence[RunFolder]
     place: Path
+
+    @property
+    def headings(self) -> list[str]:
+        """Of the sections that say something of these runs: models that make images have samples, others maps."""
+        samples = any(run.makes_images for run in self.runs)
+        maps = any(not run.makes_images or run.summaries or run.evaluations for run in self.runs)
+        return [name for name in SECTIONS if (maps or name not in _OF_MAPS) and (samples or name != "Samples")]
 
     @property
     def contrasts(self) -> dict[str, dict[str, MapSummary]]:
@@ -93,7 +104,7 @@ def write_page(run_folders: Sequence[Path], out: Path, *, title: str | None = No
     comparison = Comparison(read_runs(run_folders), out.parent)
     *names, last = (run.name for run in comparison.runs)
     title = title or f"Report on {', '.join(names)}{' and ' if names else ''}{last}"
-    sections = [(anchor(heading), heading, section(heading, comparison)) for heading in SECTIONS]
+    sections = [(anchor(heading), heading, section(heading, comparison)) for heading in comparison.headings]
     above = headline(comparison) + lead(comparison.runs)
     return write_rendered(out, "report.html", title=title, lead=above, sections=sections)
 
@@ -137,13 +148,32 @@ def _runs(comparison: Comparison) -> Made:
 def _training(comparison: Comparison) -> Made:
     logged = {run.name: run.metrics for run in comparison.runs if run.metrics}
     spatial = {run: lines for run, lines in logged.items() if spatial_names(lines)}
+    noise = {"label": "task loss (squared error of the noise)"}
+    loss = noise if all(run.makes_images for run in comparison.runs) else {}
     return {
         "logged": list(logged),
         "spatial": list(spatial),
         "without": [run for run in logged if run not in spatial],
-        "task_loss": embedded(draw_training_curves(logged).figure) if logged else None,
+        "task_loss": embedded(draw_training_curves(logged, **loss).figure) if logged else None,
         "spatial_loss": embedded(draw_spatial_curves(spatial).figure) if spatial else None,
     }
+
+
+def _samples(comparison: Comparison) -> Made:
+    making = [run for run in comparison.runs if run.makes_images]
+    steps = sorted({step for run in making for step in run.samples})
+    wanted = np.geomspace(steps[0], steps[-1], _SAMPLED_STEPS) if steps else []
+    shown = {min(steps, key=lambda step, one=one: abs(step - one)) for one in wanted}
+    found = {
+        run.name: {
+            step: read_grid(path, run.config["diffusion"]["samples_per_class"])
+            for step, path in run.samples.items()
+            if step in shown
+        }
+        for run in making
+        if run.samples
+    }
+    return {"making": making, "found": found, "picture": embedded(draw_sample_grids(found), "png") if found else None}
 
 
 def _maps(comparison: Comparison) -> Made:
@@ -230,6 +260,7 @@ def _versions(comparison: Comparison) -> Made:
 
 
 SECTIONS: Mapping[str, tuple[str, Callable[[Comparison], Made]]] = {
+    "Samples": ("samples.html", _samples),
     "Maps": ("maps.html", _maps),
     "In numbers": ("in_numbers.html", _numbers_in_short),
     "Statistics": ("statistics.html", _statistics),

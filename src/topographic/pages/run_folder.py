@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -44,12 +44,18 @@ class RunFolder:
     summaries: Mapping[str, MapSummary]  # one per contrast that was mapped
     stimuli: Mapping[str, StimulusSet]  # by checksum, the sets whose items lie beside the maps
     evaluations: Mapping[str, Evaluation]  # by suite
+    samples: Mapping[int, Path] = field(default_factory=dict)  # by training step, grids of what the model makes
     is_held: bool = False  # whether a process was writing to the folder when it was read
 
     @property
     def word(self) -> str:
         """The folder as one word of a command line."""
         return shlex.quote(str(self.folder))
+
+    @property
+    def makes_images(self) -> bool:
+        """Whether it is a diffusion model, which has samples in place of maps."""
+        return (self.config.get("diffusion") or {}).get("condition") is not None
 
     @property
     def status(self) -> Literal["finished", "failed", "training", "unfinished"]:
@@ -104,6 +110,7 @@ def _read_run(folder: Path, name: str) -> RunFolder:
         summaries={summary.contrast: summary for summary in map(MapSummary.load, contrasts)},
         stimuli={shown.checksum: shown for shown in map(StimulusSet.load, folder.glob("maps/*/stimuli.json"))},
         evaluations=evaluations,
+        samples={int(path.stem.removeprefix("step-")): path for path in sorted(folder.glob("samples/step-*.png"))},
         is_held=known.get("status") == "running" and _is_held(folder),
     )
 

@@ -156,7 +156,9 @@ def draw_maps(
     return drawing.draw_sheets(sheets, colour_label=colour_label, outlines=outlines, **scale)
 
 
-def draw_training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":
+def draw_training_curves(
+    records: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | None" = None, *, label: str = "task loss (nats)"
+) -> "Axes":
     """Draw the task loss of several runs against the training step, same axes for all.
 
     Parameters
@@ -165,6 +167,8 @@ def draw_training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax:
         For each run the lines of its ``metrics.jsonl``: "task_loss" becomes a line, "eval_loss" dots.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
+    label : str
+        What the loss is, with its unit.
 
     Returns
     -------
@@ -188,7 +192,7 @@ def draw_training_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax:
     if any_held_out:
         ax.plot([], [], color="#666666", linewidth=1.3, label="training")
         ax.plot([], [], color="#666666", label="validation", **dots)
-    return finish(ax, "optimizer step", "task loss (nats)")
+    return finish(ax, "optimizer step", label)
 
 
 def draw_spatial_curves(records: Mapping[str, Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":
