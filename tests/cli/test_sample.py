@@ -7,7 +7,7 @@ import pytest
 from fixtures.diffusion_runs import diffusion_recipe
 
 from topographic.cli import main
-from topographic.runs import kind_of, train_model
+from topographic.runs import kind_of, train_model, write_recipe
 
 
 def test_samples_from_the_command_line(tmp_path, mnist, capsys):
@@ -24,6 +24,12 @@ def test_samples_from_the_command_line(tmp_path, mnist, capsys):
     shutil.rmtree(folder / "model" / "scheduler")
     assert main(["sample", str(folder)]) == 1
     assert "has no scheduler/scheduler_config.json" in capsys.readouterr().err
+
+
+def test_training_says_what_comes_next(tmp_path, mnist, capsys):
+    write_recipe(tmp_path / "recipe.yaml", diffusion_recipe(tmp_path / "run", mnist, condition="regular"))
+    assert main(["train", str(tmp_path / "recipe.yaml")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"next: topo sample {tmp_path / 'run'}")
 
 
 def test_refuses_to_make_nothing(capsys):

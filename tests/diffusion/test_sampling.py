@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from topographic.diffusion import DiffusionConfig, DiffusionModel, sample, save_grid, to_pixels
+from topographic.diffusion import DiffusionConfig, DiffusionModel, read_grid, sample, save_grid, to_pixels
 
 SMALL = {"image_size": 8, "block_out_channels": [8, 8], "num_labels": 3, "width": 4, "num_train_timesteps": 20}
 
@@ -47,6 +47,18 @@ def test_a_grid_is_a_picture(tmp_path):
     assert (pixels.min(), pixels.max()) == (0, 255)
     with Image.open(save_grid(tmp_path / "grid.png", pixels, 3)) as picture:
         assert picture.size == (2 * 28, 2 * 18)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_can_be_read_again(tmp_path, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, channels), dtype=np.uint8)
+    path = save_grid(tmp_path / "grid.png", pixels, 3)
+    again = read_grid(path, 3)
+    assert again.shape == (2, 3, 8, 8, channels)
+    np.testing.assert_array_equal(again.reshape(6, 8, 8, channels)[:5], pixels)
+    assert (again[1, 2] == 255).all()
+    with pytest.raises(ValueError, match="18 x 28 pixels, which are no 4 columns of square images"):
+        read_grid(path, 4)
 
 
 @pytest.mark.parametrize(

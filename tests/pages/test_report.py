@@ -10,8 +10,10 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import yaml
 from fixtures.written_runs import beside
 
+from topographic.diffusion import save_grid
 from topographic.pages import pictures, report, write_page
 from topographic.pages.report import SECTIONS, Comparison, lead, section
 from topographic.pages.run_folder import read_runs
@@ -372,6 +374,44 @@ def test_a_run_without_maps_or_metrics_is_told_what_makes_them(runs, heading):
         assert f"topo train {bare.folder}/config.yaml" in said
 
 
+@pytest.fixture
+def image_makers(tmp_path, runs):
+    """Two diffusion models that kept a grid at two steps."""
+    made = []
+    for name, condition in (("regular", "regular"), ("guided", "frozen")):
+        folder = tmp_path / name
+        (folder / "samples").mkdir(parents=True)
+        diffusion = {"condition": condition, "samples_per_class": 3, "prototypes_as": "shuffled"}
+        (folder / "config.yaml").write_text(yaml.safe_dump({**runs[0].config, "diffusion": diffusion}))
+        (folder / "run.json").write_text(json.dumps({"images_seen": 640, "model": "DiffusionModel"}))
+        for step in (10, 20):
+            save_grid(folder / "samples" / f"step-{step:06d}.png", np.zeros((6, 8, 8, 1), np.uint8), 3)
+        made.append(folder)
+    return read_runs(made)
+
+
+def test_models_that_make_images_show_samples_in_place_of_maps(image_makers, tmp_path):
+    page = write_page([run.folder for run in image_makers], tmp_path / "report.html")
+    _, text = check(page)
+    assert re.findall("<h2>(.*?)</h2>", text) == ["Samples", "Training", "What was run", "Versions, seeds and files"]
+    assert 'alt="Samples of every class during the training of regular, guided"' in text
+    said = text_of(text)
+    assert "told the class by frozen prototypes of other classes, on 640 images" in said
+    assert "told the class by a table that starts at random, on 640 images" in said
+    assert "topo map" not in said
+    assert "spatial loss" not in text_of(section("Training", Comparison(image_makers, tmp_path)))
+
+
+def test_samples_stand_beside_maps_and_their_lack_is_said(image_makers, runs):
+    bare = dataclasses.replace(image_makers[0], samples={})
+    assert "Samples" not in Comparison(runs, Path()).headings
+    mixed = Comparison([bare, *runs], Path())
+    assert mixed.headings == list(SECTIONS)
+    assert f"regular has kept no samples yet: topo train {bare.folder}/config.yaml" in text_of(
+        section("Samples", mixed)
+    )
+
+
 def test_a_contrast_that_one_run_lacks_is_named(runs):
     other = dataclasses.replace(runs[0].summaries[CONTRAST], contrast="noun-verb")
     both = dataclasses.replace(runs[0], summaries={**runs[0].summaries, "noun-verb": other})
@@ -401,7 +441,8 @@ def test_runs_without_the_spatial_loss_are_named(runs):
 def test_three_runs_stand_side_by_side(runs):
     third = dataclasses.replace(runs[1], name="third")
     for heading in SECTIONS:
-        assert ("third" in page_of([*runs, third], heading)) == (heading != "Stimuli and caveats")
+        absent = heading in ("Stimuli and caveats", "Samples")
+        assert ("third" in page_of([*runs, third], heading)) == (not absent)
     assert page_of([*runs, third], "Maps").count("<img") == 3
 
 

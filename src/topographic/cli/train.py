@@ -16,7 +16,8 @@ def train(command: Recipe) -> Path:
     _require_folder(command.run)
     folder, model = train_model(command)
     words = "" if command.counted == "images" else _sites_to_map(command, model)
-    print(f"finished: {folder}; next: topo map {shlex.quote(str(folder))}{words}")
+    command_word = "map" if command.diffusion.condition is None else "sample"
+    print(f"finished: {folder}; next: topo {command_word} {shlex.quote(str(folder))}{words}")
     return folder
 
 

@@ -28,6 +28,7 @@ def trained(run: RunFolder) -> dict[str, str] | None:
     return {
         "model": model_name(run) or "a model",
         **{term: f"{weight:g}" if weight else "" for term, weight in weights.items()},
+        "condition": _condition(run),
         "amount": f"{count(run.record[f'{seen}_seen'])} {seen}",
         "source": corpus.get("text") or corpus.get("images") or "its text",
     }
@@ -54,11 +55,13 @@ def _facts(run: RunFolder) -> dict[str, str]:
     model, spatial, smoothness, training = (config.get(part) or {} for part in parts)
     corpus = record.get("corpus") or {}
     tokens, documents = corpus.get("tokens") or {}, corpus.get("documents") or {}
-    preset = model.get("pretrained") or (f"preset {model['preset']}" if model.get("preset") else "")
+    named = model.get("preset") and not run.makes_images  # whose shape is said otherwise
+    preset = model.get("pretrained") or (f"preset {model['preset']}" if named else "")
     early, processes = record.get("stopped_early"), record.get("n_processes", 1)
     steps = f"{count(record.get('steps'))} of {count(training.get('max_steps'))}{', stopped early' if early else ''}"
     return {
         "model": _listed(model_name(run), preset),
+        "told the class by": _condition(run),
         "parameters": count(record.get("n_parameters")),
         "weight of the spatial loss": f"{spatial['weight']:g}" if "weight" in spatial else "",
         "weight of the smoothness": f"{smoothness['weight']:g}" if smoothness.get("weight") else "",
@@ -76,6 +79,17 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "finished": _finished(run) if record else "",
         "machine": _listed(record.get("device"), f"{processes} processes" if processes > 1 else ""),
     }
+
+
+def _condition(run: RunFolder) -> str:
+    """What tells a model that makes images the class; empty for others."""
+    if not run.makes_images:
+        return ""
+    said = run.config["diffusion"]
+    if said["condition"] == "regular":
+        return "a table that starts at random"
+    control = {"shuffled": " of other classes", "random": ", random ones"}.get(said.get("prototypes_as", ""), "")
+    return f"{said['condition']} prototypes{control}"
 
 
 def _listed(*words: str | None) -> str:
