@@ -74,8 +74,7 @@ def run(out: Path, options: argparse.Namespace, tau: float, seed: int) -> Path:
         smoothness=smooth("backbone.classifier.1"),
     )
     wanted = recipe(out / f"sheet-{tau:g}-seed-{seed}", options, seed, condition="frozen", prototypes=str(prototypes))
-    plain = dataclasses.replace(wanted.diffusion, ema_decay=None)  # what is trained is what samples
-    return trained(dataclasses.replace(wanted, diffusion=plain, smoothness=smooth(LAYER)))
+    return trained(dataclasses.replace(wanted, smoothness=smooth(LAYER)))
 
 
 def measured(folder: Path, judge, opened, options: argparse.Namespace) -> dict:
