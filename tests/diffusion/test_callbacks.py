@@ -1,16 +1,19 @@
 """A diffusion model through recipe and run folder: prototypes first, exact resume, grids, samples."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fixtures.diffusion_runs import diffusion_recipe
+from PIL import Image
 from safetensors.numpy import load_file
 
 from topographic.diffusion import SampleGrids
-from topographic.runs import load_diffusion_model, train_model
+from topographic.runs import DiffusionSection, ModelConfig, load_diffusion_model, train_model
+from topographic.training import ImageConfig
 
 
 def test_prototypes_are_trained_first_and_guide_the_model(tmp_path, mnist):
@@ -58,7 +61,7 @@ def test_an_interrupted_training_goes_on_bit_equal(tmp_path, mnist, monkeypatch)
         assert (whole / "model" / one).read_bytes() == (cut / "model" / one).read_bytes()
 
 
-def test_wrong_prototypes_are_refused(tmp_path, mnist, image_folders):
+def test_wrong_prototypes_are_refused(tmp_path, mnist):
     first = diffusion_recipe(tmp_path / "run", mnist, condition="frozen", width=8)
     train_model(first)
     prototypes = str(tmp_path / "run-prototypes")
@@ -66,3 +69,36 @@ def test_wrong_prototypes_are_refused(tmp_path, mnist, image_folders):
         train_model(diffusion_recipe(tmp_path / "other", mnist, prototypes=prototypes))
     with pytest.raises(ValueError, match="cannot be read as a classifier of images"):
         train_model(diffusion_recipe(tmp_path / "third", mnist, prototypes=str(tmp_path / "run")))
+    pets = replace(first, images=pictures(tmp_path / "pets", (8, 8)), run=str(tmp_path / "fourth"))
+    with pytest.raises(ValueError, match=r"are of 0, 1, .* and the images of cat, dog .* train prototypes on these"):
+        train_model(replace(pets, diffusion=replace(first.diffusion, prototypes=prototypes)))
+    plain = replace(first, run=str(tmp_path / "plain"), model=ModelConfig("mnist_mlp"), diffusion=DiffusionSection())
+    train_model(replace(plain, training=replace(plain.training, max_steps=1)))
+    with pytest.raises(ValueError, match=r"holds a PixelMLP.*; expected a prototype classifier"):
+        train_model(diffusion_recipe(tmp_path / "fifth", mnist, prototypes=str(tmp_path / "plain")))
+
+
+def pictures(folder: Path, shape: tuple[int, int]) -> ImageConfig:
+    """A cat and a dog to train on, and one of each to validate on."""
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            Image.fromarray(np.zeros(shape, np.uint8)).save(folder / split / name / "one.png")
+    return ImageConfig(name="pets", folder=str(folder))
+
+
+def test_images_that_no_samples_can_be_like_are_refused(tmp_path, mnist):
+    recipe = diffusion_recipe(tmp_path / "run", mnist)
+    with pytest.raises(ValueError, match=r"images\.mean=\[0\.1\], images\.sd=\[0\.5\]; samples run from -1"):
+        train_model(replace(recipe, images=replace(recipe.images, mean=[0.1])))
+    with pytest.raises(
+        ValueError, match=r"images of 8 x 12 pixels; a diffusion model makes square ones: give images\.size"
+    ):
+        train_model(replace(recipe, images=pictures(tmp_path / "wide", (8, 12))))
+
+
+def test_losses_that_are_no_numbers_end_the_training_in_one_line(tmp_path, mnist):
+    recipe = diffusion_recipe(tmp_path / "run", mnist, condition="regular")
+    wild = replace(recipe.training, learning_rate=1e30, min_learning_rate=0.0)
+    with pytest.raises(FloatingPointError, match=r"NaN or infinite .* lower training.learning_rate"):
+        train_model(replace(recipe, training=wild))

@@ -122,5 +122,10 @@ def test_what_does_not_fit_the_model_is_refused():
         made.set_prototypes(torch.zeros(2, 16))
     with pytest.raises(ValueError, match="number them from 0 to 2"):
         made(pixels, labels + 1)
+    with pytest.raises(ValueError, match="number them from 0 to 2"):
+        made(pixels, labels - 1)
+    with pytest.raises(ValueError, match="no labels; expected the class of each image, from 0 to 2"):
+        made.train()(pixels)
+    assert made.eval()(pixels).loss.isfinite(), "of no class"
     with pytest.raises(ValueError, match=r"this model makes \(1, 8, 8\)"):
         made(torch.zeros(2, 1, 10, 10), labels[:2])

@@ -239,7 +239,7 @@ class DiffusionModel(PreTrainedModel):
         pixel_values : Tensor, shape (batch, channels, height, width)
             Images, about -1 to 1.
         labels : Tensor of int64, shape (batch,), optional
-            Classes; none by default.
+            Classes; the number after the last is no class. By default none has one, which training refuses.
 
         Returns
         -------
@@ -249,13 +249,18 @@ class DiffusionModel(PreTrainedModel):
         Raises
         ------
         ValueError
-            If a label is no class, or the images have another size.
+            If a label is no class, labels are missing in training, or the images have another size.
         """
         side, channels, n_classes = self.config.image_size, self.config.num_channels, self.n_classes
         if tuple(pixel_values.shape[1:]) != (channels, side, side):
             raise ValueError(
                 f"images of shape {tuple(pixel_values.shape[1:])}; this model makes ({channels}, {side}, {side}): "
                 "resize them (images.size), or make the model for them"
+            )
+        if labels is None and self.training:
+            raise ValueError(
+                f"no labels; expected the class of each image, from 0 to {n_classes - 1}: pass labels, or call eval() "
+                "to look at images of no class"
             )
         if labels is None:
             labels = torch.full((len(pixel_values),), n_classes, device=pixel_values.device)
