@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from scipy import stats
 
 from topographic.diffusion import (
@@ -30,10 +31,12 @@ from topographic.diffusion import (
     sample,
     to_pixels,
 )
+from topographic.drawing.style import COLOURS
 from topographic.objectives import SpatialConfig
+from topographic.plots import draw_sample_grids
 from topographic.recording import weights_checksum
 from topographic.runs import DiffusionSection, ModelConfig, Recipe, load_vision_model, trained
-from topographic.storage import code_version, digest, load_json, save_arrays, save_json, sha256_of_file
+from topographic.storage import code_version, digest, load_arrays, load_json, save_arrays, save_json, sha256_of_file
 from topographic.training import ImageConfig, TrainingConfig, open_images
 
 CONDITIONS = {
@@ -45,7 +48,7 @@ CONDITIONS = {
 }
 SAMPLING = {"guidance": 1.8, "steps": 10, "batch_size": 100}
 FEATURES_SIDE = 64  # pixels that images are shown to MobileNetV2 with
-CHECKPOINTS = (40, 80, 120, 160, 200, 240)
+CHECKPOINTS = (50, 100, 150, 200, 250, 300)
 FEWEST_FOR_FRECHET = 500  # with fewer samples its bias is larger than what it is asked for
 
 
@@ -133,7 +136,7 @@ def main() -> None:
         "measures": digest(inspect.getsource(measured)),
         "real": [half, FEATURES_SIDE],
     }
-    rows = []
+    rows, samples = [], {}
     for seed in range(options.seeds):
         prototypes = classifier(out, options, prototypes=True, seed=seed)
         for name, said in CONDITIONS.items():
@@ -152,10 +155,16 @@ def main() -> None:
                     save_arrays(kept.with_suffix(".safetensors"), {"pixels": made}, {})
                     save_json(kept, measured(made, shown, real, mobilenet, judge, opened))
                 rows.append({"condition": name, "seed": seed, "step": step, **load_json(kept)})
+                pixels = load_arrays(kept.with_suffix(".safetensors"))[0]["pixels"]
+                by_class = pixels.reshape(-1, len(opened.classes), *pixels.shape[1:]).swapaxes(0, 1)
+                if seed == 0 and step in options.checkpoints[1::2]:
+                    samples.setdefault(name, {})[step] = by_class
     table = pd.DataFrame(rows)
     table.to_csv(out / "table.csv", index=False)
     print(summary(table, "kernel_distance").to_string())
     print(summary(table, "accuracy").to_string())
+    draw_sample_grids(samples, shown=3).savefig(out / "samples.png", dpi=150)
+    draw_curves(table, floor.mean, 1 / len(opened.classes)).savefig(out / "curves.png", dpi=150)
 
 
 def measured(made, shown, real, mobilenet, judge, opened) -> dict:
@@ -171,6 +180,23 @@ def measured(made, shown, real, mobilenet, judge, opened) -> dict:
         "accuracy": float((seen == torch.tensor(shown)).float().mean()),
         **near._asdict(),
     }
+
+
+def draw_curves(table: pd.DataFrame, floor: float, chance: float) -> Figure:
+    """Each measure by step: every seed as a dot, their mean as a line, and what real images or chance would give."""
+    figure = Figure(figsize=(9.3, 3.4), layout="constrained")
+    measures = {"kernel_distance": ("kernel distance", floor), "accuracy": ("samples seen as their class", chance)}
+    for ax, (measure, (label, line)) in zip(figure.subplots(1, 2), measures.items(), strict=True):
+        for place, (name, colour) in enumerate(zip(CONDITIONS, COLOURS, strict=False)):
+            own = table[table["condition"] == name]
+            ax.plot(own["step"] + 3 * (place - 2), own[measure], ".", color=colour, alpha=0.5, markersize=4)
+            means = own.groupby("step")[measure].mean()
+            ax.plot(means.index, means, color=colour, label=name)
+        ax.axhline(line, color="#666666", linewidth=0.9, linestyle="--")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set(xlabel="training step", ylabel=label)
+    ax.legend(frameon=False, fontsize=8)
+    return figure
 
 
 def summary(table: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -195,14 +221,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("out")
     parser.add_argument("--images", default="mnist")
     parser.add_argument("--folder", help="the set's files, in place of fetching them")
-    parser.add_argument("--size", type=int, default=12, help="pixels along each side")
+    parser.add_argument("--size", type=int, default=8, help="pixels along each side")
     parser.add_argument("--weights", help="torchvision's MobileNetV2, in place of the package")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--n", type=int, default=60, help="samples of a checkpoint")
+    parser.add_argument("--n", type=int, default=100, help="samples of a checkpoint")
     parser.add_argument("--real", type=int, default=500, help="test images that samples are held against")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32])
     parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--classifier-steps", type=int, default=200)
     return parser
 

@@ -54,7 +54,7 @@ def class_responses(
 to StimulusSet('classes': 1 cat, 1 dog, 1 ship))}
     """
     n_classes = model.n_classes
-    labels = list(map(str, range(n_classes))) if names is None else list(names)
+    labels = tuple(map(str, range(n_classes)) if names is None else names)
     if len(labels) != n_classes:
         raise ValueError(f"{len(labels)} names and {n_classes} classes; give one for each class")
     found = find_sites(model, sites)

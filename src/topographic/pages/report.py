@@ -149,13 +149,13 @@ def _training(comparison: Comparison) -> Made:
     logged = {run.name: run.metrics for run in comparison.runs if run.metrics}
     spatial = {run: lines for run, lines in logged.items() if spatial_names(lines)}
     only_images_made = all(run.makes_images for run in comparison.runs)
-    loss = {"label": "task loss (squared error of the noise)"} if only_images_made else {}
+    label = f"task loss ({'squared error of the noise' if only_images_made else 'nats'})"
     return {
         "logged": list(logged),
         "only_images_made": only_images_made,
         "spatial": list(spatial),
         "without": [run for run in logged if run not in spatial],
-        "task_loss": embedded(draw_training_curves(logged, **loss).figure) if logged else None,
+        "task_loss": embedded(draw_training_curves(logged, label=label).figure) if logged else None,
         "spatial_loss": embedded(draw_spatial_curves(spatial).figure) if spatial else None,
     }
 
