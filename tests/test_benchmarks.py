@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from matplotlib.image import imread
 from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
 from topographic.cli import main
 from topographic.models import fresh_vision_model, vision_config
 from topographic.recording import Preparation
-from topographic.storage import save_json
+from topographic.storage import load_json, save_json
 
 pytestmark = pytest.mark.unchecked
 
@@ -145,6 +146,17 @@ def test_prototypes_are_compared(run_benchmark, image_folders, tmp_path):
     small = ["--seeds", "1", "--n", "10", "--channels", "8", "8", "8", "--checkpoints", "1", "2", "--batch-size", "4"]
     printed = run_benchmark("protodiffusion.py", *where, *small, "--classifier-steps", "1")
     assert "kernel_distance, step 2" in printed
+
+
+def test_prototypes_are_laid_on_a_sheet(run_benchmark, image_folders, tmp_path):
+    out = tmp_path / "out"
+    small = ["--seeds", "1", "--n", "10", "--channels", "16", "16", "--checkpoints", "2", "--batch-size", "4"]
+    where = [str(out), "--folder", str(image_folders["mnist"])]
+    printed = run_benchmark("protodiffusion_sheet.py", *where, *small, "--classifier-steps", "1", "--taus", "3")
+    assert "patch: accuracy lost" in printed
+    (found,) = load_json(out / "sheet.json")["3"]
+    assert -1 <= found["patch: r(share, lost)"] <= 1
+    assert imread(out / "sheet.png")[..., :3].std() > 0.05
 
 
 def test_encoding_is_calibrated(run_benchmark):
