@@ -100,7 +100,7 @@ def classifier(out: Path, options: argparse.Namespace, *, prototypes: bool, seed
     steps = {
         "max_steps": options.classifier_steps,
         "save_steps": options.classifier_steps,
-        "batch_size": 64,
+        "batch_size": 2 * options.batch_size,
     }
     said = dataclasses.replace(
         said,
