@@ -67,7 +67,7 @@ def train(condition: str) -> tuple[DiffusionModel, dict[int, np.ndarray]]:
     model = DiffusionModel(DiffusionConfig(**shape)).train()
     if condition == "frozen":
         model.set_prototypes(smooth)
-    made, n_steps = {}, 4 * STEPS // 3
+    made, n_steps = {}, STEPS
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad])
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=n_steps, pct_start=0.1)
     for step in range(1, n_steps + 1):
