@@ -159,7 +159,8 @@ def draw(found: dict[str, dict]) -> Figure:
         shown = {"intact": None} | {f"patch {place}": mask for place, mask in enumerate(one["patches"])}
         for row, (ax, (name, mask)) in enumerate(zip(grids.subplots(len(shown), 1), shown.items(), strict=True)):
             made = one["made"][name][: len(values), ..., 0]
-            ax.imshow(np.hstack(made), cmap="gray_r", vmin=0, vmax=255)
+            apart = np.pad(made, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+            ax.imshow(np.hstack(apart), cmap="gray", vmin=0, vmax=255)
             ax.set_axis_off()
             ax.set_title("intact" if mask is None else CORNERS[row - 1], fontsize=8, loc="left", pad=2)
     return figure

@@ -133,7 +133,8 @@ for number, ax in enumerate(above.subplots(1, 10)):
     draw_sheet(heard.sheet, maps[number], ax, limit=float(np.abs(maps).max()), title=str(number))
     draw_outline(heard.sheet, patch.mask, ax)
 for ax, (name, (made, _)) in zip(below.subplots(3, 1), results.items(), strict=True):
-    ax.imshow(np.hstack(made[:, 0, ..., 0]), cmap="gray", vmin=0, vmax=255)
+    apart = np.pad(made[:, 0, ..., 0], ((0, 0), (0, 0), (0, 1)), constant_values=255)
+    ax.imshow(np.hstack(apart), cmap="gray", vmin=0, vmax=255)
     ax.set_axis_off()
     ax.set_title(name, fontsize=8, loc="left", pad=2)
 figure
