@@ -1,18 +1,21 @@
 """Figures of trajectories: one panel a number, over tokens seen."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from topographic.drawing.style import COLOURS, finish, new_figure
+from topographic.drawing.style import COLOURS, INK, finish, new_figure, quieten
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Course", "draw_courses"]
+__all__ = ["Course", "Growth", "draw_courses", "draw_growth"]
 
 _ACROSS = 3
+_CONTROL = "#8a8a8a"
+_DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (6, 2, 1, 2)))
 
 
 class Course(NamedTuple):
@@ -22,6 +25,85 @@ class Course(NamedTuple):
     group: str
     tokens: Sequence[int | None]
     values: Sequence[float]
+
+
+class Growth(NamedTuple):
+    """What is drawn of models of one size: by panel their courses, and by panel and name those of controls."""
+
+    title: str
+    panels: Mapping[str, Sequence[Course]]
+    controls: Mapping[str, Mapping[str, Sequence[Course]]]
+
+
+def draw_growth(sizes: Sequence[Growth]) -> "Figure":
+    """Draw alignment, competence and topography over tokens: a row per size, a column per number.
+
+    Parameters
+    ----------
+    sizes : sequence of Growth
+        With the same panels.
+
+    Returns
+    -------
+    Figure
+        Panels of a column share their axes; controls are grey, means over all series of the size.
+
+    Examples
+    --------
+    >>> course = Course("a-0", "a", [None, 0, 8, 16], [0.1, 0.1, 0.3, 0.4])
+    >>> figure = draw_growth([Growth("8 parameters", {"r": [course]}, {"r": {"random units": [course]}})])
+    >>> figure.axes[0].get_title(loc="left")
+    'r'
+    """
+    names = list(sizes[0].panels)
+    figure = new_figure(3.1 * len(names) + 0.5, 2.5 * len(sizes) + 0.9)
+    axes = figure.subplots(len(sizes), len(names), squeeze=False, sharex=True, sharey="col")
+    every = [one for size in sizes for courses in size.panels.values() for one in courses]
+    least = min((tokens for one in every for tokens in one.tokens if tokens), default=1)
+    entries: dict[str, Any] = {}
+    for size, along in zip(sizes, axes, strict=True):
+        groups = list(dict.fromkeys(one.group for courses in size.panels.values() for one in courses))
+        for ax, name in zip(along, names, strict=True):
+            for place, (control, courses) in enumerate(size.controls.get(name, {}).items()):
+                style = {"color": _CONTROL, "linewidth": 1.3, "linestyle": _DASHES[(place + 1) % len(_DASHES)]}
+                at, means = _mean_course(courses, least)
+                entries.setdefault(control, ax.plot(at, means, zorder=1, **style)[0])
+            for group in groups:
+                own = [one for one in size.panels[name] if one.group == group]
+                if own:
+                    line = _draw_group(ax, own, COLOURS[groups.index(group) % len(COLOURS)], least)
+                    entries.setdefault(group, line)
+            ax.set_xscale("log", base=2 if least > 1 else 10)
+            quieten(ax)
+        along[0].set_ylabel(size.title, fontsize=10, color=INK)
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.set_title(name, fontsize=10, loc="left", color=INK)
+    for ax in axes[-1]:
+        ax.set_xlabel("tokens seen", fontsize=10)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_group(ax: "Axes", courses: Sequence[Course], colour: str, least: int) -> Any:
+    """Series thin, their mean thick, untrained weights as open circles left of all; the thick line."""
+    for one in courses:
+        seen = [(t, v) for t, v in zip(one.tokens, one.values, strict=True) if t is not None]
+        ax.plot([t or least / 2 for t, _ in seen], [v for _, v in seen], color=colour, linewidth=0.7, alpha=0.5)
+        untrained = [v for t, v in zip(one.tokens, one.values, strict=True) if t is None]
+        ax.scatter([least / 4] * len(untrained), untrained, s=18, facecolors="none", edgecolors=colour)
+    at, means = _mean_course(courses, least)
+    return ax.plot(at, means, color=colour, linewidth=2, label=courses[0].group)[0]
+
+
+def _mean_course(courses: Sequence[Course], least: int) -> tuple[list[float], list[float]]:
+    """Means over series at every number of tokens; none at all stand left of the fewest."""
+    by_tokens: dict[int, list[float]] = {}
+    for one in courses:
+        for tokens, value in zip(one.tokens, one.values, strict=True):
+            if tokens is not None:
+                by_tokens.setdefault(tokens, []).append(value)
+    at = sorted(by_tokens)
+    return [tokens or least / 2 for tokens in at], [float(np.mean(by_tokens[tokens])) for tokens in at]
 
 
 def draw_courses(panels: Mapping[str, Sequence[Course]]) -> "Figure":
@@ -51,19 +133,9 @@ def draw_courses(panels: Mapping[str, Sequence[Course]]) -> "Figure":
     least = min((t for courses in panels.values() for one in courses for t in one.tokens if t), default=1)
     for ax, (name, courses) in zip(axes, panels.items(), strict=False):
         for group in groups:
-            colour, own = COLOURS[groups.index(group) % len(COLOURS)], [one for one in courses if one.group == group]
-            by_tokens: dict[int, list[float]] = {}
-            for one in own:
-                seen = [
-                    (tokens, value) for tokens, value in zip(one.tokens, one.values, strict=True) if tokens is not None
-                ]
-                ax.plot([t or least / 2 for t, _ in seen], [v for _, v in seen], color=colour, linewidth=0.7, alpha=0.5)
-                for tokens, value in seen:
-                    by_tokens.setdefault(tokens, []).append(value)
-                untrained = [value for tokens, value in zip(one.tokens, one.values, strict=True) if tokens is None]
-                ax.scatter([least / 4] * len(untrained), untrained, s=18, facecolors="none", edgecolors=colour)
-            means = {t: float(np.mean(v)) for t, v in sorted(by_tokens.items())}
-            ax.plot([t or least / 2 for t in means], list(means.values()), color=colour, linewidth=2, label=group)
+            own = [one for one in courses if one.group == group]
+            if own:
+                _draw_group(ax, own, COLOURS[groups.index(group) % len(COLOURS)], least)
         ax.set_xscale("log", base=2 if least > 1 else 10)
         if name == "perplexity":
             ax.set_yscale("log")
