@@ -112,7 +112,8 @@ def alignment(subject: LanguageSubject, material: BrainMaterial, units: UnitSets
     """Held-out correlation of as many features of every kind, all measures of a kind z-scored and taken together.
 
     Units of random draws, of the embedding layer too, are drawn five times: means over the draws, ends of intervals
-    included. Intervals and p are over sentences or topics. Added R2: beside length, frequency and position.
+    included; words whose type was never seen are predicted from the first draw alone. Intervals and p are over
+    sentences or topics. Added R2: beside length, frequency and position.
     """
     if not material.targets:
         raise NotMeasurable(f"no corpus of potentials or averages per sentence lies below {material.data}")
@@ -131,7 +132,7 @@ def alignment(subject: LanguageSubject, material: BrainMaterial, units: UnitSets
                         for place, one in enumerate(targets)
                     ],
                 )
-                for draw in range(len(features[0][name]))
+                for draw in range(1 if folds else len(features[0][name]))  # word types of the first draw alone
             ]
             for name in features[0]
             for folds in kinds
