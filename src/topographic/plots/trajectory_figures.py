@@ -103,7 +103,7 @@ def _mean_course(courses: Sequence[Course], least: int) -> tuple[list[float], li
             if tokens is not None:
                 by_tokens.setdefault(tokens, []).append(value)
     at = sorted(by_tokens)
-    return [tokens or least / 2 for tokens in at], [float(np.mean(by_tokens[tokens])) for tokens in at]
+    return [float(tokens or least / 2) for tokens in at], [float(np.mean(by_tokens[tokens])) for tokens in at]
 
 
 def draw_courses(panels: Mapping[str, Sequence[Course]]) -> "Figure":

@@ -210,7 +210,7 @@ def relation_end(
     def ratio(sums: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(sums[..., -1], 1e-300) / np.maximum(sums[..., :-1].min(axis=-1), 1e-300))
 
-    p = (1 + int((ratio(sums_of_squares(drawn(-1))) >= ratio(own)).sum())) / (n_draws + 1)
+    p = (1 + int((ratio(sums_of_squares(drawn(-1))) >= ratio(own[None])).sum())) / (n_draws + 1)
     ends = np.array(candidates)[sums_of_squares(drawn(best)).argmin(axis=-1)]
     low, high = np.percentile(ends, [2.5, 97.5], method="nearest")
     slope = float((held[best] * _centred(y)).sum() / scale[best])
