@@ -38,5 +38,20 @@ def test_sizes_are_rows_and_numbers_columns_that_share_their_axes():
     assert [line.get_ydata().tolist() for line in thick] == [pytest.approx([0.1, 0.7, 0.8])] * 2
     assert len({line.get_color() for line in thick}) == 2
     (legend,) = figure.legends
-    named = [text.get_text() for text in legend.get_texts()]
-    assert sorted(named) == ["plain", "random units", "topographic", "unit null"]
+    assert [text.get_text() for text in legend.get_texts()] == ["plain", "topographic"]
+    assert [[text.get_text() for text in ax.texts] for ax in axes] == [["random units"], ["unit null"]] * 2
+    assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["0", "8"]
+
+
+def test_names_of_lines_that_end_alike_lie_apart():
+    own = [Course("a-0", "a", [0, 1000, 2_000_000], [0.0, 0.5, 1.0])]
+    ends = {"first": 0.5, "second": 0.5, "third": 0.51, "far": 0.0}
+    controls = {name: [Course("a-0", "a", [0, 1000, 2_000_000], [end] * 3)] for name, end in ends.items()}
+    ax = draw_growth([Growth("8 parameters", {"r": own}, {"r": controls})]).axes[0]
+    places = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    low, high = ax.get_ylim()
+    assert places["far"] == pytest.approx((0 - low) / (high - low))
+    near = sorted(places[name] for name in ("first", "second", "third"))
+    assert min(after - before for before, after in zip(near, near[1:], strict=False)) > 0.08
+    assert sum(near) / 3 == pytest.approx((0.5033 - low) / (high - low), abs=0.01)
+    assert [tick.get_text() for tick in ax.get_xticklabels()][:2] == ["0", "1k"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from topographic.drawing.style import COLOURS, INK, finish, new_figure, quieten
 
@@ -15,7 +16,8 @@ __all__ = ["Course", "Growth", "draw_courses", "draw_growth"]
 
 _ACROSS = 3
 _CONTROL = "#8a8a8a"
-_DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (6, 2, 1, 2)))
+_DASHES = ("--", ":", "-.", (0, (1, 3)), (0, (6, 2)))
+_APART = 0.085  # of an axis: as high as a line of small print
 
 
 class Course(NamedTuple):
@@ -56,32 +58,66 @@ def draw_growth(sizes: Sequence[Growth]) -> "Figure":
     'r'
     """
     names = list(sizes[0].panels)
-    figure = new_figure(3.1 * len(names) + 0.5, 2.5 * len(sizes) + 0.9)
-    axes = figure.subplots(len(sizes), len(names), squeeze=False, sharex=True, sharey="col")
+    n_controls = {name: max(len(size.controls.get(name, {})) for size in sizes) for name in names}
+    figure = new_figure(3.0 * len(names) + 1.2, 2.5 * len(sizes) + 0.7)
+    wide = {"width_ratios": [1.35 if n_controls[name] > 1 else 1 for name in names]}
+    axes = figure.subplots(len(sizes), len(names), squeeze=False, sharex=True, sharey="col", gridspec_kw=wide)
     every = [one for size in sizes for courses in size.panels.values() for one in courses]
     least = min((tokens for one in every for tokens in one.tokens if tokens), default=1)
+    most = max((tokens for one in every for tokens in one.tokens if tokens), default=1)
     entries: dict[str, Any] = {}
+    ends: dict[Any, dict[str, float]] = {}
     for size, along in zip(sizes, axes, strict=True):
         groups = list(dict.fromkeys(one.group for courses in size.panels.values() for one in courses))
         for ax, name in zip(along, names, strict=True):
             for place, (control, courses) in enumerate(size.controls.get(name, {}).items()):
-                style = {"color": _CONTROL, "linewidth": 1.3, "linestyle": _DASHES[(place + 1) % len(_DASHES)]}
                 at, means = _mean_course(courses, least)
-                entries.setdefault(control, ax.plot(at, means, zorder=1, **style)[0])
+                ax.plot(at, means, color=_CONTROL, linewidth=1.2, linestyle=_DASHES[place % len(_DASHES)], zorder=1)
+                ends.setdefault(ax, {})[control] = means[-1]
             for group in groups:
                 own = [one for one in size.panels[name] if one.group == group]
                 if own:
                     line = _draw_group(ax, own, COLOURS[groups.index(group) % len(COLOURS)], least)
                     entries.setdefault(group, line)
-            ax.set_xscale("log", base=2 if least > 1 else 10)
+            _tokens_axis(ax, least, most)
             quieten(ax)
         along[0].set_ylabel(size.title, fontsize=10, color=INK)
+    for ax, named in ends.items():
+        _name_ends(ax, named)
     for ax, name in zip(axes[0], names, strict=True):
         ax.set_title(name, fontsize=10, loc="left", color=INK)
     for ax in axes[-1]:
         ax.set_xlabel("tokens seen", fontsize=10)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     return figure
+
+
+def _tokens_axis(ax: "Axes", least: int, most: int) -> None:
+    """Tokens on a logarithmic axis, none at all at its left end."""
+    ax.set_xscale("log", base=2 if least > 1 else 10)
+    powers = np.arange(0, np.log2(max(most / least, 1)) + 1e-9, 2)
+    every = -(-len(powers) // 4)  # four labels or fewer
+    ticks = [float(least * 2**power) for power in powers[::every]]
+    ax.set_xticks([least / 2, *ticks], ["0", *map(_short, ticks)])
+    ax.minorticks_off()
+
+
+def _short(tokens: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:.3g}{letter}"
+    return f"{tokens:g}"
+
+
+def _name_ends(ax: "Axes", named: Mapping[str, float]) -> None:
+    """Names of lines right of where they end, moved apart where they would cover one another."""
+    low, high = ax.get_ylim()
+    order = sorted(named, key=lambda name: named[name])
+    rank = _APART * np.arange(len(order))
+    wanted = np.array([(named[name] - low) / (high - low) for name in order])
+    places = isotonic_regression(wanted - rank).x + rank  # the nearest that are far enough apart
+    for name, place in zip(order, places, strict=True):
+        ax.text(1.02, place, name, transform=ax.transAxes, fontsize=8, color=_CONTROL, va="center")
 
 
 def _draw_group(ax: "Axes", courses: Sequence[Course], colour: str, least: int) -> Any:

@@ -42,6 +42,7 @@ _OVER_SEEDS = (
     *(_SENTENCES, _FORMAL, _PAIRS, "SyntaxGym", _FUNCTIONAL, _NEXT, "perplexity"),
     *(_TOPOGRAPHY, "unit null", "overlap with last", "overlap with previous"),
 )
+_TITLES = {_POTENTIALS: "potentials, held-out r", _TOPOGRAPHY: "Moran's I"}
 _RIVALS = ((_FORMAL, _NEXT), (_FORMAL, _FUNCTIONAL))
 
 
@@ -275,6 +276,7 @@ def _alignment(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             row |= _with_ends(added, one["added R2"], one["low (R2)"], one["high (R2)"])
         else:
             row[f"{title}, {one['features']}"] = one["r"]
+            row |= {f"{title} (types), {one['features']}": one["r (types)"]} if "r (types)" in one else {}
         if one["features"] == _RANDOM:
             ends = (one["low (first - this)"], one["high (first - this)"])
             row |= _with_ends(f"{one['of']} r - {_RANDOM}", one["first - this"], *ends)
@@ -408,9 +410,9 @@ def _sizes_grown(series: Sequence[Series], rows: Sequence[Mapping[str, Any]]) ->
     made = []
     for size in sorted(set(parameters.values())):
         own = [one for one in series if parameters[one.name] == size]
-        panels = {name: _courses(own, rows, name) for name in shown}
+        panels = {_TITLES.get(name, name): _courses(own, rows, name) for name in shown}
         controls = {
-            name: {
+            _TITLES.get(name, name): {
                 title.removeprefix(f"{name}, "): courses for title in titles if (courses := _courses(own, rows, title))
             }
             for name, titles in beside.items()
