@@ -95,9 +95,9 @@ def draw_growth(sizes: Sequence[Growth]) -> "Figure":
 def _tokens_axis(ax: "Axes", least: int, most: int) -> None:
     """Tokens on a logarithmic axis, none at all at its left end."""
     ax.set_xscale("log", base=2 if least > 1 else 10)
-    powers = np.arange(0, np.log2(max(most / least, 1)) + 1e-9, 2)
-    every = -(-len(powers) // 4)  # four labels or fewer
-    ticks = [float(least * 2**power) for power in powers[::every]]
+    doublings = int(np.log2(max(most / least, 1)) + 1e-9)
+    step = max(1, -(-doublings // 3))  # three labels or fewer beside that of none
+    ticks = [float(least * 2**power) for power in range(doublings % step, doublings + 1, step)][-3:]
     ax.set_xticks([least / 2, *ticks], ["0", *map(_short, ticks)])
     ax.minorticks_off()
 
