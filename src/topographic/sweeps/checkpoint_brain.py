@@ -23,8 +23,8 @@ from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.word_encoding import states_of
 from topographic.evaluation.results import NotMeasurable
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import RandomTokens, embedding_site
-from topographic.recording import record
+from topographic.evaluation.word_readings import embedding_site
+from topographic.recording import RandomTokens, record
 from topographic.stimuli import StimulusSet
 
 __all__ = ["CONTROLS", "EMBEDDING", "RANDOM_TOKENS", "BrainMaterial", "UnitSets", "alignment", "reading_gain"]
