@@ -3,6 +3,7 @@ import json
 import random
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ import torch
 from torch import nn
 from transformers import GPT2LMHeadModel
 
-from topographic.behaviour.harness import evaluate_with_harness, harness_command
+from topographic.behaviour.harness import (
+    FUNCTIONAL_TASKS,
+    evaluate_with_harness,
+    functional_competence,
+    harness_command,
+    harness_version,
+)
 from topographic.behaviour.minimal_pairs import minimal_pairs
 from topographic.behaviour.surprisal import token_log_probabilities
 from topographic.models import TopoLMForCausalLM, preset, register
@@ -65,7 +72,13 @@ def test_bad_numbers_are_refused_before_the_harness_is_looked_for(options, messa
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: evaluate_with_harness(nn.Linear(1, 1), None, "blimp"), lambda: harness_command([])]
+    "call",
+    [
+        lambda: evaluate_with_harness(nn.Linear(1, 1), None, "blimp"),
+        lambda: harness_command([]),
+        lambda: functional_competence(nn.Linear(1, 1), None, "tasks"),
+        harness_version,
+    ],
 )
 def test_without_the_harness_the_message_says_what_to_install(monkeypatch, call):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
@@ -93,6 +106,83 @@ def test_command_hands_its_arguments_on_and_restores_them(monkeypatch):
     with pytest.raises(SystemExit):
         harness_command(["--nonsense"])
     assert sys.argv == before
+
+
+class StandInManager:
+    """Knows a task for every .yaml of a folder, as the harness's own does."""
+
+    def __init__(self, include_path=None, include_defaults=True):
+        assert include_defaults is False
+        self.all_tasks = sorted(path.stem for path in Path(include_path).glob("*.yaml"))
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A harness that answers from a table: {task: {metric: value}}, an exception in place of the table is raised."""
+    answers = {}
+
+    def evaluate(model, tasks, num_fewshot, limit, **_):
+        if "raise" in answers:
+            raise answers["raise"]
+        results = {task: {"alias": task, **answers[task]} for task in tasks}
+        return {"results": results, "n-samples": {task: {"effective": limit or 8} for task in tasks}}
+
+    modules = {name: types.ModuleType(name) for name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.tasks")}
+    modules["lm_eval"].simple_evaluate = evaluate
+    modules["lm_eval.models.huggingface"].HFLM = lambda **_: None
+    modules["lm_eval.tasks"].TaskManager = StandInManager
+    for name, one in modules.items():
+        monkeypatch.setitem(sys.modules, name, one)
+    return answers
+
+
+def test_functional_competence_names_what_is_missing_and_gives_it_no_number(stand_in, gpt2, tokenizer, tmp_path):
+    for name in ("piqa", "arc_easy", "blimp"):
+        (tmp_path / f"{name}.yaml").write_text("")
+    stand_in |= {
+        "piqa": {"acc,none": 0.6, "acc_stderr,none": 0.1, "acc_norm,none": 0.7},
+        "arc_easy": {"acc,none": 0.25, "acc_stderr,none": "N/A"},
+    }
+    rows = {row["task"]: row for row in functional_competence(gpt2, tokenizer, tmp_path, n_items=4)}
+    assert list(rows) == list(FUNCTIONAL_TASKS)
+    assert rows["piqa"] == {
+        "task": "piqa",
+        "value": 0.6,
+        "stderr": 0.1,
+        "n_items": 4,
+        "chance": 0.5,
+        "missing": None,
+    }
+    assert (rows["arc_easy"]["value"], rows["arc_easy"]["stderr"]) == (0.25, None)
+    absent = [rows[name] for name in ("arc_challenge", "hellaswag", "winogrande", "social_iqa")]
+    assert all(row["value"] is None and row["missing"] == f"no definition in {tmp_path}" for row in absent)
+    assert rows["social_iqa"]["chance"] == pytest.approx(1 / 3)
+
+
+def test_tasks_that_cannot_be_measured_are_said_in_one_line(stand_in, gpt2, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=r"defines none of arc_easy, .*; expected one \.yaml each, on local files"):
+        functional_competence(gpt2, tokenizer, tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder absent; expected task definitions"):
+        functional_competence(gpt2, tokenizer, "absent")
+    (tmp_path / "piqa.yaml").write_text("")
+    stand_in["piqa"] = {"acc_norm,none": 0.7}
+    with pytest.raises(ValueError, match=r"piqa in .* has no metric acc; add it to its metric_list"):
+        functional_competence(gpt2, tokenizer, tmp_path)
+    for failure in (FileNotFoundError("no such file"), ConnectionError("no route")):
+        stand_in["raise"] = failure
+        with pytest.raises(FileNotFoundError, match=r"the data of piqa cannot be read \(no .*\); expected local files"):
+            functional_competence(gpt2, tokenizer, tmp_path)
+
+
+def test_functional_competence_is_the_harness_s_own(gpt2, tokenizer, own_pairs, task_folder):
+    pytest.importorskip("lm_eval.models.huggingface", reason=NO_HARNESS)
+    own = (task_folder / "own.yaml").read_text()
+    (task_folder / "piqa.yaml").write_text(own.replace("task: own_pairs", "task: piqa"))
+    rows = {row["task"]: row for row in functional_competence(gpt2, tokenizer, task_folder)}
+    (direct,) = evaluate_with_harness(gpt2, tokenizer, "own_pairs", task_folder=task_folder)
+    assert rows["piqa"]["value"] == direct["value"]
+    assert rows["hellaswag"]["value"] is None
+    assert harness_version()
 
 
 def harness_log_likelihoods(model, tokenizer, texts, batch_size):

@@ -42,7 +42,7 @@ def test_local_stand_ins_with_the_names_of_revisions(tmp_path, capsys):
     table = pd.read_csv(tmp_path / "out/trajectory.csv")
     assert table["tokens"].tolist()[1:] == [0, 2097152]
     assert (tmp_path / "out/index.html").is_file()
-    assert (tmp_path / "out/collected/trajectory/trajectory.png").is_file()
+    assert all((tmp_path / f"out/collected/trajectory/{name}.png").is_file() for name in ("growth", "trajectory"))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,8 @@ def test_local_stand_ins_with_the_names_of_revisions(tmp_path, capsys):
         (["runs/a", "sizes=[70m]"], "expected both {size} in a source and sizes=[...], or neither"),
         (["runs/a", "n_bootstrap=5"], "n_bootstrap=5; expected at least 99 draws"),
         (["runs/a", "n_units=0"], "n_units=0; expected at least 1 unit"),
+        (["runs/a", "items_per_task=0"], "items_per_task=0; expected at least 1 item, or none for all"),
+        (["runs/a", "word_folds=2"], "word_folds=2; expected a whole number of at least 4"),
         (["runs/a", "n_draws=3"], "n_draws=3; expected"),
     ],
 )

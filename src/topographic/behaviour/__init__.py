@@ -1,12 +1,18 @@
 """What the model does: how probable it finds sentences, and which of them it prefers."""
 
-from topographic.behaviour.harness import evaluate_with_harness, harness_command
+from topographic.behaviour.harness import (
+    FUNCTIONAL_TASKS,
+    evaluate_with_harness,
+    functional_competence,
+    harness_command,
+)
 from topographic.behaviour.minimal_pairs import MinimalPairScores, accuracy_interval, minimal_pairs
 from topographic.behaviour.next_words import next_word_preference
 from topographic.behaviour.surprisal import PROTOCOLS, perplexity, token_log_probabilities
 from topographic.behaviour.syntaxgym import Suite, SuiteScores, SyntaxGymScores, load_suites, syntaxgym
 
 __all__ = [
+    "FUNCTIONAL_TASKS",
     "PROTOCOLS",
     "MinimalPairScores",
     "Suite",
@@ -14,6 +20,7 @@ __all__ = [
     "SyntaxGymScores",
     "accuracy_interval",
     "evaluate_with_harness",
+    "functional_competence",
     "harness_command",
     "load_suites",
     "minimal_pairs",

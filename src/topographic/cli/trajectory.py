@@ -39,6 +39,13 @@ class TrajectoryCommand:
     data: str | None = None
     """Folder with corpora measured word by word or sentence by sentence: reading times, potentials, averages of fMRI;
     none by default."""
+    functional: str | None = None
+    """Folder of task definitions of lm-evaluation-harness on local files, for functional competence: arc_easy,
+    arc_challenge, hellaswag, piqa, winogrande, social_iqa, as many of them as there are; none by default."""
+    items_per_task: int | None = None
+    """Only the first items of each of those tasks; all by default."""
+    word_folds: int = 10
+    """Sets of sentences that are held out in turn."""
     n_draws: int = 200
     """Draws of each null at every checkpoint."""
     n_bootstrap: int = 1999
@@ -62,6 +69,8 @@ class TrajectoryCommand:
             raise ValueError(f"n_bootstrap={self.n_bootstrap}; expected at least 99 draws")
         if self.n_units < 1:
             raise ValueError(f"n_units={self.n_units}; expected at least 1 unit")
+        if self.items_per_task is not None and self.items_per_task < 1:
+            raise ValueError(f"items_per_task={self.items_per_task}; expected at least 1 item, or none for all")
         self.shown(), self.choices()
 
     def named(self) -> list[str]:
@@ -76,7 +85,7 @@ class TrajectoryCommand:
 
     def choices(self) -> Choices:
         """With which numbers."""
-        return Choices(n_draws=self.n_draws, seed=self.seed)
+        return Choices(word_folds=self.word_folds, n_draws=self.n_draws, seed=self.seed)
 
 
 def trajectory(command: TrajectoryCommand) -> Path:
@@ -88,7 +97,7 @@ def trajectory(command: TrajectoryCommand) -> Path:
     from topographic.sweeps.trajectory_parts import Watched
 
     series = series_of(command.named(), command.revisions, tokens_per_step=command.tokens_per_step)
-    watched = Watched(command.shown(), command.choices(), command.n_units)
+    watched = Watched(command.shown(), command.choices(), command.n_units, command.functional, command.items_per_task)
     lead, parts = measure_trajectories(series, command.out, watched, n_bootstrap=command.n_bootstrap)
     write = functools.partial(write_findings, name="trajectory_page")
     _, page = write(command.out, "Trajectories", lead, parts)

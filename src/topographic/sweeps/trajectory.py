@@ -8,20 +8,42 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from topographic.behaviour import FUNCTIONAL_TASKS
 from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, plain, save_findings, save_table
-from topographic.plots.trajectory_figures import Course, draw_courses
+from topographic.plots.trajectory_figures import Course, Growth, draw_courses, draw_growth
 from topographic.storage import code_version, digest, load_json, locked, save_json
-from topographic.sweeps.curve_statistics import Curves, compare_explained, interval_over_series
+from topographic.sweeps.checkpoint_brain import CONTROLS, EMBEDDING, RANDOM_TOKENS, UnitSets
+from topographic.sweeps.curve_statistics import Curves, compare_explained, interval_over_series, relation_end
 from topographic.sweeps.series import Checkpoint, Series
-from topographic.sweeps.trajectory_parts import PARTS, Watched, has_sheets, measure_part, shown_material, subject_at
+from topographic.sweeps.trajectory_parts import (
+    PARTS,
+    Asked,
+    Watched,
+    has_sheets,
+    measure_part,
+    shown_material,
+    subject_at,
+)
 
 __all__ = ["measure_trajectories"]
 
 _THIS = "topographic.sweeps.trajectory_parts"
-_FORMAL, _NEXT = "accuracy on minimal pairs", "next-word accuracy"
-_READING, _SENTENCES, _TOPOGRAPHY = "reading gain (nats per 1,000 words)", "sentence averages r", "I"
-_DRAWN = (_READING, _SENTENCES, _FORMAL, _NEXT, "perplexity", _TOPOGRAPHY, "overlap with last")
-_OVER_SEEDS = (*_DRAWN, "unit null", "overlap with previous", "SyntaxGym")
+_PAIRS, _FORMAL, _FUNCTIONAL = "accuracy on minimal pairs", "formal competence", "functional competence"
+_NEXT, _READING, _TOPOGRAPHY = "next-word accuracy", "reading gain (nats per 1,000 words)", "I"
+_HERE, _LAST, _RANDOM, _UNTRAINED = "localized here", "localized at the last", "random units", "untrained"
+_RANDOM_DRAWS = 5
+_POTENTIALS, _SENTENCES = "potentials r", "sentence averages r"
+_ALIGNMENT = {"potentials": _POTENTIALS, "sentence averages": _SENTENCES}
+_BESIDE = (_LAST, _RANDOM, _UNTRAINED, RANDOM_TOKENS, EMBEDDING, CONTROLS)
+_EXPLAINED = (_POTENTIALS, _READING, _SENTENCES, _TOPOGRAPHY)
+_DRAWN = (_PAIRS, "SyntaxGym", "perplexity", _SENTENCES, "unit null", "overlap with last")
+_OVER_SEEDS = (
+    *(_POTENTIALS, f"{_POTENTIALS}, {_RANDOM}", f"{_POTENTIALS}, {EMBEDDING}", "potentials added R2", _READING),
+    *(_SENTENCES, _FORMAL, _PAIRS, "SyntaxGym", _FUNCTIONAL, _NEXT, "perplexity"),
+    *(_TOPOGRAPHY, "unit null", "overlap with last", "overlap with previous"),
+)
+_TITLES = {_POTENTIALS: "potentials, held-out r", _TOPOGRAPHY: "Moran's I"}
+_RIVALS = ((_FORMAL, _NEXT), (_FORMAL, _FUNCTIONAL))
 
 
 class _Measured(NamedTuple):
@@ -69,6 +91,8 @@ def measure_trajectories(
         If two checkpoints of one series differ in architecture or tokenizer.
     OSError
         If a checkpoint cannot be read; what was measured before it is kept.
+    ModuleNotFoundError
+        If tasks of lm-evaluation-harness are asked for and it is not installed.
 
     Examples
     --------
@@ -77,16 +101,27 @@ def measure_trajectories(
     watched, folder = watched or Watched(), Path(folder)
     watched = replace(watched, choices=watched.choices.as_measured())
     with locked(folder):
-        points = [(one, point) for one in series for point in _with_control(one, watched.choices.seed)]
         material = shown_material(watched)  # read once: it does not depend on the model
-        measured: list[_Measured] = []
-        first: dict[str, Mapping[str, Any]] = {}
-        for one, point in tqdm(points, desc="trajectory", unit="checkpoint", disable=None if progress else True):
-            done = _measure(one, point, watched, material, folder / "kept")
-            _refuse_another_kind(done, first.setdefault(one.name, done.identity))
-            measured.append(done)
-        rows = [row for one in series for row in _rows([entry for entry in measured if entry.series is one], watched)]
+        rows: list[dict[str, Any]] = []
+        total = sum(len(one.checkpoints) + 1 for one in series)
+        with tqdm(total=total, desc="trajectory", unit="checkpoint", disable=None if progress else True) as bar:
+            for one in series:
+                rows += _rows(_course(one, watched, material, folder / "kept", bar), watched)
         return _collect(folder, series, rows, watched, n_bootstrap)
+
+
+def _course(series: Series, watched: Watched, material: Mapping[str, str], folder: Path, bar: tqdm) -> list[_Measured]:
+    """All checkpoints of a series, its untrained weights first; the last is measured first: it says the fixed units."""
+    points = list(_with_control(series, watched.choices.seed))
+    done: dict[str, _Measured] = {}
+    for point in (points[-1], *points[:-1]):
+        last = done.get(points[-1].name)
+        found = _measure(series, point, watched, material, folder, None if last is None else last.found["localizer"])
+        if last is not None:
+            _refuse_another_kind(found, last)
+        done[point.name] = found
+        bar.update()
+    return [done[point.name] for point in points]
 
 
 def _with_control(series: Series, seed: int) -> Iterator[Checkpoint]:
@@ -95,9 +130,14 @@ def _with_control(series: Series, seed: int) -> Iterator[Checkpoint]:
 
 
 def _measure(
-    series: Series, point: Checkpoint, watched: Watched, material: Mapping[str, str], folder: Path
+    series: Series,
+    point: Checkpoint,
+    watched: Watched,
+    material: Mapping[str, str],
+    folder: Path,
+    fixed: Mapping[str, Any] | None,
 ) -> _Measured:
-    """Load the checkpoint only if a part of it is missing."""
+    """Load the checkpoint only if a part of it is missing; the localizer says which units others read."""
     loaded: list[Any] = []
 
     def subject() -> Any:
@@ -106,10 +146,14 @@ def _measure(
         return loaded[0]
 
     identity = _identity(series, point, subject, folder)
-    found = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for name, part in PARTS.items():
-        if not part.wanted(watched.shown, identity["has_sheets"]):
+        if not part.wanted(watched, identity["has_sheets"]):
             continue
+        here = found.get("localizer")
+        asked = Asked(watched)
+        if part.reads_units and here is not None:
+            asked = Asked(watched, _unit_sets(here, fixed or here, watched))
         decided = {
             "code": code_version(_THIS),
             "part": name,
@@ -117,12 +161,22 @@ def _measure(
             "pooling": watched.shown.pooling,
             "choices": {choice: getattr(watched.choices, choice) for choice in part.choices},
             "material": {role: material[role] for role in part.material if role in material},
+            "units": {kind: [one.tolist() for one in some] for kind, some in asked.units.chosen.items()},
         }
         file = folder / identity["weights"][:16] / f"{name}-{digest(plain(decided))[:16]}.json"
         if not file.is_file():
-            save_json(file, {"decided_by": plain(decided), "found": measure_part(name, subject(), watched.choices)})
+            save_json(file, {"decided_by": plain(decided), "found": measure_part(name, subject(), asked)})
         found[name] = load_json(file)["found"]
     return _Measured(series, point, identity, found)
+
+
+def _unit_sets(here: Mapping[str, Any], fixed: Mapping[str, Any], watched: Watched) -> UnitSets:
+    """As many units of every kind: of the largest t here, of the largest t at the last checkpoint, at random."""
+    t = _flat(here)
+    n_units, k = t.size, _n_chosen(t.size, watched)
+    draw = np.random.default_rng(watched.choices.seed)
+    random = [draw.permutation(n_units)[:k] for _ in range(_RANDOM_DRAWS)]
+    return UnitSets(here["sites"], {_HERE: [_largest(t, k)], _LAST: [_largest(_flat(fixed), k)], _RANDOM: random})
 
 
 def _identity(series: Series, point: Checkpoint, subject: Callable[[], Any], folder: Path) -> dict[str, Any]:
@@ -141,48 +195,35 @@ def _identity(series: Series, point: Checkpoint, subject: Callable[[], Any], fol
     return made
 
 
-def _refuse_another_kind(done: _Measured, first: Mapping[str, Any]) -> None:
+def _refuse_another_kind(done: _Measured, last: _Measured) -> None:
     for name, word in (("architecture", "another architecture"), ("tokenizer", "another tokenizer")):
-        if done.identity[name] != first[name]:
+        if done.identity[name] != last.identity[name]:
             raise ValueError(
-                f"{done.checkpoint.source} has {word} than the first checkpoint of {done.series.name}; expected one "
-                "model at several times: make two series of them"
+                f"{done.checkpoint.source} has {word} than {last.checkpoint.source}, the last checkpoint of "
+                f"{done.series.name}; expected one model at several times: make two series of them"
             )
 
 
 def _rows(measured: Sequence[_Measured], watched: Watched) -> list[dict[str, Any]]:
     """One row per checkpoint of a series, its untrained weights first."""
-    maps = [{site: np.array(t, dtype=float) for site, t in one.found["localizer"]["t"].items()} for one in measured]
-    flat = [np.concatenate(list(one.values())) for one in maps]
+    flat = [_flat(one.found["localizer"]) for one in measured]
     n_units = flat[0].size
-    k = min(watched.n_units, max(1, n_units // 10))
+    k = _n_chosen(n_units, watched)
     chosen = [_top(one, k) for one in flat]
     fixed = chosen[-1]
-    draw = np.random.default_rng(watched.choices.seed)
-    drawn = draw.permutation(n_units)[:k]
-    rows = []
+    drawn = np.random.default_rng(watched.choices.seed).permutation(n_units)[:k]
+    rows: list[dict[str, Any]] = []
     for place, one in enumerate(measured):
-        found = one.found
         row: dict[str, Any] = {
             "series": one.series.name,
             "group": one.series.group,
             "checkpoint": one.checkpoint.name,
             "tokens": one.checkpoint.tokens,
             "parameters": one.identity["n_parameters"],
-            **{name: found["text"].get(name) for name in ("perplexity", _NEXT)},
-        }
-        overall = found["pairs"].get("overall", {})
-        row |= {
-            _FORMAL: overall.get("accuracy"),
-            "low (pairs)": overall.get("low"),
-            "high (pairs)": overall.get("high"),
-        }
-        row |= {f"pairs: {name}": entry["accuracy"] for name, entry in found["pairs"].get("phenomena", {}).items()}
-        if "syntaxgym" in found and (suites := [v for v in found["syntaxgym"].values() if isinstance(v, float)]):
-            row["SyntaxGym"] = float(np.mean(suites))
-        row |= found.get("topography", {})
-        row |= _brain(found)
-        row |= {
+            "features": k,
+            **_alignment(one.found),
+            **_competence(one.found),
+            **one.found.get("topography", {}),
             "units": len(chosen[place]),
             # the first row is of untrained weights, which come before no checkpoint
             "overlap with previous": _dice(chosen[place], chosen[place - 1]) if place > 1 else None,
@@ -192,13 +233,29 @@ def _rows(measured: Sequence[_Measured], watched: Watched) -> list[dict[str, Any
             "t of units chosen at the last": float(np.nanmean(flat[place][fixed])) if len(fixed) else None,
             "t of random units": float(np.nanmean(flat[place][drawn])),
         }
+        for title in (*_ALIGNMENT.values(), _READING):  # the same untrained weights stand beside all checkpoints
+            if (first := rows[0] if rows else row).get(title) is not None:
+                row[f"{title}, {_UNTRAINED}"] = first[title]
         rows.append(row)
     return rows
 
 
+def _flat(localizer: Mapping[str, Any]) -> np.ndarray:
+    """The t of all units, site after site."""
+    return np.concatenate([np.array(localizer["t"][site], dtype=float) for site in localizer["sites"]])
+
+
+def _n_chosen(n_units: int, watched: Watched) -> int:
+    return min(watched.n_units, max(1, n_units // 10))
+
+
+def _largest(t: np.ndarray, k: int) -> np.ndarray:
+    return np.argsort(-np.where(np.isnan(t), -np.inf, t), kind="stable")[:k]
+
+
 def _top(t: np.ndarray, k: int) -> np.ndarray:
     """The k units of the largest t, as far as it is positive."""
-    order = np.argsort(-np.where(np.isnan(t), -np.inf, t), kind="stable")[:k]
+    order = _largest(t, k)
     return order[t[order] > 0]
 
 
@@ -207,31 +264,45 @@ def _dice(first: np.ndarray, second: np.ndarray) -> float | None:
     return 2 * len(np.intersect1d(first, second)) / both if both else None
 
 
-def _brain(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over corpora and measures; every one of them is among what is kept."""
+def _alignment(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Reading gain, and correlations with potentials and averages of fMRI; every number is among what is kept."""
     row: dict[str, Any] = {}
-    gain = "gain (nats per 1,000 words)"
-    gains = found.get("reading", {}).get("rows", [])
-    for title, source in {_READING: "this model", "reading gain, untrained": "untrained weights"}.items():
-        values = [one[gain] for one in gains if one["surprisal"] == source and one[gain] is not None]
-        row |= {title: float(np.mean(values))} if values else {}
-    scores = [one for one in found.get("sentences", {}).get("rows", []) if one["r"] is not None]
-    kinds = {
-        "sentence averages r, untrained": lambda name: name.startswith("untrained"),
-        "sentence averages r, random tokens": lambda name: name.startswith("random tokens"),
-        "sentence averages r, embedding layer": lambda name: name.startswith("embedding layer, last"),
-        "sentence averages r, length and position": lambda name: name == "length and position",
-    }
-    own = [
-        one["r"]
-        for one in scores
-        if "last token" in one["features"] and not any(is_it(one["features"]) for is_it in kinds.values())
-    ]
-    row |= {_SENTENCES: float(np.mean(own))} if own else {}
-    for title, is_it in kinds.items():
-        values = [one["r"] for one in scores if is_it(one["features"])]
-        row |= {title: float(np.mean(values))} if values else {}
+    for one in found.get("alignment", {}).get("rows", []):
+        title = _ALIGNMENT[one["of"]]
+        if one["features"] == _HERE:
+            row |= _with_ends(title, one["r"], one["low"], one["high"])
+            row |= {f"{title} (types)": one["r (types)"]} if "r (types)" in one else {}
+            added = f"{one['of']} added R2"
+            row |= _with_ends(added, one["added R2"], one["low (R2)"], one["high (R2)"])
+        else:
+            row[f"{title}, {one['features']}"] = one["r"]
+            row |= {f"{title} (types), {one['features']}": one["r (types)"]} if "r (types)" in one else {}
+        if one["features"] == _RANDOM:
+            ends = (one["low (first - this)"], one["high (first - this)"])
+            row |= _with_ends(f"{one['of']} r - {_RANDOM}", one["first - this"], *ends)
+    if "gain" in (reading := found.get("reading", {})):
+        row |= _with_ends(_READING, reading["gain"], reading["low"], reading["high"])
     return row
+
+
+def _competence(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Formal, functional, and of next words; what is missing has no number."""
+    overall = found["pairs"].get("overall", {})
+    row: dict[str, Any] = _with_ends(_PAIRS, overall.get("accuracy"), overall.get("low"), overall.get("high"))
+    if suites := [value for value in found.get("syntaxgym", {}).values() if isinstance(value, float)]:
+        row["SyntaxGym"] = float(np.mean(suites))
+    formal = [row[name] for name in (_PAIRS, "SyntaxGym") if row.get(name) is not None]
+    row[_FORMAL] = float(np.mean(formal)) if formal else None
+    tasks = {one["task"]: one["value"] for one in found.get("functional", {}).get("rows", [])}
+    row |= {f"task: {FUNCTIONAL_TASKS[name].title}": value for name, value in tasks.items()}
+    if measured := [value for value in tasks.values() if value is not None]:
+        row[_FUNCTIONAL] = float(np.mean(measured))
+    row |= {name: found["text"].get(name) for name in (_NEXT, "perplexity")}
+    return row | {f"pairs: {name}": entry["accuracy"] for name, entry in found["pairs"].get("phenomena", {}).items()}
+
+
+def _with_ends(name: str, value: float | None, low: float | None, high: float | None) -> dict[str, float | None]:
+    return {name: value, f"low ({name})": low, f"high ({name})": high}
 
 
 def _collect(
@@ -243,7 +314,7 @@ def _collect(
         rows,
         "overlap: Dice of the units chosen at two checkpoints, by chance the share of units chosen. Units are chosen "
         "and their t is taken on the same items, so that t of units chosen at the last is inflated there and not "
-        "elsewhere.",
+        "elsewhere. low, high: 95 % over sentences, texts, topics or minimal pairs of one checkpoint.",
         ("series", "checkpoint"),
     )
     over = Table(
@@ -261,46 +332,104 @@ def _collect(
         "R2 within each series over its checkpoints, mean over series; 95 % intervals by moving blocks of a quarter of "
         "the checkpoints. Curves that rise together share much whatever drives them: the difference says which is "
         "followed more closely.",
+        ("group", "explained", "first", "second"),
+    )
+    ended = Table(
+        "ends",
+        "Where the relation with next-word prediction ends",
+        _ends(series, rows, n_bootstrap, watched.choices.seed),
+        "One slope for all series of a group up to one checkpoint, none after it; p against a slope that never ends, "
+        "of residuals as alike from checkpoint to checkpoint as those found. Where p is large, no end was found.",
         ("group", "explained"),
     )
-    notes += _missing(rows, watched)
-    figure = draw_courses({
-        name: [
-            Course(one.name, one.group, tokens, values)
-            for one in series
-            for tokens, values in [_curve(one, rows, name)]
-            if len(values)
-        ]
-        for name in _DRAWN
-        if any(row.get(name) is not None for row in rows)
-    })
-    pictures = [
-        Picture(
-            "trajectory",
-            "What grows with training",
-            figure,
-            "Thick lines: means over seeds; thin: single series. Open circles at the left: untrained weights.",
-            headline=True,
-        )
-    ]
-    for one in (table, over, explained):
+    sizes = Table(
+        "sizes",
+        "Size, at the last checkpoint",
+        _sizes(series, rows),
+        "As many features of every size only where features says the same number. low, high: over seeds.",
+        ("group",),
+    )
+    tasks = Table(
+        "functional",
+        "Functional competence",
+        _tasks(rows),
+        "Accuracy at the last checkpoint, mean over seeds. What is missing has no number.",
+        ("task",),
+    )
+    tables = [over, explained, ended, sizes, tasks, table]
+    for one in tables:
         save_table(folder, one)
+    notes += _missing(rows, watched)
     found = Findings(
-        "Trajectories", "A row per checkpoint, and means over seeds.", [over, explained, table], pictures, notes
+        "Trajectories", "A row per checkpoint, and means over seeds.", tables, _pictures(series, rows), notes
     )
     save_findings(folder / "collected" / "trajectory", found, {})
     save_json(folder / "trajectory.json", {"watched": plain(asdict(watched)), "series": [one.name for one in series]})
     lead = (
         f"{len(rows)} checkpoints of {len(series)} series, each measured alone: nothing was trained or tuned here. "
-        "Everything in full: trajectory.csv, over_seeds.csv, relations.csv."
+        "Everything in full: trajectory.csv, over_seeds.csv, relations.csv, ends.csv, sizes.csv, functional.csv."
     )
     return lead, {"collected/trajectory": found}
 
 
-def _curve(series: Series, rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int | None], list[float]]:
-    """A number over the tokens of a series, untrained weights first."""
-    own = [row for row in rows if row["series"] == series.name and row.get(name) is not None]
-    return [row["tokens"] for row in own], [row[name] for row in own]
+def _pictures(series: Sequence[Series], rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
+    growth = draw_growth(_sizes_grown(series, rows))
+    rest = draw_courses({
+        name: courses
+        for name in _DRAWN
+        if (courses := _courses(series, rows, name)) and any(one.values for one in courses)
+    })
+    return [
+        Picture(
+            "growth",
+            "Alignment, competence and topography",
+            growth,
+            "A row per size. Thick lines: means over seeds; thin: single series; grey: controls, means over all series "
+            "of the size. Open circles at the left: untrained weights.",
+            headline=True,
+        ),
+        Picture(
+            "trajectory",
+            "What else grows with training",
+            rest,
+            "Thick lines: means over seeds; thin: single series. Open circles at the left: untrained weights.",
+        ),
+    ]
+
+
+def _sizes_grown(series: Sequence[Series], rows: Sequence[Mapping[str, Any]]) -> list[Growth]:
+    """By size what is drawn: alignment with its controls, competence, topography with its null."""
+    parameters = {one.name: next(row["parameters"] for row in rows if row["series"] == one.name) for one in series}
+    beside = {
+        _POTENTIALS: [f"{_POTENTIALS}, {name}" for name in (_RANDOM, EMBEDDING, RANDOM_TOKENS, _UNTRAINED, CONTROLS)],
+        _READING: [f"{_READING}, {_UNTRAINED}"],
+        _TOPOGRAPHY: ["unit null"],
+    }
+    wanted = [_POTENTIALS, _READING, _FORMAL, _FUNCTIONAL, _NEXT, _TOPOGRAPHY]
+    shown = [name for name in wanted if any(row.get(name) is not None for row in rows)]
+    made = []
+    for size in sorted(set(parameters.values())):
+        own = [one for one in series if parameters[one.name] == size]
+        panels = {_TITLES.get(name, name): _courses(own, rows, name) for name in shown}
+        controls = {
+            _TITLES.get(name, name): {
+                title.removeprefix(f"{name}, "): courses for title in titles if (courses := _courses(own, rows, title))
+            }
+            for name, titles in beside.items()
+            if name in shown
+        }
+        made.append(Growth(f"{size:,} parameters", panels, controls))
+    return made
+
+
+def _courses(series: Sequence[Series], rows: Sequence[Mapping[str, Any]], name: str) -> list[Course]:
+    """A number over the tokens of every series that has it, untrained weights first."""
+    made = []
+    for one in series:
+        own = [row for row in rows if row["series"] == one.name and row.get(name) is not None]
+        if own:
+            made.append(Course(one.name, one.group, [row["tokens"] for row in own], [row[name] for row in own]))
+    return made
 
 
 def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -308,55 +437,129 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for group, checkpoint, tokens in dict.fromkeys((row["group"], row["checkpoint"], row["tokens"]) for row in rows):
         same = [row for row in rows if (row["group"], row["checkpoint"]) == (group, checkpoint)]
         line: dict[str, Any] = {"group": group, "checkpoint": checkpoint, "tokens": tokens, "series": len(same)}
-        for name in dict.fromkeys(_OVER_SEEDS):
-            values = [row[name] for row in same if row.get(name) is not None]
-            if values:
-                mean, low, high = interval_over_series(np.array(values, dtype=float))
-                line |= {name: mean, f"low ({name})": low, f"high ({name})": high}
+        for name in _OVER_SEEDS:
+            line |= _mean_of(same, name)
         made.append(line)
     return made
+
+
+def _mean_of(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None]:
+    """Mean and interval over the rows that have a number, or nothing."""
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return _with_ends(name, *interval_over_series(np.array(values, dtype=float))) if values else {}
 
 
 def _relations(
     series: Sequence[Series], rows: Sequence[Mapping[str, Any]], n_draws: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """R2 on formal competence and on next-word prediction, of whatever was measured of alignment and topography."""
+    """R2 on formal and functional competence and on next-word prediction, of alignment and of topography."""
     made, notes = [], []
     for group in dict.fromkeys(one.group for one in series):
-        for explained in (_READING, _SENTENCES, _TOPOGRAPHY):
-            names = (explained, _FORMAL, _NEXT)
-            curves = []
-            for one in series:
-                own = [row for row in rows if row["series"] == one.name and row["tokens"] is not None]
-                if one.group == group and own and all(row.get(name) is not None for row in own for name in names):
-                    curves.append(Curves(*(np.array([row[name] for row in own], dtype=float) for name in names)))
-            if not curves:
-                continue
-            try:
-                found = compare_explained(curves, n_draws=n_draws, seed=seed)
-            except NotMeasurable as reason:
-                notes.append(f"{group}, {explained}: no comparison of R2 ({reason}).")
-                continue
-            line: dict[str, Any] = {"group": group, "explained": explained, "series": found.n_series}
-            line |= {"checkpoints": found.n_checkpoints, "block": found.block}
-            titles = {f"R2 on {_FORMAL}": found.first, f"R2 on {_NEXT}": found.second, "difference": found.difference}
-            for title, three in titles.items():
-                line |= dict(zip((title, f"low ({title})", f"high ({title})"), three, strict=True))
-            made.append({**line, "p": found.p})
+        for explained in _EXPLAINED:
+            for rivals in _RIVALS:
+                curves = [Curves(*one) for one in _whole_curves(series, rows, group, (explained, *rivals))]
+                if not curves:
+                    continue
+                try:
+                    found = compare_explained(curves, n_draws=n_draws, seed=seed)
+                except NotMeasurable as reason:
+                    notes.append(f"{group}, {explained}, {' against '.join(rivals)}: no comparison of R2 ({reason}).")
+                    continue
+                line: dict[str, Any] = {"group": group, "explained": explained, "first": rivals[0]}
+                line |= {"second": rivals[1], "series": found.n_series}
+                line |= {"checkpoints": found.n_checkpoints, "block": found.block}
+                titles = {"R2 on first": found.first, "R2 on second": found.second, "difference": found.difference}
+                for title, three in titles.items():
+                    line |= _with_ends(title, *three)
+                made.append({**line, "p": found.p})
     return made, notes
+
+
+def _ends(series: Sequence[Series], rows: Sequence[Mapping[str, Any]], n_draws: int, seed: int) -> list[dict[str, Any]]:
+    """After which checkpoint alignment no longer follows next-word accuracy, seeds of a group together."""
+    made = []
+    for group in dict.fromkeys(one.group for one in series):
+        tokens = [[point.tokens for point in one.checkpoints] for one in series if one.group == group]
+        for explained in _EXPLAINED:
+            curves = _whole_curves(series, rows, group, (explained, _NEXT))
+            if not curves or len({len(one[0]) for one in curves}) > 1 or any(one != tokens[0] for one in tokens):
+                continue
+            line: dict[str, Any] = {"group": group, "explained": explained, "series": len(curves)}
+            try:
+                found = relation_end(*map(np.array, zip(*curves, strict=True)), n_draws=n_draws, seed=seed)
+            except NotMeasurable as reason:
+                made.append({**line, "not measured": str(reason)})
+                continue
+            at = {"tokens at its end": found.place, "low (tokens)": found.low, "high (tokens)": found.high}
+            line |= {title: tokens[0][place] for title, place in at.items()}
+            made.append({**line, "slope up to it": found.slope, "R2": found.r_squared, "p": found.p})
+    return made
+
+
+def _whole_curves(
+    series: Sequence[Series], rows: Sequence[Mapping[str, Any]], group: str, names: Sequence[str]
+) -> list[list[np.ndarray]]:
+    """Of every series of a group that has all of them at all its checkpoints, these numbers in order."""
+    found = []
+    for one in series:
+        own = [row for row in rows if row["series"] == one.name and row["tokens"] is not None]
+        if one.group == group and own and all(row.get(name) is not None for row in own for name in names):
+            found.append([np.array([row[name] for row in own], dtype=float) for name in names])
+    return found
+
+
+def _sizes(series: Sequence[Series], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every group at its last checkpoint, the smallest first."""
+    made = []
+    for group in dict.fromkeys(one.group for one in series):
+        last = [[row for row in rows if row["series"] == one.name][-1] for one in series if one.group == group]
+        line: dict[str, Any] = {"group": group, "parameters": last[0]["parameters"], "features": last[0]["features"]}
+        line["series"] = len(last)
+        for name in (
+            _POTENTIALS,
+            "potentials added R2",
+            _READING,
+            _SENTENCES,
+            _FORMAL,
+            _FUNCTIONAL,
+            _NEXT,
+            _TOPOGRAPHY,
+        ):
+            line |= _mean_of(last, name)
+        made.append(line)
+    return sorted(made, key=lambda line: line["parameters"])
+
+
+def _tasks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every task of functional competence: measured, or missing."""
+    last = {row["series"]: row for row in rows}.values()
+    made = []
+    for name, about in FUNCTIONAL_TASKS.items():
+        title = f"task: {about.title}"
+        line: dict[str, Any] = {"task": about.title, "name": name, "chance": about.chance}
+        line["state"] = "measured" if any(row.get(title) is not None for row in rows) else "missing"
+        for group in dict.fromkeys(row["group"] for row in last):
+            line |= {group: _mean_of([row for row in last if row["group"] == group], title).get(title)}
+        made.append(line)
+    return made
 
 
 def _missing(rows: Sequence[Mapping[str, Any]], watched: Watched) -> list[str]:
     """What could be measured and was not, by name."""
-    notes = ["Functional competence: not measured (tasks of lm-evaluation-harness are no part of this command)."]
+    notes = []
+    names = [one.title for one in FUNCTIONAL_TASKS.values()]
+    if missing := [one for one in names if not any(row.get(f"task: {one}") is not None for row in rows)]:
+        where = "no task definitions given (functional=FOLDER)" if watched.functional is None else watched.functional
+        reason = where if watched.functional is None else f"not defined in {where}"
+        notes.append(f"Functional competence, missing: {', '.join(missing)}: {reason}.")
     if watched.shown.data is None:
         notes.append("Reading times, potentials and averages of fMRI: not measured: data not given (data=FOLDER).")
     if watched.shown.syntaxgym is None:
-        notes.append("SyntaxGym: not measured: no suites given (syntaxgym=FOLDER).")
+        notes.append("SyntaxGym: not measured: no suites given (syntaxgym=FOLDER); formal competence is of the pairs.")
     if watched.shown.text is None:
         notes.append(
             "Perplexity and next-word accuracy are of the good sentences of the minimal pairs; give text=FILE."
         )
-    if not all(row.get("I") is not None for row in rows):
+    if not all(row.get(_TOPOGRAPHY) is not None for row in rows):
         notes.append("Topography: not measured where a model has no sheets.")
     return notes
