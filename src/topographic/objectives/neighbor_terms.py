@@ -215,7 +215,8 @@ def _pairs_at(
     """Adjacent units of a site, found when it is first met and its width known."""
     if (site, n_units) not in kept:
         sheet = settled_layout(model, [site], layout)(n_units, site)
-        kept[site, n_units] = adjacent_pairs(sheet, contiguity)
+        both = adjacent_pairs(sheet, contiguity)
+        kept[site, n_units] = both[both[:, 0] < both[:, 1]]  # each pair once, which has the same mean
     return kept[site, n_units]
 
 

@@ -42,7 +42,7 @@ from topographic.training.trainer import TopographicTrainer
 from topographic.training.trajectory import SaveAt, steps_to_save
 from topographic.training.unit_swaps import UnitSwaps
 
-__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_in", "train_on", "training_arguments"]
+__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_in", "train_on", "training_arguments", "unit_swaps"]
 
 EXAMPLE_TOKENS = {"input_ids": torch.zeros(2, 2, dtype=torch.int64)}  # the smallest inputs of any language model
 
@@ -263,7 +263,7 @@ def _train_in(
     fate = check_free(folder, config, resume=resume, overwrite=overwrite)
     objective = configured_objective(model, config)
     rehearse(model, objective, example)
-    swaps = _swaps(model, config, example)
+    swaps = unit_swaps(model, config, example)
     material = prepare()
     if settings.early_stopping_patience is not None and material.validation is None:
         raise ValueError("training.early_stopping_patience is set and nothing is held out; hold some items out")
@@ -327,7 +327,7 @@ def _train_in(
     return folder
 
 
-def _swaps(
+def unit_swaps(
     model: nn.Module, config: HasTrainingConfigs, example: Mapping[str, torch.Tensor]
 ) -> tuple[UnitSwaps, ...]:
     """What lets units change places, if the configuration asks for it."""
