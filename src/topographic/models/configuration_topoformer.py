@@ -201,8 +201,8 @@ class TopoformerConfig(NeverCopied, PreTrainedConfig):
                 )
         if self.lateral_sigma_mm is not None and self.n_head > 1 and self.head_sheets == "own":
             raise ValueError(
-                f"lateral_sigma_mm={self.lateral_sigma_mm} with a sheet for every head, and outputs that join them; set "
-                "head_sheets='tiles', or leave it out"
+                f"lateral_sigma_mm={self.lateral_sigma_mm} with a sheet for every head, and outputs that join them; "
+                "set head_sheets='tiles', or leave it out"
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout}; expected a probability in [0, 1)")

@@ -61,10 +61,10 @@ class Mechanisms:
     """
 
     sites: dict[str, str] = field(default_factory=dict)
-    """Places that all models have, by any name, each a wildcard of sites: {attention: "transformer.h.*.attn.output_sheet"}.
-    Of their units the topography is measured."""
+    """Places that all models have, by any name, each a wildcard of sites: {MLP: "transformer.h.*.mlp"}. Of their units
+    the topography is measured."""
     weights: dict[str, str] = field(default_factory=dict)
-    """Of some of these places, the linear layers that make their units: {attention: "transformer.h.*.attn.output"}. Their
+    """Of some of these places, the linear layers that make their units: {MLP: "transformer.h.*.mlp.dense_out"}. Their
     rows are measured, pruned and downsampled."""
     laid_out: list[str] = field(default_factory=list)
     """Names of blocks whose models are measured a second time, their units laid out after training."""
