@@ -27,7 +27,7 @@ class SweepCommand(Recipe):
     blocks: list[dict[str, Any]] = field(default_factory=list)
     """What varies: each block maps keys to lists of values and stands for all their combinations, for example
     - {spatial.weight: [0, 0.25], seed: [0, 1, 2]}. "seed" sets the seeds of weights, permutations and data order. A
-    block with one value of everything but seed may have a name, by which its models are called: {name: spatial, ...}."""
+    block with one value of everything but seed may have a name, by which its models go: {name: spatial loss, ...}."""
     maps: CellMaps = field(default_factory=CellMaps)
     """The maps that are made of every cell."""
     mechanisms: Mechanisms = field(default_factory=Mechanisms)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -63,7 +61,13 @@ class NeighborWeights:
             self.losses(model)
         return []
 
-    def losses(self, model: nn.Module, *_: Any) -> dict[str, Tensor]:
+    def losses(
+        self,
+        model: nn.Module,
+        activations: Mapping[str, Tensor] | None = None,
+        draw: Draw | None = None,
+        token_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Dissimilarity of every layer, as `Term.losses`."""
         found = {}
         for key, site, units in _weights(model, self.sites):
@@ -178,7 +182,13 @@ class WiringCost:
             self.losses(model)
         return []
 
-    def losses(self, model: nn.Module, *_: Any) -> dict[str, Tensor]:
+    def losses(
+        self,
+        model: nn.Module,
+        activations: Mapping[str, Tensor] | None = None,
+        draw: Draw | None = None,
+        token_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Cost of every layer, as `Term.losses`."""
         return {key: wiring_cost(units, self.lengths_mm(*units.shape)) for key, _, units in _weights(model, self.sites)}
 

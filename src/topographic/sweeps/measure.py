@@ -51,6 +51,9 @@ __all__ = [
     "save_checksums",
 ]
 
+# sections that may say where units lie
+_SAYS_WHERE = ("spatial", "smoothness", "neighbor_activations", "neighbor_weights")
+
 
 @dataclass(frozen=True, eq=False)
 class Measures:
@@ -105,8 +108,8 @@ def check_measures(cell: Cell, measures: Measures) -> None:
         )
     if measures.mechanisms.is_on and (kind == "vision" or cell.recipe.data.validation_fraction == 0):
         raise ValueError(
-            "mechanisms.sites are named; mechanisms are compared between language models with held-out text: leave them "
-            "out, or set data.validation_fraction above 0"
+            "mechanisms.sites are named; mechanisms are compared between language models with held-out text: leave "
+            "them out, or set data.validation_fraction above 0"
         )
     check_choices(measures.maps, kind, cell.folder)
 
@@ -251,7 +254,7 @@ def _identity_key(cell: Cell) -> str:
     """What decides these checksums: files stand for the model, so that a sweep need not load it to know its cells."""
     files = sorted(path for path in (cell.folder / "model").glob("*") if path.is_file())
     sums = {path.name: _sha256(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files}
-    sheets = [plain(getattr(cell.recipe, name)) for name in ("spatial", "smoothness")]
+    sheets = [plain(getattr(cell.recipe, name)) for name in _SAYS_WHERE]
     return digest([code_version("topographic.runs.loading"), sums, sheets])
 
 

@@ -135,25 +135,28 @@ def _pictures(settings: Sequence[Setting], choices: Mechanisms) -> list[Picture]
                 panels.setdefault(place, []).append(Mechanism(one.name, *values, is_control=is_control))
     if not panels:
         return []
-    labels = {"x_label": "Moran's I of activity", "y_label": "validation loss above the control (nats per token)"}
-    return [Picture("mechanisms", "Cost against topography", draw_mechanisms(panels, **labels), _HOW_TO_READ)]
+    figure = draw_mechanisms(
+        panels, x_label="Moran's I of activity", y_label="validation loss above the control (nats per token)"
+    )
+    return [Picture("mechanisms", "Cost against topography", figure, _HOW_TO_READ)]
 
 
 _COST_NOTE = (
-    "minus reference: paired by seed, 95 % interval of Student's t. s/step, kept (MiB): a training step with all terms, "
-    "models taking turns, median, and activations kept for the way back; times reference: median of the ratios in a round."
+    "minus reference: paired by seed, 95 % interval of Student's t. s/step, kept (MiB): a training step with all "
+    "terms, models taking turns, median, and activations kept for the way back; times reference: median of the ratios "
+    "within a round."
 )
 _ORDER_NOTE = (
     "I of activity: Moran's I of the response to one stimulus, mean over stimuli. t_g: topographic statistic. "
-    "smoothness: fall of the correlation of responses with distance. I: of the map of sentences against nonword strings. "
-    "I of weights: of the weights by which one input is heard, mean over inputs. z: in standard deviations of the same "
-    "with the units permuted; of the last I with the labels permuted, too."
+    "smoothness: fall of the correlation of responses with distance. I: of the map of sentences against nonword "
+    "strings. I of weights: of the weights by which one input is heard, mean over inputs. z: in standard deviations of "
+    "the same with the units permuted; of the map's I with the labels permuted, too."
 )
 _USES_NOTE = (
-    "Loss on held-out text above the whole model's, in nats per token: layers with fewer units, the same with the units "
-    "permuted, and pruned to as few parameters. lesion: a patch around the peak of every map is silenced, chosen on half "
-    "of the items; of the others: what sentences lose, what they lose beyond nonword strings, and that beyond other patches "
-    "as large and compact, with p of every seed."
+    "Loss on held-out text above the whole model's, in nats per token: layers with fewer units, the same with the "
+    "units permuted, and pruned to as few parameters. lesion: a patch around the peak of every map is silenced, chosen "
+    "on half of the items; of the others: what sentences lose, what they lose beyond nonword strings, and that beyond "
+    "other patches as large and compact, with p of every seed."
 )
 _LONG_NOTE = "low, high: 95 % interval of Student's t over seeds. difference: to the reference, seed by seed."
 _HOW_TO_READ = "Small dots are seeds, large ones their means, bars one standard deviation over seeds."

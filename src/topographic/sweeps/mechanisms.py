@@ -32,11 +32,12 @@ from topographic.maps.nulls import stream
 from topographic.maps.references import Referenced, compare, mean_over_sheets
 from topographic.maps.smoothness import response_smoothness
 from topographic.maps.summary import summarize
+from topographic.maps.topographic_statistic import CUTOFFS
 from topographic.recording import find_sites, record, tap
 from topographic.recording.placement import settled_layout
 from topographic.recording.responses import Responses
 from topographic.recording.sites import modules_by_site
-from topographic.sheets import Sheet
+from topographic.sheets import Sheet, distances
 from topographic.stimuli import StimulusSet, load_localizer
 from topographic.sweeps.choices import Mechanisms
 
@@ -62,7 +63,7 @@ def measure_mechanism(
     """
     stimuli = load_localizer("language")
     places = {place: find_sites(model, pattern) for place, pattern in choices.sites.items()}
-    layout = {"layout": sheets, "relayout": sheets is not None}
+    layout: dict[str, Any] = {"layout": sheets, "relayout": sheets is not None}
     heard = record(model, tokenizer, stimuli, [site for sites in places.values() for site in sites], **layout)
     numbers: dict[str, float] = {}
     for place, sites in places.items():
@@ -118,14 +119,14 @@ def weights_morans_i(
 
 def _order(responses: Mapping[str, Responses], choices: Mechanisms, seed: int) -> dict[str, float]:
     """How the responses at one place are ordered on its sheets, means over these."""
-    drawn = {"n_draws": choices.n_draws, "seed": seed}
+    drawn: dict[str, Any] = {"n_draws": choices.n_draws, "seed": seed}
     summary = summarize(responses, *_CONTRAST, **drawn)
-    torus = all(one.sheet.wrap for one in responses.values())
+    t_g = [_topographic_statistic(one, **drawn) for one in responses.values()]
     found = {
         "I": summary.morans_i,
         "mean |t|": summary.mean_abs_t,
         "I of activity": mean_over_sheets([activity_smoothness(one, **drawn).mean for one in responses.values()]),
-        "t_g": mean_over_sheets([topographic_statistic(one, torus=torus, **drawn) for one in responses.values()]),
+        "t_g": mean_over_sheets(t_g),
         "smoothness": mean_over_sheets([response_smoothness(one, **drawn).smoothness for one in responses.values()]),
     }
     numbers = _flat(found)
@@ -133,9 +134,19 @@ def _order(responses: Mapping[str, Responses], choices: Mechanisms, seed: int) -
     return numbers
 
 
+def _topographic_statistic(responses: Responses, **drawn: Any) -> Referenced:
+    """t_g on a torus where the sheet is one, without cut-offs within which a small sheet has no neighbours."""
+    sheet = responses.sheet
+    apart = distances(sheet.positions_mm / torch.tensor(sheet.extent_mm, dtype=torch.float64))
+    nearest = float(apart[apart > 0].min())
+    cutoffs = [one for one in CUTOFFS if one >= nearest]
+    return topographic_statistic(responses, torus=sheet.wrap, cutoffs=cutoffs, **drawn)
+
+
 def _weights(model: Any, layers: Sheets, choices: Mechanisms, seed: int) -> dict[str, float]:
     """How the weights that make the units of one place are ordered, means over its layers."""
-    modules, drawn = modules_by_site(model), {"n_draws": choices.n_draws, "seed": seed}
+    modules = modules_by_site(model)
+    drawn: dict[str, Any] = {"n_draws": choices.n_draws, "seed": seed}
     rows = {site: weight_sheets(modules[site])["weight"].detach() for site in layers}
     return _flat({
         "I of weights": mean_over_sheets([
@@ -152,7 +163,7 @@ def _survival(
 ) -> dict[str, float]:
     """What downsampling and pruning to as few parameters cost, beside downsampling with the units permuted."""
     whole, sites = loss(model), list(layers)
-    drawn = {"n_draws": choices.n_models, "seed": seed}
+    drawn: dict[str, Any] = {"n_draws": choices.n_models, "seed": seed}
     small = downsampling_curve(
         model, sites, [choices.removed], loss, layout=layers, relayout=True, keep_bias=True, **drawn
     )

@@ -140,8 +140,8 @@ def _check_label(where: str, label: Any, varied: Mapping[str, list[Any]], labels
     several = [key for key, values in varied.items() if key != "seed" and len(values) > 1]
     if several:
         raise ValueError(
-            f"{where} is called {label!r} and varies {several[0]}; expected one value of everything but seed: give every "
-            "value a block of its own, or leave the name out"
+            f"{where} is called {label!r} and varies {several[0]}; expected one value of everything but seed: give "
+            "every value a block of its own, or leave the name out"
         )
 
 
@@ -375,7 +375,9 @@ def _vision_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
 def _check_measured(model: Any, recipe: Recipe) -> None:
     """What is mapped and whose weights are measured must be there in a control too, which is trained for neither."""
     if not (hasattr(model, "sheets") and model.sheets()):
-        named = trained_sites(model, OwnSections(recipe.spatial, recipe.smoothness))
+        neighbors = (recipe.neighbor_activations, recipe.neighbor_weights)
+        own = OwnSections(recipe.spatial, recipe.smoothness, None, *neighbors)
+        named = trained_sites(model, own)
         if named is not None:
             find_sites(model, named[0])
         elif recipe.counted == "images":

@@ -14,8 +14,8 @@ from topographic.storage import code_version, digest, load_json, locked, save_js
 from topographic.sweeps.choices import CONTROL
 from topographic.sweeps.collect import Setting, read_cell, settings_of
 from topographic.sweeps.executors import Executor, Work
-from topographic.sweeps.mechanism_tables import mechanisms_part
 from topographic.sweeps.measure import Measures, check_measures, is_finished, is_trained
+from topographic.sweeps.mechanism_tables import mechanisms_part
 from topographic.sweeps.pace import Pace, measure_pace
 from topographic.sweeps.plan import (
     Cell,

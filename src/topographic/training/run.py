@@ -335,8 +335,8 @@ def unit_swaps(
         return ()
     if config.training.fsdp:
         raise ValueError(
-            f"wiring.swap={config.wiring.swap} with training.fsdp=True, which leaves no process all weights of a layer; "
-            "switch either off"
+            f"wiring.swap={config.wiring.swap} with training.fsdp=True, which leaves no process all weights of a "
+            "layer; switch either off"
         )
     return (UnitSwaps(model, config.wiring, example),)
 

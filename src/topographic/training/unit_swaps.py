@@ -121,8 +121,8 @@ def _check_same(model: nn.Module, pairs: list[tuple[str, str]], example: Mapping
                 tensor.copy_(one)
             if not torch.allclose(turned, intact, rtol=0, atol=2e-5 * float(intact.abs().max())):
                 raise ValueError(
-                    f"wiring.swap: the model computes something else when units between {before!r} and {after!r} change "
-                    "places; name two layers with nothing but an activation between them"
+                    f"wiring.swap: the model computes something else when units between {before!r} and {after!r} "
+                    "change places; name two layers with nothing but an activation between them"
                 )
     finally:
         model.train(was_training)
