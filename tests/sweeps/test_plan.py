@@ -278,7 +278,7 @@ def test_named_blocks_call_their_cells_and_are_references():
     assert find_reference(cells[3], BASE, {"name": "none"}, cells) == "none-seed_1"
     assert find_reference(cells[3], BASE, {"name": "none"}, cells[:1] + cells[2:]) is None
     assert find_reference(cells[1], BASE, {"spatial.weight": 0}, cells) == "none-seed_1", "by keys as well"
-    with pytest.raises(ValueError, match="reference=.*; expected the name of a block alone: none, like neighbours"):
+    with pytest.raises(ValueError, match=r"reference=.*; expected the name of a block alone: none, like neighbours"):
         find_reference(cells[0], BASE, {"name": "nothing"}, cells)
 
 
@@ -303,5 +303,5 @@ def test_names_that_tell_no_cells_apart_are_refused(blocks, said):
 def test_swaps_that_cannot_be_are_refused_before_anything_is_trained():
     layers = ["transformer.h.*.mlp.c_fc", "transformer.h.*.attn.c_proj"]
     block = {"wiring.weight": [1.0], "wiring.sites": [layers], "wiring.swap": [layers]}
-    with pytest.raises(ValueError, match="cell .*: wiring.swap: .* makes 144 units and .* reads 36"):
+    with pytest.raises(ValueError, match=r"cell .*: wiring.swap: .* makes 144 units and .* reads 36"):
         rehearse_cells(plan_cells(BASE, [block]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn

@@ -25,6 +25,7 @@ _LOSS, _PAIRS = Measure("validation loss"), Measure("accuracy")
 _ORDER = ("I of activity", "t_g", "smoothness", "I")
 _OF_WEIGHTS = ("I of weights", "smoothness of weights")
 _X = "I of activity"
+_COUNTED = ("tokens", "images", "parameters", "time (s)")  # alike in all replicates, or no number of a model
 
 
 def laid_out_settings(settings: Sequence[Setting]) -> list[Setting]:
@@ -66,7 +67,7 @@ def mechanisms_part(settings: Sequence[Setting], choices: Mechanisms, pace: Mapp
 
 def _measures(settings: Sequence[Setting]) -> Iterator[Measure]:
     names = dict.fromkeys(name for one in settings for cell in one.cells for name in cell.about)
-    yield from (Measure(name) for name in names if name != "time (s)")
+    yield from (Measure(name) for name in names if name not in _COUNTED)
 
 
 def _cost(one: Setting, pace: Mapping[str, Pace]) -> dict[str, Any]:

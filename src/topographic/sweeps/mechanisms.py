@@ -251,12 +251,16 @@ def _layers(
 
 
 def _without_parametrizations(model: Any) -> Any:
-    """A copy whose weights are those that are used, so that they can be pruned."""
+    """A copy whose linear layers have the weights that are used as their own, so that they can be pruned."""
     plain = copy.deepcopy(model)
-    for module in list(plain.modules()):
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    for parent in list(plain.modules()):
+        for name, layer in list(parent.named_children()):
+            # taking parametrizations away would change the class, which copies share
+            if isinstance(layer, nn.Linear) and parametrize.is_parametrized(layer):
+                own = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+                own.weight = nn.Parameter(layer.weight.detach().clone())
+                own.bias = layer.bias
+                setattr(parent, name, own)
     return plain
 
 
