@@ -45,6 +45,7 @@ __all__ = ["laid_out_sheets", "measure_mechanism", "weights_morans_i"]
 
 _CONTRAST = ("sentences", "nonwords")
 _AT_ONCE = 32
+_MAPS_AT_ONCE = 8192
 Sheets = Mapping[str, Sheet]
 
 
@@ -113,7 +114,12 @@ def weights_morans_i(
     maps = weights.detach().double().T.cpu().numpy()
     value = float(each_morans_i(maps, sheet).mean())
     generator = stream(seed, "unit", sheet.name)
-    draws = [each_morans_i(maps[:, generator.permutation(maps.shape[1])], sheet).mean() for _ in range(n_draws)]
+    orders = [generator.permutation(maps.shape[1]) for _ in range(n_draws)]
+    at_once = max(1, _MAPS_AT_ONCE // len(maps))
+    draws: list[float] = []
+    for first in range(0, n_draws, at_once):
+        permuted = np.stack([maps[:, order] for order in orders[first : first + at_once]])
+        draws += each_morans_i(permuted.reshape(-1, maps.shape[1]), sheet).reshape(len(permuted), -1).mean(1).tolist()
     return Referenced(value, {"unit": compare(value, np.array(draws))})
 
 
