@@ -623,7 +623,7 @@ def test_swaps_of_sharded_weights_are_refused(run_config):
     with pytest.raises(
         ValueError, match=r"^wiring.swap=.* with training.fsdp=True, which leaves no process all weights"
     ):
-        module.unit_swaps(None, config, EXAMPLE_TOKENS)
+        module.unit_swaps(torch.nn.Identity(), config, EXAMPLE_TOKENS)
 
 
 def test_sheets_of_many_kinds_resume_exactly(start, run_config):
