@@ -238,3 +238,10 @@ def test_what_cannot_be_swept_is_one_line(words, status, message, recipe, tmp_pa
     assert lines[-1].startswith("topo sweep: ")
     assert message in lines[-1]
     assert not (tmp_path / "sweep").exists()
+
+
+def test_one_process_cannot_be_many():
+    with pytest.raises(
+        ValueError, match="executor=here with workers=2, processes=1, threads=None; cells run one after"
+    ):
+        SweepCommand(executor="here", workers=2)

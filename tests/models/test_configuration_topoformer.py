@@ -25,6 +25,12 @@ TINY = {"vocab_size": 50, "n_positions": 8, "n_embd": 36, "n_layer": 1, "n_inner
         ({"column_gains": True, "querying_fraction": None}, "column_gains=True without spatial querying"),
         ({"n_head": 4, "sheet_shape": (6, 6)}, "with heads as tiles"),
         ({"sheet_shape": (5, 6)}, "36 units do not fill 5 x 6"),
+        ({"lateral_sigma_mm": 0.0}, "sigma_mm=0.0; expected a reach above 0 mm"),
+        ({"lateral_sigma_mm": 1.0, "lateral_strength": 2.0}, "strength=2.0; expected a share from 0 to 1"),
+        (
+            {"lateral_sigma_mm": 1.0, "n_head": 4, "head_sheets": "own"},
+            "lateral_sigma_mm=1.0 with a sheet for every head, and outputs that join them; set head_sheets='tiles'",
+        ),
     ],
 )
 def test_what_no_model_can_be_built_from_is_refused_in_one_line(fields, said):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from topographic.layers import SharedFields
+from topographic.layers import LateralSmoothing, SharedFields
 from topographic.models import (
     TopoformerConfig,
     TopoformerForCausalLM,
@@ -40,6 +40,7 @@ VARIANTS = {
     "free": {"non_negative": False, "fields": "gaussian", "rectified": True},
     "plain": {"querying_fraction": None, "reweighting_fraction": None},
     "no torus": {"wrap": False},
+    "lateral": {"lateral_sigma_mm": 1.0, "lateral_strength": 0.5},
 }
 
 
@@ -286,3 +287,17 @@ def test_layers_share_their_fields_also_after_loading(tmp_path):
         first = model.transformer.h[0].attn
         assert torch.equal(first.querying.fields, model.config.receptive_fields("querying"))
         assert first.querying.shared is model.transformer.h[1].attn.querying.shared
+
+
+def test_lateral_connections_smooth_what_both_branches_add():
+    plain = built(querying_fraction=None, reweighting_fraction=None)
+    model = built(querying_fraction=None, reweighting_fraction=None, lateral_sigma_mm=0.8, lateral_strength=0.7)
+    model.load_state_dict(plain.state_dict())  # they are no parameters
+    lateral = LateralSmoothing(model.config.sheet("s"), sigma_mm=0.8, strength=0.7)
+    sites = ["transformer.h.0.attn.output_sheet", "transformer.h.0.mlp"]
+    with tap(plain, sites) as without, torch.no_grad():
+        plain(tokens())
+    with tap(model, [*sites, "transformer.h.0.mlp.dense_out"]) as heard, torch.no_grad():
+        model(tokens())
+    torch.testing.assert_close(heard[sites[0]], lateral(without[sites[0]]))
+    torch.testing.assert_close(heard[sites[1]], lateral(heard["transformer.h.0.mlp.dense_out"]))

@@ -1,7 +1,16 @@
 import pytest
 
 from topographic.cli.arguments import parse_command
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig, expect
+from topographic.objectives.config import (
+    HasNeighborConfigs,
+    NeighborActivationsConfig,
+    NeighborWeightsConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    WeightSheetConfig,
+    WiringConfig,
+    expect,
+)
 from topographic.runs.recipe import Recipe
 
 
@@ -77,12 +86,53 @@ def test_words_that_are_none(words, message):
         (lambda: WeightSheetConfig("a", factor=(1.0, 0.5)), r"smoothness.sheets: factor=\(1.0, 0.5\); expected at lea"),
         (lambda: WeightSheetConfig("a", shape=(0, 4)), r"smoothness.sheets: shape=\(0, 4\); expected numbers of rows"),
         (lambda: WeightSheetConfig("a", layout_seed=1), "layout_seed=1; expected 0 with layout=grid, which draws"),
+        (
+            lambda: NeighborWeightsConfig(weight=-1.0, sites="a"),
+            "neighbor_weights.weight=-1.0; expected a number from 0",
+        ),
+        (
+            lambda: NeighborActivationsConfig(weight=1.0),
+            "neighbor_activations.sites=None; expected layers, since a wei",
+        ),
+        (lambda: NeighborWeightsConfig(sites=[]), r"neighbor_weights.sites=\[\]; expected patterns of names, or null"),
+        (lambda: WiringConfig(weight=1.0), "wiring.sites=None; expected layers, since a weight is set"),
+        (lambda: WiringConfig(between_mm=float("inf")), "wiring.between_mm=inf; expected a distance from 0 mm on"),
+        (lambda: WiringConfig(swap=["a", "b"]), "wiring.swap=.*; expected null without wiring.weight, as nothing says"),
+        (
+            lambda: WiringConfig(weight=1.0, sites="a", swap=["a", "a"]),
+            "wiring.swap=.*; expected two different patterns, of layers before and after the units, or null",
+        ),
+        (
+            lambda: WiringConfig(swap_steps=5),
+            "wiring.swap_steps=5; expected 200 without wiring.swap, or patterns there",
+        ),
+        (lambda: WiringConfig(swap_candidates=0), "wiring.swap_candidates=0; expected at least 1"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(make, said):
     with pytest.raises(ValueError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("metric", "l1"), ("contiguity", "bishop")])
+@pytest.mark.parametrize("kind", [NeighborWeightsConfig, NeighborActivationsConfig])
+def test_metrics_are_checked_without_the_command_line_too(kind, name, value):
+    section = kind(weight=1.0, sites="a")
+    setattr(section, name, value)
+    with pytest.raises(ValueError, match=rf"^{kind.section}.{name}={value}; expected one of \[.*\]: change it"):
+        section.__post_init__()
+
+
+def test_sections_of_neighbours_are_read_as_the_others_are():
+    words = ["neighbor_weights.weight=2", "neighbor_weights.sites=a", "wiring.weight=1", "wiring.sites=[a,b]"]
+    recipe = parse_command("train", Recipe, "", [*words, "wiring.swap=[a,b]", "neighbor_activations.metric=cosine"])
+    assert recipe.neighbor_weights == NeighborWeightsConfig(2.0, ["a"])
+    assert recipe.wiring == WiringConfig(1.0, ["a", "b"], swap=["a", "b"])
+    assert recipe.neighbor_activations == NeighborActivationsConfig(metric="cosine")
+    assert isinstance(recipe, HasNeighborConfigs)
+    with pytest.raises(ValueError, match=r"did you mean neighbor_weights\.metric"):
+        parse_command("train", Recipe, "", ["neighbor_weights.metrik=cosine"])
 
 
 @pytest.mark.parametrize(("name", "value"), [("neighborhoods", "round"), ("norm", "l3")])

@@ -8,7 +8,15 @@ from torch import nn
 
 from topographic.cli.arguments import parse_command
 from topographic.losses.pyramid import laplacian_pyramid_loss
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+from topographic.objectives.config import (
+    NeighborActivationsConfig,
+    NeighborWeightsConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    WeightSheetConfig,
+    WiringConfig,
+)
+from topographic.objectives.neighbor_terms import NeighborActivations, NeighborWeights, WiringCost
 from topographic.objectives.objective import SpatialCorrelation
 from topographic.objectives.terms import (
     configured_objective,
@@ -49,6 +57,25 @@ def test_sheets_come_from_the_model_and_the_rest_from_the_layout():
     assert term._place("a", 16)[0] == grid(16, "a")
     assert term._place("b", 16)[0] == permuted_grid(16, "b")
     assert (term.weight, term.n_neighborhoods, term.norm, term.seed) == (0.25, 2, "linf", 3)
+
+
+def test_every_section_becomes_its_term_and_none_without_a_weight():
+    config = asked(
+        spatial=SpatialConfig(weight=0.0),
+        neighbor_weights=NeighborWeightsConfig(2.0, "a", metric="cosine", contiguity="rook"),
+        neighbor_activations=NeighborActivationsConfig(3.0, ["a", "b"], metric="correlation"),
+        wiring=WiringConfig(4.0, "b", between_mm=0.5),
+    )
+    weights, activations, wiring = configured_objective(WithSheets(), config).terms
+    assert weights == NeighborWeights(["a"], weight=2.0, metric="cosine", contiguity="rook")
+    assert activations == NeighborActivations(["a", "b"], weight=3.0, metric="correlation")
+    assert wiring == WiringCost(["b"], weight=4.0, between_mm=0.5)
+    named = NeighborWeightsConfig(0.0, "a"), WiringConfig(0.0, "b")
+    config = asked(spatial=SpatialConfig(weight=0.0), neighbor_weights=named[0], wiring=named[1])
+    assert configured_objective(WithSheets(), config).terms == []
+    absent = asked(spatial=SpatialConfig(weight=0.0), wiring=WiringConfig(1.0, "c"))
+    with pytest.raises(ValueError, match="site pattern 'c' matches no module of WithSheets"):
+        configured_objective(WithSheets(), absent)
 
 
 def test_the_sheets_of_a_wrapped_model_are_its_own():

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+from topographic.objectives.config import (
+    NeighborActivationsConfig,
+    NeighborWeightsConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    WeightSheetConfig,
+)
 from topographic.objectives.weight_terms import WeightSheet
 from topographic.runs.own_sheets import (
     OwnSections,
@@ -65,6 +71,12 @@ def test_the_spatial_loss_says_first_where_units_lie(net):
     sites, layout = trained_sites(net, OwnSections(SpatialConfig(), smoothness)) or ()
     assert (sites, layout(12, "a0")) == (["a0"], grid(12, "a0"))
     assert trained_sites(net, OwnSections(SpatialConfig(), SmoothnessConfig())) is None
+    alike, weights = NeighborActivationsConfig(sites="a1"), NeighborWeightsConfig(sites=["a*"])
+    sites, layout = trained_sites(net, OwnSections(SpatialConfig(), smoothness, None, alike, weights)) or ()
+    assert sites == ["a0"], "smooth weights before like neighbours"
+    sites, layout = trained_sites(net, OwnSections(SpatialConfig(), SmoothnessConfig(), None, alike, weights)) or ()
+    assert (sites, layout(12, "a1")) == (["a1"], grid(12, "a1"))
+    assert (trained_sites(net, OwnSections(neighbor_weights=weights)) or ())[0] == ["a0", "a1"]
     assert trained_sites(net, OwnSections()) is None
 
 

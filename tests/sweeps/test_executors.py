@@ -15,6 +15,7 @@ from topographic.sweeps.executors import (
     SlurmConfig,
     Work,
     last_words,
+    run_here,
     run_in_processes,
     run_on_slurm,
     steps_done,
@@ -223,3 +224,18 @@ def test_without_submitit_it_says_how_to_get_it(tmp_path, monkeypatch):
 def test_what_no_scheduler_accepts(wrong):
     with pytest.raises(ValueError, match="expected at least 1 of the first three and 0 of the last"):
         SlurmConfig(**wrong)
+
+
+def test_cells_run_here_one_after_another_and_a_bug_is_no_failure(tmp_path):
+    work = [Work(name, [], tmp_path / name, 1) for name in ("a", "b", "c")]
+    ran = []
+
+    def run(name):
+        ran.append(name)
+        if name == "b":
+            raise ValueError("no\nroom")
+
+    assert run_here(work, run=run) == {"b": "no room"}
+    assert ran == ["a", "b", "c"]
+    with pytest.raises(ZeroDivisionError):
+        run_here(work, run=lambda name: 1 / 0)

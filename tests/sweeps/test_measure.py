@@ -18,7 +18,7 @@ from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.sheets import grid_cells
 from topographic.stimuli import load_localizer
 from topographic.storage import locked, save_json
-from topographic.sweeps import CellMaps, Measures, measure
+from topographic.sweeps import CellMaps, Measures, Mechanisms, measure
 from topographic.sweeps.measure import (
     check_measures,
     is_finished,
@@ -362,3 +362,11 @@ def test_a_sweep_maps_as_topo_map_does_but_for_readouts_and_null_maps():
 def test_pairs_that_are_not_there_are_refused_before_anything_is_trained(cell, tmp_path):
     with pytest.raises(FileNotFoundError, match="no minimal pairs at"):
         check_measures(cell, Measures(MAPS, str(tmp_path / "nothing.jsonl")))
+
+
+def test_mechanisms_are_compared_on_held_out_text_only():
+    none_held_out = dataclasses.replace(TEXT, data=DataConfig(validation_fraction=0.0, sequence_length=128))
+    measures = Measures(MAPS, mechanisms=Mechanisms(sites={"MLP": "transformer.h.*.mlp"}))
+    for recipe in (none_held_out, IMAGES):
+        with pytest.raises(ValueError, match="mechanisms are compared between language models with held-out text"):
+            check_measures(plan_cells(recipe, [{"seed": [0]}])[0], measures)

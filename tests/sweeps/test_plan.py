@@ -259,3 +259,49 @@ def test_vision_models_that_do_not_fit_are_named(change, message):
         rehearse_cells(plan_cells(dataclasses.replace(RESNET, **change), [{"training.seed": [42]}]))
     assert str(raised.value).startswith("cell base: ")
     assert "\n" not in str(raised.value)
+
+
+def test_named_blocks_call_their_cells_and_are_references():
+    blocks = [{"name": "none", "spatial.weight": [0], "seed": [0, 1]}]
+    blocks.append({"name": "like neighbours, strongly", "neighbor_weights.weight": [2.0], "seed": [0, 1]})
+    blocks[1] |= {"neighbor_weights.sites": [["transformer.h.*.mlp.c_fc"]]}
+    cells = plan_cells(BASE, blocks)
+    assert [cell.name for cell in cells] == [
+        "none-seed_0",
+        "none-seed_1",
+        "like_neighbours_strongly-seed_0",
+        "like_neighbours_strongly-seed_1",
+    ]
+    assert [cell.label for cell in cells[::2]] == ["none", "like neighbours, strongly"]
+    assert (cells[2].setting, cells[2].folder.as_posix()) == ("like_neighbours_strongly", f"runs/x/{cells[2].name}")
+    assert cells[2].recipe.neighbor_weights.weight == 2.0
+    assert find_reference(cells[3], BASE, {"name": "none"}, cells) == "none-seed_1"
+    assert find_reference(cells[3], BASE, {"name": "none"}, cells[:1] + cells[2:]) is None
+    assert find_reference(cells[1], BASE, {"spatial.weight": 0}, cells) == "none-seed_1", "by keys as well"
+    with pytest.raises(ValueError, match=r"reference=.*; expected the name of a block alone: none, like neighbours"):
+        find_reference(cells[0], BASE, {"name": "nothing"}, cells)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        (
+            [{"name": "a", "spatial.weight": [0, 1]}],
+            "block 1 is called 'a' and varies spatial.weight; expected one value",
+        ),
+        ([{"name": "a", "seed": [0]}, {"name": "a", "spatial.weight": [0]}], "block 2: name 'a' is that of an earlier"),
+        ([{"seed": [0]}, {"name": "a", "seed": [0]}], "block 2 is called 'a' and makes the cells of an earlier block"),
+        ([{"name": "--", "seed": [0]}], "block 1: name is '--'; expected words, such as name: spatial loss"),
+        ([{"name": 3, "seed": [0]}], "block 1: name is 3; expected words"),
+    ],
+)
+def test_names_that_tell_no_cells_apart_are_refused(blocks, said):
+    with pytest.raises(ValueError, match=said):
+        plan_cells(BASE, blocks)
+
+
+def test_swaps_that_cannot_be_are_refused_before_anything_is_trained():
+    layers = ["transformer.h.*.mlp.c_fc", "transformer.h.*.attn.c_proj"]
+    block = {"wiring.weight": [1.0], "wiring.sites": [layers], "wiring.swap": [layers]}
+    with pytest.raises(ValueError, match=r"cell .*: wiring.swap: .* makes 144 units and .* reads 36"):
+        rehearse_cells(plan_cells(BASE, [block]))

@@ -18,7 +18,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
 from topographic.models import fresh_model, preset
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+from topographic.objectives.config import (
+    NeighborActivationsConfig,
+    NeighborWeightsConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    WeightSheetConfig,
+    WiringConfig,
+)
 from topographic.objectives.terms import configured_objective
 from topographic.runs.folder import RunState, require_finished, run_state
 from topographic.storage import load_json
@@ -581,6 +588,42 @@ def test_smooth_weights_beside_the_spatial_loss_resume_exactly(start, run_config
     start("killed", config=config)
     assert (killed / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
     assert (killed / "model/model.safetensors").read_bytes() == (folder / "model/model.safetensors").read_bytes()
+
+
+def test_neighbours_wires_and_swaps_resume_exactly(start, run_config):
+    layers = ["transformer.h.*.mlp.c_fc", "transformer.h.*.mlp.c_proj"]
+    sections = {
+        "neighbor_weights": NeighborWeightsConfig(0.5, layers[0], metric="cosine"),
+        "neighbor_activations": NeighborActivationsConfig(0.5, "transformer.h.*.attn", metric="correlation"),
+        "wiring": WiringConfig(10.0, layers, swap=layers, swap_steps=1),
+    }
+    config = replace(run_config, **sections)
+    folder = start("whole", config=config)
+    logged = [line for line in lines(folder) if "loss" in line]
+    for line in logged:
+        added = sum(line[f"{name}_loss"] for name in ("task", "spatial", *sections) if name != "task")
+        assert line["loss"] == pytest.approx(line["task_loss"] + added, rel=1e-4)
+        assert line["wiring/transformer.h.1.mlp.c_proj"] > 0
+    start("killed", config=config)
+    killed = folder.parent / "killed"
+    interrupt(killed, keep=4)
+    start("killed", config=config)
+    assert (killed / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+    assert (killed / "model/model.safetensors").read_bytes() == (folder / "model/model.safetensors").read_bytes()
+    still = start("still", config=replace(config, wiring=replace(config.wiring, swap=None, swap_steps=200)))
+    trained, other = (load_file(one / "model/model.safetensors") for one in (folder, still))
+    name = "transformer.h.0.mlp.c_fc.weight"
+    assert not torch.equal(trained[name], other[name]), "units have changed places"
+
+
+def test_swaps_of_sharded_weights_are_refused(run_config):
+    layers = ["transformer.h.*.mlp.c_fc", "transformer.h.*.mlp.c_proj"]
+    training = replace(run_config.training, fsdp=True)
+    config = replace(run_config, wiring=WiringConfig(1.0, layers, swap=layers), training=training)
+    with pytest.raises(
+        ValueError, match=r"^wiring.swap=.* with training.fsdp=True, which leaves no process all weights"
+    ):
+        module.unit_swaps(torch.nn.Identity(), config, EXAMPLE_TOKENS)
 
 
 def test_sheets_of_many_kinds_resume_exactly(start, run_config):

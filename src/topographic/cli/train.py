@@ -42,6 +42,8 @@ def _sites_to_map(command: Recipe, model: Any) -> str:
     from topographic.runs.own_sheets import OwnSections, trained_sites
 
     carried = hasattr(model, "sheets") and model.sheets()
-    if carried or trained_sites(model, OwnSections(command.spatial, command.smoothness)) is not None:
+    neighbors = (command.neighbor_activations, command.neighbor_weights)
+    own = OwnSections(command.spatial, command.smoothness, None, *neighbors)
+    if carried or trained_sites(model, own) is not None:
         return ""
     return f" sites={shlex.quote(FIRST_MLP_LAYERS.get(model.config.model_type) or suggested_sites(model))}"

@@ -53,7 +53,9 @@ def neighbor_dissimilarity(
     if not len(pairs):
         raise ValueError("no two units are adjacent; expected a sheet with neighbours: lay the units on a grid")
     pairs = pairs.to(values.device)
-    return NEIGHBOR_DISTANCES[metric](values[pairs[:, 0]], values[pairs[:, 1]]).mean()
+    prepare, distance = NEIGHBOR_DISTANCES[metric]
+    prepared = prepare(values)  # once for a unit and not for each of its pairs
+    return distance(prepared[pairs[:, 0]], prepared[pairs[:, 1]]).mean()
 
 
 def wiring_cost(
@@ -152,20 +154,21 @@ def wiring_swaps(
     return order
 
 
+def _unit_length(values: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(values, dim=1, eps=1e-8)
+
+
 def _euclidean(first: Tensor, second: Tensor) -> Tensor:
     return torch.linalg.vector_norm(first - second, dim=1)
 
 
-def _cosine(first: Tensor, second: Tensor) -> Tensor:
-    return 1 - torch.nn.functional.cosine_similarity(first, second, dim=1)
+def _angle(first: Tensor, second: Tensor) -> Tensor:
+    return 1 - (first * second).sum(1)
 
 
-def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    return _cosine(first - first.mean(1, keepdim=True), second - second.mean(1, keepdim=True))
-
-
-NEIGHBOR_DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "euclidean": _euclidean,
-    "cosine": _cosine,
-    "correlation": _correlation,
+# what rows are brought to, and the distance of two of them
+NEIGHBOR_DISTANCES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "euclidean": (lambda values: values, _euclidean),
+    "cosine": (_unit_length, _angle),
+    "correlation": (lambda values: _unit_length(values - values.mean(1, keepdim=True)), _angle),
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from topographic.layers import NORMALIZATIONS, RECEPTIVE_FIELDS, receptive_fields
+from topographic.layers import NORMALIZATIONS, RECEPTIVE_FIELDS, LateralSmoothing, receptive_fields
 from topographic.models.auto_map import NeverCopied, auto_map, write_loader
 from topographic.sheets import Sheet, grid, head_tiles
 from topographic.sheets.layouts import strip_warning
@@ -71,6 +71,11 @@ class TopoformerConfig(NeverCopied, PreTrainedConfig):
     head_sheets : {"tiles", "own"}
         Several heads are tiles of one sheet, across whose borders fields reach; or each has a sheet of its own, where
         outputs are made of the same place in every head.
+    lateral_sigma_mm : float, optional
+        Reach of fixed lateral connections between the outputs of every branch (`topographic.layers.LateralSmoothing`);
+        None for none.
+    lateral_strength : float
+        Their strength, up to 1, where every unit is what its neighbourhood is.
     is_causal : bool
         Attend to earlier tokens only; `TopoformerForCausalLM` sets it.
     classifier_width : int, optional
@@ -125,6 +130,8 @@ class TopoformerConfig(NeverCopied, PreTrainedConfig):
     non_negative: bool = True
     rectified: bool = False
     head_sheets: Literal["tiles", "own"] = "tiles"
+    lateral_sigma_mm: float | None = None
+    lateral_strength: float = 1.0
     is_causal: bool = False
     classifier_width: int | None = 1024
     sheet_shape: tuple[int, int] | list[int] | None = None
@@ -192,6 +199,11 @@ class TopoformerConfig(NeverCopied, PreTrainedConfig):
                 raise ValueError(
                     f"{name}={value}; expected a share of the sheet above 0 and at most 1, or None for no such locality"
                 )
+        if self.lateral_sigma_mm is not None and self.n_head > 1 and self.head_sheets == "own":
+            raise ValueError(
+                f"lateral_sigma_mm={self.lateral_sigma_mm} with a sheet for every head, and outputs that join them; "
+                "set head_sheets='tiles', or leave it out"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout}; expected a probability in [0, 1)")
         if self.activation not in ACT2FN:
@@ -207,6 +219,7 @@ class TopoformerConfig(NeverCopied, PreTrainedConfig):
             raise ValueError("column_gains=True without spatial querying, whose columns they scale; leave them out")
         self._check_shape()
         self.sheet("h.0.attn.query_sheet")
+        self.lateral()
 
     def _check_shape(self) -> None:
         if self.sheet_shape is not None and self.tiled:
@@ -231,6 +244,14 @@ class TopoformerConfig(NeverCopied, PreTrainedConfig):
                 return head_tiles(self.n_embd, site, n_heads=self.n_head, **tissue)
             shape = None if self.sheet_shape is None else (self.sheet_shape[0], self.sheet_shape[1])
             return grid(self.units_of_a_sheet, site, shape=shape, **tissue)
+
+    def lateral(self) -> LateralSmoothing | None:
+        """Fixed lateral connections of one branch; None without any."""
+        if self.lateral_sigma_mm is None:
+            return None
+        with torch.device("cpu"):
+            places = self.sheet("lateral")
+            return LateralSmoothing(places, sigma_mm=self.lateral_sigma_mm, strength=self.lateral_strength)
 
     def receptive_fields(self, mechanism: Mechanism) -> Bool[Tensor, "units units"] | None:
         """Fields of the units of a sheet; None where nothing is local."""

@@ -32,7 +32,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from topographic.layers import SharedFields, SpatialQuerying, locally_connected
+from topographic.layers import LateralSmoothing, SharedFields, SpatialQuerying, locally_connected
 from topographic.models.auto_map import NeverCopied
 from topographic.models.configuration_topoformer import Mechanism, TopoformerConfig
 from topographic.models.modeling_topolm import count_tokens, eager_attention_forward
@@ -76,6 +76,7 @@ class TopoformerAttention(nn.Module):
         self.act = nn.ReLU() if config.rectified else nn.Identity()
         pooling = {"normalization": config.normalization, "column_gains": config.column_gains}
         self.querying = nn.Identity() if near is None or local else SpatialQuerying(near, **pooling)
+        self.lateral = config.lateral() or nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -97,7 +98,7 @@ class TopoformerAttention(nn.Module):
             self, query, key, value, attention_mask, dropout=0.0, scaling=query.shape[-1] ** -0.5, **kwargs
         )
         attended = self.act(rearrange(heads, "b t h d -> b t (h d)"))
-        return self.dropout(self.output_sheet(self.act(self.output(attended)))), weights
+        return self.dropout(self.output_sheet(self.lateral(self.act(self.output(attended))))), weights
 
 
 Fields = dict[Mechanism, SharedFields | None]
@@ -145,6 +146,7 @@ class TopoformerMLP(nn.Module):
         self.dense_in = nn.Linear(config.n_embd, inner, bias=config.bias)
         self.act = ACT2FN[config.activation]
         self.dense_out = nn.Linear(inner // 2 if config.gated else inner, config.n_embd, bias=config.bias)
+        self.lateral = config.lateral() or nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -152,8 +154,8 @@ class TopoformerMLP(nn.Module):
         inner = self.dense_in(hidden_states)
         if self.gated:
             value, gate = inner.chunk(2, dim=-1)
-            return self.dropout(self.dense_out(value * self.act(gate)))
-        return self.dropout(self.dense_out(self.act(inner)))
+            return self.dropout(self.lateral(self.dense_out(value * self.act(gate))))
+        return self.dropout(self.lateral(self.dense_out(self.act(inner))))
 
 
 class TopoformerBlock(GradientCheckpointingLayer):
@@ -228,6 +230,9 @@ class TopoformerPreTrainedModel(NeverCopied, PreTrainedModel):
             shared: Any = module
             inside: Any = _inside(self.config, shared.mechanism)
             init.copy_(module.inside, inside)
+        elif isinstance(module, LateralSmoothing):
+            again: Any = self.config.lateral()
+            init.copy_(module.kernel, again.kernel)  # no checkpoint holds it
         elif isinstance(module, SpatialQuerying) and module.column_gains is not None:
             init.ones_(module.column_gains)
         elif isinstance(module, ScaledSinusoids):

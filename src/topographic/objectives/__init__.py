@@ -7,7 +7,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from topographic.objectives.config import SmoothnessConfig, SpatialConfig, WeightSheetConfig
+    from topographic.objectives.config import (
+        NeighborActivationsConfig,
+        NeighborWeightsConfig,
+        SmoothnessConfig,
+        SpatialConfig,
+        WeightSheetConfig,
+        WiringConfig,
+    )
     from topographic.objectives.finite import check_finite
     from topographic.objectives.neighbor_terms import NeighborActivations, NeighborWeights, WiringCost
     from topographic.objectives.objective import Draw, Objective, SpatialCorrelation, Term
@@ -29,7 +36,9 @@ __all__ = [
     "SCHEDULES",
     "Draw",
     "NeighborActivations",
+    "NeighborActivationsConfig",
     "NeighborWeights",
+    "NeighborWeightsConfig",
     "Objective",
     "SmoothnessConfig",
     "SpatialConfig",
@@ -38,6 +47,7 @@ __all__ = [
     "WeightSheet",
     "WeightSheetConfig",
     "WeightSmoothness",
+    "WiringConfig",
     "WiringCost",
     "check_finite",
     "configured_objective",
@@ -49,7 +59,14 @@ __all__ = [
 ]
 
 _FILES = {
-    "config": ("SmoothnessConfig", "SpatialConfig", "WeightSheetConfig"),
+    "config": (
+        "NeighborActivationsConfig",
+        "NeighborWeightsConfig",
+        "SmoothnessConfig",
+        "SpatialConfig",
+        "WeightSheetConfig",
+        "WiringConfig",
+    ),
     "finite": ("check_finite",),
     "neighbor_terms": ("NeighborActivations", "NeighborWeights", "WiringCost"),
     "objective": ("Draw", "Objective", "SpatialCorrelation", "Term"),

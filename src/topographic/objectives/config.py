@@ -1,20 +1,26 @@
-"""The sections ``spatial`` and ``smoothness`` of a configuration, and how a value is refused."""
+"""What a configuration may add to the task loss, a section for each term, and how a value is refused."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 __all__ = [
     "Blur",
+    "Contiguity",
     "HasLossConfigs",
+    "HasNeighborConfigs",
     "Kind",
+    "Metric",
+    "NeighborActivationsConfig",
+    "NeighborWeightsConfig",
     "Neighborhoods",
     "Norm",
     "Reduction",
     "SmoothnessConfig",
     "SpatialConfig",
     "WeightSheetConfig",
+    "WiringConfig",
     "expect",
     "is_weight",
     "spatial_expectations",
@@ -27,6 +33,8 @@ Norm = Literal["l1", "l2", "linf"]
 Kind = Literal["output", "input", "bias"]
 Blur = Literal["toponets", "antialias", "gaussian"]
 Reduction = Literal["mean", "sum"]
+Metric = Literal["euclidean", "cosine", "correlation"]
+Contiguity = Literal["queen", "rook"]
 
 
 def expect(holds: bool, name: str, value: Any, expected: str) -> None:
@@ -180,6 +188,85 @@ class SmoothnessConfig:
         return bool(self.watched) or any(sheet.scale is None for sheet in self.sheets)
 
 
+@dataclass
+class _NeighborConfig:
+    """How alike adjacent units of a sheet shall be; off unless a weight is given."""
+
+    weight: float = 0.0
+    """Weight of the mean unlikeness of adjacent units over sites; 0 for none."""
+    sites: list[str] | str | None = None
+    """Names or wildcards of layers, for example "transformer.h.*.mlp.c_proj"; units lie on the sheets that the model
+    carries there, on nearly square grids elsewhere."""
+    metric: Metric = "euclidean"
+    """How unlike two units are: the norm of their difference, 1 less their cosine, or 1 less their correlation."""
+    contiguity: Contiguity = "queen"
+    """Eight neighbours, or four."""
+    section: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what no layer can satisfy; one name alone becomes a list of one."""
+        expect(is_weight(self.weight), f"{self.section}.weight", self.weight, "a number from 0 on")
+        self.sites = _expect_layers(self.section, self.sites, self.weight)
+        for name, allowed in (("metric", Metric), ("contiguity", Contiguity)):
+            value = getattr(self, name)
+            expect(value in get_args(allowed), f"{self.section}.{name}", value, f"one of {sorted(get_args(allowed))}")
+
+
+@dataclass
+class NeighborWeightsConfig(_NeighborConfig):
+    """How alike the incoming weights of adjacent output units shall be; off unless a weight is given."""
+
+    section: ClassVar[str] = "neighbor_weights"
+
+
+@dataclass
+class NeighborActivationsConfig(_NeighborConfig):
+    """How alike adjacent units shall respond; off unless a weight is given."""
+
+    section: ClassVar[str] = "neighbor_activations"
+
+
+@dataclass
+class WiringConfig:
+    """What connections cost by their length (BIMT); off unless a weight is given."""
+
+    weight: float = 0.0
+    """Weight of the mean over layers of the absolute weights times their lengths; 0 for none."""
+    sites: list[str] | str | None = None
+    """Names or wildcards of layers with weights, whose inputs and outputs lie on sheets over one another."""
+    between_mm: float = 0.0
+    """Distance of these sheets, whose sides are 1 mm long; every connection has to cross it."""
+    swap: list[str] | None = None
+    """Two names or wildcards, [transformer.h.*.mlp.c_fc, transformer.h.*.mlp.c_proj]: units that the first layers make
+    and the second read change places where that makes the wires of both shorter, which computes the same."""
+    swap_steps: int = 200
+    """Optimiser steps between two rounds of swaps."""
+    swap_candidates: int = 6
+    """Units that are tried in each round, those with the largest weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no layer can satisfy; one name alone becomes a list of one."""
+        expect(is_weight(self.weight), "wiring.weight", self.weight, "a number from 0 on")
+        self.sites = _expect_layers("wiring", self.sites, self.weight)
+        expect(is_weight(self.between_mm), "wiring.between_mm", self.between_mm, "a distance from 0 mm on")
+        pair = self.swap is None or (len(self.swap) == 2 and len(set(self.swap)) == 2)
+        expect(pair, "wiring.swap", self.swap, "two different patterns, of layers before and after the units, or null")
+        on = self.swap is None or self.weight > 0
+        expect(on, "wiring.swap", self.swap, "null without wiring.weight, as nothing says which wires are dear")
+        for name in ("swap_steps", "swap_candidates"):
+            value, unset = getattr(self, name), getattr(WiringConfig, name)
+            expect(value >= 1, f"wiring.{name}", value, "at least 1")
+            holds = value == unset or self.swap is not None
+            expect(holds, f"wiring.{name}", value, f"{unset} without wiring.swap, or patterns there")
+
+
+def _expect_layers(section: str, sites: list[str] | str | None, weight: float) -> list[str] | None:
+    listed = [sites] if isinstance(sites, str) and sites else sites
+    expect(listed is None or len(listed) > 0, f"{section}.sites", sites, "patterns of names, or null")
+    expect(weight == 0 or listed is not None, f"{section}.sites", sites, "layers, since a weight is set")
+    return None if listed is None else list(listed)
+
+
 def _expect_factor(name: str, factor: float | tuple[float, float]) -> None:
     numbers = (factor,) if isinstance(factor, (int, float)) else factor
     holds = all(math.isfinite(number) and number >= 1 for number in numbers)
@@ -204,4 +291,24 @@ class HasLossConfigs(Protocol):
     @property
     def training(self) -> Any:
         """Whatever has ``seed`` and ``gradient_accumulation_steps``."""
+        ...
+
+
+@runtime_checkable
+class HasNeighborConfigs(Protocol):
+    """Any dataclass with these fields, which need not be there."""
+
+    @property
+    def neighbor_weights(self) -> NeighborWeightsConfig:
+        """Likeness of neighbours' weights."""
+        ...
+
+    @property
+    def neighbor_activations(self) -> NeighborActivationsConfig:
+        """Likeness of neighbours' responses."""
+        ...
+
+    @property
+    def wiring(self) -> WiringConfig:
+        """Length of wires."""
         ...

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -63,7 +62,13 @@ class NeighborWeights:
             self.losses(model)
         return []
 
-    def losses(self, model: nn.Module, *_: Any) -> dict[str, Tensor]:
+    def losses(
+        self,
+        model: nn.Module,
+        activations: Mapping[str, Tensor] | None = None,
+        draw: Draw | None = None,
+        token_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Dissimilarity of every layer, as `Term.losses`."""
         found = {}
         for key, site, units in _weights(model, self.sites):
@@ -178,7 +183,13 @@ class WiringCost:
             self.losses(model)
         return []
 
-    def losses(self, model: nn.Module, *_: Any) -> dict[str, Tensor]:
+    def losses(
+        self,
+        model: nn.Module,
+        activations: Mapping[str, Tensor] | None = None,
+        draw: Draw | None = None,
+        token_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Cost of every layer, as `Term.losses`."""
         return {key: wiring_cost(units, self.lengths_mm(*units.shape)) for key, _, units in _weights(model, self.sites)}
 
@@ -215,7 +226,8 @@ def _pairs_at(
     """Adjacent units of a site, found when it is first met and its width known."""
     if (site, n_units) not in kept:
         sheet = settled_layout(model, [site], layout)(n_units, site)
-        kept[site, n_units] = adjacent_pairs(sheet, contiguity)
+        both = adjacent_pairs(sheet, contiguity)
+        kept[site, n_units] = both[both[:, 0] < both[:, 1]]  # each pair once, which has the same mean
     return kept[site, n_units]
 
 

@@ -11,7 +11,17 @@ from torch import nn
 from topographic.losses.pyramid import roomy_shape
 from topographic.losses.weight_sheets import weight_sheets
 from topographic.losses.wrappers import unwrapped
-from topographic.objectives.config import HasLossConfigs, SmoothnessConfig, SpatialConfig, WeightSheetConfig
+from topographic.objectives.config import (
+    HasLossConfigs,
+    HasNeighborConfigs,
+    NeighborActivationsConfig,
+    NeighborWeightsConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    WeightSheetConfig,
+    WiringConfig,
+)
+from topographic.objectives.neighbor_terms import NeighborActivations, NeighborWeights, WiringCost
 from topographic.objectives.objective import Objective, SpatialCorrelation, Term
 from topographic.objectives.weight_terms import SCHEDULES, WeightSheet, WeightSmoothness
 from topographic.recording.placement import carried_sheets, own_layout
@@ -29,7 +39,8 @@ def configured_objective(model: nn.Module, config: HasLossConfigs) -> Objective:
     model : nn.Module
         Any model; if it has a method ``sheets``, that says where the units of its sites lie.
     config : RunConfig
-        Or any dataclass with the fields ``spatial``, ``smoothness`` and ``training``.
+        Or any dataclass with the fields ``spatial``, ``smoothness`` and ``training``, and perhaps
+        ``neighbor_weights``, ``neighbor_activations`` and ``wiring``.
 
     Returns
     -------
@@ -49,7 +60,19 @@ def configured_objective(model: nn.Module, config: HasLossConfigs) -> Objective:
         terms.append(spatial_term(model, config.spatial, seed=config.training.seed))
     if config.smoothness.is_on or config.smoothness.watches:
         terms.append(smoothness_term(config.smoothness, model))
+    if isinstance(config, HasNeighborConfigs):
+        sections = (config.neighbor_weights, config.neighbor_activations, config.wiring)
+        terms += [_neighbor_term(section) for section in sections if section.weight > 0]
     return Objective(model, terms, accumulation=config.training.gradient_accumulation_steps)
+
+
+def _neighbor_term(section: NeighborWeightsConfig | NeighborActivationsConfig | WiringConfig) -> Term:
+    """The term of a section that is on, called as the section is in the log."""
+    sites = section.sites or []
+    if isinstance(section, WiringConfig):
+        return WiringCost(sites, between_mm=section.between_mm, weight=section.weight)
+    kind = NeighborWeights if isinstance(section, NeighborWeightsConfig) else NeighborActivations
+    return kind(sites, weight=section.weight, metric=section.metric, contiguity=section.contiguity)
 
 
 def spatial_term(model: nn.Module, config: SpatialConfig, *, seed: int) -> SpatialCorrelation:

@@ -6,7 +6,12 @@ from pathlib import Path
 from torch import nn
 
 from topographic.losses import sheet_shape
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig
+from topographic.objectives.config import (
+    NeighborActivationsConfig,
+    NeighborWeightsConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+)
 from topographic.objectives.terms import configured_weight_sheets
 from topographic.objectives.weight_terms import WeightSheet
 from topographic.recording import find_sites
@@ -27,6 +32,10 @@ class OwnSections:
     """The smoothness of weights."""
     images: ImageConfig | None = None
     """The images, of a vision model."""
+    neighbor_activations: NeighborActivationsConfig | None = None
+    """Adjacent units that respond alike."""
+    neighbor_weights: NeighborWeightsConfig | None = None
+    """Adjacent units with like weights."""
 
 
 def own_sections(run: str | Path) -> OwnSections:
@@ -38,10 +47,15 @@ def own_sections(run: str | Path) -> OwnSections:
 
 
 def trained_sites(model: nn.Module, own: OwnSections) -> tuple[list[str], Layout] | None:
-    """Where a run's configuration lays units on sheets, the spatial loss before the smoothness of weights."""
+    """Where a run's configuration lays units on sheets: the spatial loss, else smooth weights, else like neighbours."""
     if own.spatial is not None and own.spatial.sites is not None:
         return own.spatial.sites, LAYOUTS[own.spatial.layout]
-    return None if own.smoothness is None else smooth_sites(model, own.smoothness)
+    if own.smoothness is not None and (found := smooth_sites(model, own.smoothness)) is not None:
+        return found
+    for section in (own.neighbor_activations, own.neighbor_weights):
+        if section is not None and section.sites is not None:
+            return find_sites(model, section.sites), grid
+    return None
 
 
 def smooth_sites(model: nn.Module, smoothness: SmoothnessConfig) -> tuple[list[str], Layout] | None:

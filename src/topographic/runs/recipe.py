@@ -5,7 +5,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig
+from topographic.objectives.config import (
+    NeighborActivationsConfig,
+    NeighborWeightsConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    WiringConfig,
+)
 from topographic.runs.parsing import parse_mapping, read_yaml
 from topographic.training.config import DataConfig, ImageConfig, TrainingConfig, save_config
 
@@ -142,8 +148,10 @@ class Recipe:
 
     Parameters
     ----------
-    run, overwrite, model, data, images, diffusion, spatial, smoothness, training
+    run, overwrite, model, data, images, diffusion, training
         As `topo train --help` explains them, key by key.
+    spatial, smoothness, neighbor_weights, neighbor_activations, wiring
+        What is added to the task loss, likewise.
 
     Examples
     --------
@@ -168,6 +176,12 @@ class Recipe:
     """The spatial loss."""
     smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
     """The smoothness of weights (TopoNets)."""
+    neighbor_weights: NeighborWeightsConfig = field(default_factory=NeighborWeightsConfig)
+    """Adjacent units with like weights."""
+    neighbor_activations: NeighborActivationsConfig = field(default_factory=NeighborActivationsConfig)
+    """Adjacent units that respond alike."""
+    wiring: WiringConfig = field(default_factory=WiringConfig)
+    """What long connections cost (BIMT)."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The optimisation."""
 

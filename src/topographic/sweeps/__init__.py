@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from topographic.sweeps.choices import CellMaps
+    from topographic.sweeps.choices import CellMaps, Mechanisms
     from topographic.sweeps.measure import Measures, run_cell
     from topographic.sweeps.series import series_of
     from topographic.sweeps.sweep import Sweep, collect_sweep, plan_sweep
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CellMaps",
     "Measures",
+    "Mechanisms",
     "Sweep",
     "Watched",
     "collect_sweep",
@@ -29,6 +30,7 @@ __all__ = [
 _FILES = {
     "CellMaps": "choices",
     "Measures": "measure",
+    "Mechanisms": "choices",
     "Watched": "trajectory_parts",
     "measure_trajectories": "trajectory",
     "run_cell": "measure",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,14 @@ from topographic.maps.summary import MapSummary
 from topographic.runs.folder import read_metrics
 from topographic.runs.recipe import Recipe
 from topographic.storage import load_json
-from topographic.sweeps.measure import Measures, is_trained, load_pairs, load_summary, load_weights
+from topographic.sweeps.measure import (
+    Measures,
+    is_trained,
+    load_mechanisms,
+    load_pairs,
+    load_summary,
+    load_weights,
+)
 from topographic.sweeps.plan import Cell, short_name
 
 __all__ = [
@@ -57,6 +64,8 @@ class CellNumbers:
     """Numbers of the cell as a whole, by column; None where there is none."""
     maps: Mapping[tuple[str, float], Mapping[str, Any]]
     """Numbers of its maps, by contrast and readout, then by column."""
+    laid_out: Mapping[str, float] = field(default_factory=dict)
+    """Numbers of mechanisms of the same model with its units laid out after training, where that was done."""
 
     def number(self, measure: Measure) -> float | None:
         """One number."""
@@ -113,7 +122,9 @@ def read_cell(cell: Cell, measures: Measures) -> CellNumbers | None:
         "accuracy": None if scores is None else scores["overall"]["accuracy"],
         "time (s)": record["wall_time_s"],
     }
-    return CellNumbers(cell, record, about, found)
+    compared = (load_mechanisms(cell, measures) if measures.mechanisms.is_on else None) or {}
+    about |= compared.get("trained", {})
+    return CellNumbers(cell, record, about, found, compared.get("laid out", {}))
 
 
 def _spatial_loss(lines: Sequence[Mapping[str, Any]], weight: float) -> float | None:
@@ -213,7 +224,9 @@ def settings_of(found: Sequence[CellNumbers], reference_of: Callable[[Cell], str
     cells: dict[str, list[CellNumbers]] = {}
     for one in found:
         cells.setdefault(one.cell.setting, []).append(one)
-    alone = {name: Setting(name, members[0].cell.levels, members) for name, members in cells.items()}
+    alone = {
+        name: Setting(members[0].cell.label or name, members[0].cell.levels, members) for name, members in cells.items()
+    }
     home = {one.cell.name: one.cell.setting for one in found}
     settings = []
     for name, one in alone.items():

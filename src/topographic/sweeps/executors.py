@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from topographic.storage import load_json, save_json
 
-__all__ = ["CellJob", "Executor", "SlurmConfig", "Work", "run_in_processes", "run_on_slurm"]
+__all__ = ["CellJob", "Executor", "SlurmConfig", "Work", "run_here", "run_in_processes", "run_on_slurm"]
 
 _EVERY_S = 0.5
 _PATIENCE_S = 15.0
@@ -49,6 +49,17 @@ class Work:
 
 # runs all of it, one that fails does not stop the others; by name, why something failed
 Executor = Callable[[Sequence[Work]], dict[str, str]]
+
+
+def run_here(work: Sequence[Work], *, run: Callable[[str], Any]) -> dict[str, str]:
+    """Run cells by name one after another in this process; one that fails as it may does not stop the others."""
+    failed = {}
+    for one in tqdm(work, desc="sweep", unit="cell", disable=None):
+        try:
+            run(one.name)
+        except (ValueError, OSError, FloatingPointError) as error:
+            failed[one.name] = " ".join(str(error).split())
+    return failed
 
 
 def run_in_processes(work: Sequence[Work], *, workers: int, threads: int) -> dict[str, str]:

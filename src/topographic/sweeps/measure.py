@@ -1,5 +1,6 @@
 """One cell of a sweep: train it, map it, measure weights and grammar; what is there under its key is left as it is."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping
@@ -30,15 +31,18 @@ from topographic.runs.own_sheets import own_weight_sheets
 from topographic.runs.recipe import Recipe
 from topographic.stimuli import StimulusSet, load_minimal_pairs
 from topographic.storage import code_version, digest, load_json, locked, save_json, sha256_of_file
-from topographic.sweeps.choices import CellMaps
+from topographic.sweeps.choices import CellMaps, Mechanisms
+from topographic.sweeps.mechanisms import laid_out_sheets, measure_mechanism
 from topographic.sweeps.plan import Cell
 from topographic.training.config import plain
+from topographic.training.text.data import prepare_tokens
 
 __all__ = [
     "Measures",
     "check_measures",
     "is_finished",
     "is_trained",
+    "load_mechanisms",
     "load_pairs",
     "load_summary",
     "load_weights",
@@ -46,6 +50,9 @@ __all__ = [
     "run_cell",
     "save_checksums",
 ]
+
+# sections that may say where units lie
+_SAYS_WHERE = ("spatial", "smoothness", "neighbor_activations", "neighbor_weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +65,8 @@ class Measures:
         Which maps.
     pairs : str, optional
         Minimal pairs, as `load_minimal_pairs` takes them.
+    mechanisms : Mechanisms
+        What is measured where mechanisms are compared.
 
     Examples
     --------
@@ -67,6 +76,7 @@ class Measures:
 
     maps: CellMaps = field(default_factory=CellMaps)
     pairs: str | None = None
+    mechanisms: Mechanisms = field(default_factory=Mechanisms)
     _checksums: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     @functools.cached_property
@@ -95,6 +105,11 @@ def check_measures(cell: Cell, measures: Measures) -> None:
         raise ValueError(
             f"pairs={measures.pairs!r} and images.name={cell.recipe.images.name!r}; vision models read no pairs: leave "
             "pairs out"
+        )
+    if measures.mechanisms.is_on and (kind == "vision" or cell.recipe.data.validation_fraction == 0):
+        raise ValueError(
+            "mechanisms.sites are named; mechanisms are compared between language models with held-out text: leave "
+            "them out, or set data.validation_fraction above 0"
         )
     check_choices(measures.maps, kind, cell.folder)
 
@@ -140,7 +155,8 @@ def is_finished(cell: Cell, measures: Measures) -> bool:
     contrasts = measures.contrasts(cell.recipe).values()
     mapped = all(_is_mapped(cell, measures, one, width) for one in contrasts for width in measures.maps.fwhm_mm)
     weighed = not cell.recipe.smoothness.names_layers or load_weights(cell) is not None
-    return mapped and weighed and (measures.pairs is None or load_pairs(cell, measures) is not None)
+    compared = not measures.mechanisms.is_on or load_mechanisms(cell, measures) is not None
+    return mapped and weighed and compared and (measures.pairs is None or load_pairs(cell, measures) is not None)
 
 
 def maps_folder(run: str | Path, fwhm_mm: float) -> Path:
@@ -167,6 +183,11 @@ def load_pairs(cell: Cell, measures: Measures) -> dict[str, Any] | None:
     return _load(cell.folder / "minimal_pairs.json", _pairs_key(cell, measures))
 
 
+def load_mechanisms(cell: Cell, measures: Measures) -> dict[str, dict[str, float]] | None:
+    """Numbers of the model as it was trained ("trained") and, where that was asked for, laid out afterwards."""
+    return _load(cell.folder / "mechanisms.json", _mechanisms_key(cell, measures))
+
+
 def save_checksums(cell: Cell, model: Mapping[str, str]) -> None:
     """Note the checksums of weights, reader and sheets that `make_maps` took of a cell's model."""
     save_json(cell.folder / "identity.json", {"key": _identity_key(cell), "model": dict(model)})
@@ -189,11 +210,28 @@ def _measure(cell: Cell, measures: Measures) -> None:
         sheets = {site: loss.item() for site, loss in losses.items()}
         mean = sum(sheets.values()) / len(sheets)
         save_json(cell.folder / "weights.json", {"key": _weights_key(cell), "mean": mean, "sheets": sheets})
+    if measures.mechanisms.is_on and load_mechanisms(cell, measures) is None:
+        compared = _compared(cell, measures.mechanisms, model, reader)
+        save_json(cell.folder / "mechanisms.json", {"key": _mechanisms_key(cell, measures), **compared})
     if measures.shown_pairs is not None and load_pairs(cell, measures) is None:
         scores = minimal_pairs(model, reader, measures.shown_pairs, batch_size=measures.maps.batch_size)
         found = {"overall": scores.overall(), "phenomena": scores.by_phenomenon()}
         about = {"pairs": measures.pairs, "checksum": measures.shown_pairs.checksum}
         save_json(cell.folder / "minimal_pairs.json", {"key": _pairs_key(cell, measures), **about, **found})
+
+
+def _compared(cell: Cell, choices: Mechanisms, model: Any, reader: Any) -> dict[str, dict[str, float]]:
+    """Numbers of a trained model and, where its block is named for that, of the same laid out afterwards."""
+    tokens, n_windows = prepare_tokens(cell.recipe.data, reader), choices.n_windows
+    if tokens.validation is None:
+        raise ValueError(f"cell {cell.name}: no text is held out; set data.validation_fraction above 0")
+    held_out = [tokens.validation[index] for index in range(min(n_windows, len(tokens.validation)))]
+    found = {"trained": measure_mechanism(model, reader, held_out, choices)}
+    if cell.label in choices.laid_out:
+        shown = [tokens.train[index] for index in range(min(4 * n_windows, len(tokens.train)))]
+        sheets = laid_out_sheets(model, shown, list(choices.sites.values()))
+        found["laid out"] = measure_mechanism(model, reader, held_out, choices, sheets=sheets)
+    return found
 
 
 def _kind(recipe: Recipe) -> ModelKind:
@@ -216,7 +254,7 @@ def _identity_key(cell: Cell) -> str:
     """What decides these checksums: files stand for the model, so that a sweep need not load it to know its cells."""
     files = sorted(path for path in (cell.folder / "model").glob("*") if path.is_file())
     sums = {path.name: _sha256(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files}
-    sheets = [plain(cell.recipe.spatial), plain(cell.recipe.smoothness)]
+    sheets = [plain(getattr(cell.recipe, name)) for name in _SAYS_WHERE]
     return digest([code_version("topographic.runs.loading"), sums, sheets])
 
 
@@ -242,3 +280,10 @@ def _pairs_key(cell: Cell, measures: Measures) -> str | None:
     model, shown, code = _checksums(cell), measures.shown_pairs, code_version("topographic.behaviour.minimal_pairs")
     decided = None if model is None or shown is None else [code, model, shown.checksum, measures.maps.batch_size]
     return None if decided is None else digest(decided)
+
+
+def _mechanisms_key(cell: Cell, measures: Measures) -> str | None:
+    model, code = _checksums(cell), code_version("topographic.sweeps.mechanisms")
+    choices = dataclasses.asdict(measures.mechanisms)
+    choices["laid_out"] = cell.label in measures.mechanisms.laid_out
+    return None if model is None else digest([code, model, choices, plain(cell.recipe.data)])

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from topographic.runs.parsing import parse_mapping, read_yaml
 from topographic.runs.recipe import ModelConfig, Recipe
 from topographic.training.config import plain
 from topographic.training.images import blank_images
-from topographic.training.run import EXAMPLE_TOKENS, rehearse
+from topographic.training.run import EXAMPLE_TOKENS, rehearse, unit_swaps
 
 __all__ = [
     "Cell",
@@ -38,11 +39,14 @@ __all__ = [
 # one "seed" stands for the seeds of a replicate: initial weights, permutations, and order of windows, images and
 # neighbourhoods
 _SEEDS = ("model.seed", "model.layout_seed", "training.seed")
-_SECTIONS = ("model", "spatial", "smoothness", "training")
+_SECTIONS = ("model", "spatial", "smoothness", "neighbor_weights", "neighbor_activations", "wiring", "training")
 _SHOWN = {"data": "the text and its tokens are the same in all cells", "images": "the images are the same in all cells"}
 _NAMES = {
     "spatial.weight": "alpha",
     "smoothness.weight": "tau",
+    "neighbor_weights.weight": "neighbor_weights",
+    "neighbor_activations.weight": "neighbor_activations",
+    "wiring.weight": "wiring",
     "spatial.neighborhoods": "neighborhoods",
     "spatial.radius": "radius",
     "spatial.k": "k",
@@ -75,6 +79,10 @@ class Cell:
     """The replicate; None where no seed is varied."""
     recipe: Recipe
     """What trains it, the run folder included."""
+    label: str = ""
+    """Name of its block, where the block has one; its cells are then called by it."""
+    origin: str = ""
+    """Its name by what differs from the base, where it is called otherwise."""
 
     @property
     def folder(self) -> Path:
@@ -98,15 +106,43 @@ def plan_cells(base: Recipe, blocks: Sequence[Mapping[str, Any]]) -> list[Cell]:
     for number, block in enumerate(blocks, start=1):
         where = f"block {number}"
         _check_block(where, block, known)
-        for values in itertools.product(*block.values()):
-            cell = _cell(where, base, dict(zip(block, values, strict=True)))
-            cells.setdefault(cell.name, cell)
-    varied = [key for key in dict.fromkeys(itertools.chain(*blocks)) if key != "seed"]
+        label = block.get("name", "")
+        varied = {key: values for key, values in block.items() if key != "name"}
+        if label:
+            _check_label(where, label, varied, [cell.label for cell in cells.values()])
+        for values in itertools.product(*varied.values()):
+            cell = _cell(where, base, dict(zip(varied, values, strict=True)))
+            if label and cell.name in cells:
+                raise ValueError(f"{where} is called {label!r} and makes the cells of an earlier block; leave it out")
+            cells.setdefault(cell.name, _called(cell, label, base) if label else cell)
+    varied = [key for key in dict.fromkeys(itertools.chain(*blocks)) if key not in ("seed", "name")]
     found = [
         dataclasses.replace(cell, levels={key: _leaves(cell.recipe)[key] for key in varied}) for cell in cells.values()
     ]
     _check_equal_exposure(found)
     return found
+
+
+def _called(cell: Cell, label: str, base: Recipe) -> Cell:
+    """The cell under the name of its block."""
+    seed = "" if cell.seed is None else f"-seed_{cell.seed}"
+    name = re.sub(r"[^\w.+-]+", "_", label).strip("_") + seed
+    recipe = dataclasses.replace(cell.recipe, run=str(Path(base.run) / name))
+    return dataclasses.replace(cell, name=name, recipe=recipe, label=label, origin=cell.name)
+
+
+def _check_label(where: str, label: Any, varied: Mapping[str, list[Any]], labels: Sequence[str]) -> None:
+    """Refuse the name of a block that does not tell its cells from all others."""
+    if not isinstance(label, str) or not re.search(r"\w", label):
+        raise ValueError(f"{where}: name is {label!r}; expected words, such as name: spatial loss")
+    if label in labels:
+        raise ValueError(f"{where}: name {label!r} is that of an earlier block; choose another")
+    several = [key for key, values in varied.items() if key != "seed" and len(values) > 1]
+    if several:
+        raise ValueError(
+            f"{where} is called {label!r} and varies {several[0]}; expected one value of everything but seed: give "
+            "every value a block of its own, or leave the name out"
+        )
 
 
 def check_folder(cell: Cell) -> None:
@@ -136,6 +172,9 @@ def rehearse_cells(cells: Sequence[Cell]) -> None:
         str((
             cell.recipe.spatial,
             cell.recipe.smoothness,
+            cell.recipe.neighbor_weights,
+            cell.recipe.neighbor_activations,
+            cell.recipe.wiring,
             dataclasses.replace(cell.recipe.model, seed=0, layout_seed=0),
         )): cell
         for cell in cells
@@ -146,6 +185,7 @@ def rehearse_cells(cells: Sequence[Cell]) -> None:
         try:
             model, example = _MODELS[cell.recipe.counted](cell.recipe)
             rehearse(model, configured_objective(model, cell.recipe), example)
+            unit_swaps(model, cell.recipe, example)
             _check_measured(model, cell.recipe)
         except (ValueError, TypeError) as error:
             raise ValueError(f"cell {cell.name}: {error}") from None
@@ -158,13 +198,19 @@ def short_name(key: str) -> str:
 
 def find_reference(cell: Cell, base: Recipe, reference: Mapping[str, Any], cells: Sequence[Cell]) -> str | None:
     """The cell that another is compared with, of the same seed."""
+    if "name" in reference:
+        named = [one for one in cells if one.label == reference["name"]]
+        if len(reference) > 1 or not named:
+            labels = ", ".join(dict.fromkeys(one.label for one in cells if one.label)) or "none has any"
+            raise ValueError(f"reference={dict(reference)}; expected the name of a block alone: {labels}")
+        return next((one.name for one in named if one.seed == cell.seed), None)
     _check_block("reference", {key: [value] for key, value in reference.items()}, _leaves(base))
-    names = {one.name for one in cells}
+    names = {one.origin or one.name: one.name for one in cells}
     seed = {} if cell.seed is None else {"seed": cell.seed}
     for otherwise in (cell.levels, {}):
         name = _cell("reference", base, {**otherwise, **reference, **seed}).name
         if name in names:
-            return name
+            return names[name]
     return None
 
 
@@ -204,10 +250,12 @@ def _check_block(where: str, block: Any, known: Mapping[str, Any]) -> None:
     if not isinstance(block, Mapping) or not block:
         raise ValueError(f"{where} is {block!r}; expected keys with lists, such as spatial.weight: [0, 0.25]")
     for key, values in block.items():
+        if key == "name":
+            continue
         if key != "seed" and (key not in known or key.split(".")[0] not in _SECTIONS):
             reason = _SHOWN.get(str(key).split(".")[0], "unknown")
             raise ValueError(
-                f"{where} varies {key} ({reason}); expected seed or a key of {', '.join(_SECTIONS)}, such as "
+                f"{where} varies {key} ({reason}); expected name, seed or a key of {', '.join(_SECTIONS)}, such as "
                 "spatial.weight: see topo train --help"
             )
         if not isinstance(values, list) or not values:
@@ -327,7 +375,9 @@ def _vision_model(recipe: Recipe) -> tuple[Any, Mapping[str, Tensor]]:
 def _check_measured(model: Any, recipe: Recipe) -> None:
     """What is mapped and whose weights are measured must be there in a control too, which is trained for neither."""
     if not (hasattr(model, "sheets") and model.sheets()):
-        named = trained_sites(model, OwnSections(recipe.spatial, recipe.smoothness))
+        neighbors = (recipe.neighbor_activations, recipe.neighbor_weights)
+        own = OwnSections(recipe.spatial, recipe.smoothness, None, *neighbors)
+        named = trained_sites(model, own)
         if named is not None:
             find_sites(model, named[0])
         elif recipe.counted == "images":

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from topographic.evaluation.results import Findings
+from topographic.runs.loading import load_model
 from topographic.runs.recipe import Recipe
-from topographic.storage import locked
+from topographic.storage import code_version, digest, load_json, locked, save_json
 from topographic.sweeps.choices import CONTROL
-from topographic.sweeps.collect import read_cell, settings_of
+from topographic.sweeps.collect import Setting, read_cell, settings_of
 from topographic.sweeps.executors import Executor, Work
 from topographic.sweeps.measure import Measures, check_measures, is_finished, is_trained
+from topographic.sweeps.mechanism_tables import mechanisms_part
+from topographic.sweeps.pace import Pace, measure_pace
 from topographic.sweeps.plan import (
     Cell,
     check_folder,
@@ -24,7 +27,7 @@ from topographic.sweeps.plan import (
     short_name,
 )
 from topographic.sweeps.tables import write_sweep
-from topographic.training.config import save_config
+from topographic.training.config import plain, save_config
 
 __all__ = ["Sweep", "collect_sweep", "overview", "plan_sweep", "run_cells"]
 
@@ -174,5 +177,23 @@ def collect_sweep(sweep: Sweep, write_page: Callable[[Path, str, str, Mapping[st
         notes += [f"Not mapped or measured in full yet: {', '.join(unmeasured)}."] if unmeasured else []
         settings = settings_of(found, lambda cell: sweep.references[cell.name])
         levels = {key: level_of(sweep.base, key) for key in sweep.cells[0].levels}
-        lead, parts = write_sweep(sweep.folder, found, settings, base=levels, notes=notes)
+        compared = None
+        if sweep.measures.mechanisms.is_on:
+            compared = mechanisms_part(settings, sweep.measures.mechanisms, _pace(sweep, settings))
+        lead, parts = write_sweep(sweep.folder, found, settings, base=levels, notes=notes, compared=compared)
         return write_page(sweep.folder, f"Sweep {sweep.folder.resolve().name}", lead, parts)
+
+
+def _pace(sweep: Sweep, settings: Sequence[Setting]) -> dict[str, Pace]:
+    """What a step of every setting takes, measured once for these recipes."""
+    of = {one.name: one.cells[0].cell for one in settings}
+    reference = next((one.reference.name for one in settings if one.reference is not None), settings[0].name)
+    code = code_version("topographic.sweeps.pace")
+    key = digest([code, reference, {name: plain(cell.recipe) for name, cell in of.items()}])
+    file = sweep.folder / "pace.json"
+    kept = load_json(file) if file.is_file() else {}
+    if kept.get("key") != key:
+        models = {name: (load_model(cell.folder, device="cpu")[0], cell.recipe) for name, cell in of.items()}
+        kept = {"key": key, "steps": {name: list(pace) for name, pace in measure_pace(models, reference).items()}}
+        save_json(file, kept)
+    return {name: Pace(*numbers) for name, numbers in kept["steps"].items()}

@@ -1,5 +1,6 @@
 """The page of a sweep: what topography costs, what every factor does, each number over seeds."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,20 +44,22 @@ def write_sweep(
     *,
     base: Mapping[str, Any],
     notes: Sequence[str] = (),
+    compared: Findings | None = None,
 ) -> tuple[str, dict[str, Findings]]:
-    """Write the table and the same over seeds, and keep what the page of a sweep shows."""
+    """Write the table and the same over seeds, and keep what the page of a sweep shows.
+
+    Where mechanisms are ``compared``, that stands in place of what one factor does at a time.
+    """
     maps = list(dict.fromkeys(key for one in found for key in one.maps))
     measures = [*_COSTS, *(Measure(name, *key) for key in maps for name in _ON_MAPS)]
     note = "low, high: 95 % interval of Student's t over seeds. difference: to the reference, seed by seed."
     save_table(folder, Table("table", "Every cell, contrast and readout", long_rows(found)))
     save_table(folder, Table("grouped", "Every setting over its seeds", grouped_rows(settings, measures), note))
-    anchor = anchor_levels(settings, base)
-    parts = {"trade_off": _trade_off(settings, maps, anchor, [*notes, *_caveats(found, settings)])}
-    for contrast in dict.fromkeys(contrast for contrast, _ in maps):
-        widths = [fwhm_mm for name, fwhm_mm in maps if name == contrast]
-        parts[f"maps_{_file_word(contrast)}"] = _map_part(settings, contrast, widths)
-    factors = _factors(settings, maps, anchor)
-    parts |= {"factors": factors} if factors.pictures else {}
+    caveats = [*notes, *_caveats(found, settings)]
+    if compared is not None:
+        parts = {"mechanisms": dataclasses.replace(compared, notes=[*compared.notes, *caveats])}
+    else:
+        parts = _varied(settings, maps, anchor_levels(settings, base), caveats)
     parts["cells"] = _cells(found)
     for name, findings in parts.items():
         save_findings(folder / "collected" / name, findings, {})
@@ -68,6 +71,21 @@ def write_sweep(
         "full: table.csv (by cell) and grouped.csv (over seeds)."
     )
     return lead, {f"collected/{name}": findings for name, findings in parts.items()}
+
+
+def _varied(
+    settings: Sequence[Setting],
+    maps: Sequence[tuple[str, float]],
+    anchor: Mapping[str, Any],
+    notes: Sequence[str],
+) -> dict[str, Findings]:
+    """What the weight costs, the maps of every contrast, and one factor at a time."""
+    parts = {"trade_off": _trade_off(settings, maps, anchor, notes)}
+    for contrast in dict.fromkeys(contrast for contrast, _ in maps):
+        widths = [fwhm_mm for name, fwhm_mm in maps if name == contrast]
+        parts[f"maps_{_file_word(contrast)}"] = _map_part(settings, contrast, widths)
+    factors = _factors(settings, maps, anchor)
+    return parts | ({"factors": factors} if factors.pictures else {})
 
 
 def anchor_levels(settings: Sequence[Setting], base: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import yaml
 
-from topographic.objectives.config import HasLossConfigs, SmoothnessConfig, SpatialConfig, expect
+from topographic.objectives.config import (
+    HasLossConfigs,
+    NeighborActivationsConfig,
+    NeighborWeightsConfig,
+    SmoothnessConfig,
+    SpatialConfig,
+    WiringConfig,
+    expect,
+)
 from topographic.storage import write_atomically
 
 __all__ = [
@@ -252,6 +260,12 @@ class RunConfig:
     """The spatial loss."""
     smoothness: SmoothnessConfig = field(default_factory=SmoothnessConfig)
     """The smoothness of weights."""
+    neighbor_weights: NeighborWeightsConfig = field(default_factory=NeighborWeightsConfig)
+    """Adjacent units with like weights."""
+    neighbor_activations: NeighborActivationsConfig = field(default_factory=NeighborActivationsConfig)
+    """Adjacent units that respond alike."""
+    wiring: WiringConfig = field(default_factory=WiringConfig)
+    """What long connections cost (BIMT)."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The optimisation."""
 

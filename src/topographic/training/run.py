@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
+from topographic.objectives.config import HasNeighborConfigs
 from topographic.objectives.objective import Objective
 from topographic.objectives.terms import configured_objective
 from topographic.recording import longest_context
@@ -39,8 +40,9 @@ from topographic.training.text.labelled_documents import document_task, labelled
 from topographic.training.text.masking import MaskTokens, Placed
 from topographic.training.trainer import TopographicTrainer
 from topographic.training.trajectory import SaveAt, steps_to_save
+from topographic.training.unit_swaps import UnitSwaps
 
-__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_in", "train_on", "training_arguments"]
+__all__ = ["EXAMPLE_TOKENS", "rehearse", "train", "train_in", "train_on", "training_arguments", "unit_swaps"]
 
 EXAMPLE_TOKENS = {"input_ids": torch.zeros(2, 2, dtype=torch.int64)}  # the smallest inputs of any language model
 
@@ -160,8 +162,8 @@ def train_on(
     model : nn.Module
         Takes a batch's entries, labels among them, and returns its loss.
     config : RunConfig
-        Or any dataclass with the fields ``spatial``, ``smoothness`` and ``training``; all of it goes into
-        ``config.yaml``.
+        Or any dataclass with the fields ``spatial``, ``smoothness`` and ``training``, and perhaps
+        ``neighbor_weights``, ``neighbor_activations`` and ``wiring``; all of it goes into ``config.yaml``.
     run_folder : str or Path
         Folder to make or, if the run in it was interrupted, to go on with.
     prepare : callable
@@ -261,6 +263,7 @@ def _train_in(
     fate = check_free(folder, config, resume=resume, overwrite=overwrite)
     objective = configured_objective(model, config)
     rehearse(model, objective, example)
+    swaps = unit_swaps(model, config, example)
     material = prepare()
     if settings.early_stopping_patience is not None and material.validation is None:
         raise ValueError("training.early_stopping_patience is set and nothing is held out; hold some items out")
@@ -290,6 +293,7 @@ def _train_in(
                 *([] if stopping is None else [EarlyStopping(stopping)]),
                 record,
                 *material.callbacks,
+                *swaps,
                 interruption,
             ],
             material=material,
@@ -321,6 +325,20 @@ def _train_in(
         record.finish(trainer.state, stopped_early=trainer.state.global_step < settings.max_steps)
         forget_replaced(folder, record.content.get("replaces", ()))
     return folder
+
+
+def unit_swaps(
+    model: nn.Module, config: HasTrainingConfigs, example: Mapping[str, torch.Tensor]
+) -> tuple[UnitSwaps, ...]:
+    """What lets units change places, if the configuration asks for it."""
+    if not isinstance(config, HasNeighborConfigs) or config.wiring.swap is None:
+        return ()
+    if config.training.fsdp:
+        raise ValueError(
+            f"wiring.swap={config.wiring.swap} with training.fsdp=True, which leaves no process all weights of a "
+            "layer; switch either off"
+        )
+    return (UnitSwaps(model, config.wiring, example),)
 
 
 def _saved_in_time(settings: TrainingConfig, seen_per_step: Mapping[str, int]) -> dict[int, int]:
