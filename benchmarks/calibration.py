@@ -383,7 +383,7 @@ def table(quick: bool, seed: int, kept: Path, broken: list[str], only: str = "")
     for index, row in enumerate(tqdm(ROWS, desc="calibration", disable=None)):
         if only not in f"{row.what}, {row.where}":
             continue
-        n = max(6, row.n // 50) if quick else row.n
+        n = max(4, row.n // 50) if quick else row.n
         found = binomtest(successes(row, n, seed, index, kept), n)
         (low, high), rate = found.proportion_ci(), found.statistic
         shown_rate = f"{rate:.3f} [{low:.3f}, {high:.3f}]{' **off**' if is_off(row, low, high) else ''}"

@@ -139,7 +139,8 @@ def main() -> None:
     rows, samples = [], {}
     for seed in range(options.seeds):
         prototypes = classifier(out, options, prototypes=True, seed=seed)
-        for name, said in CONDITIONS.items():
+        for name in options.conditions:
+            said = CONDITIONS[name]
             folder = out / f"{name}-seed-{seed}"
             given = {} if name == "regular" else {"prototypes": str(prototypes)}
             wanted = recipe(folder, options, seed, **said, **given)
@@ -224,6 +225,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=8, help="pixels along each side")
     parser.add_argument("--weights", help="torchvision's MobileNetV2, in place of the package")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS), help="regular among them"
+    )
     parser.add_argument("--n", type=int, default=100, help="samples of a checkpoint")
     parser.add_argument("--real", type=int, default=500, help="test images that samples are held against")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32])

@@ -144,7 +144,8 @@ def test_prototypes_are_compared(run_benchmark, image_folders, tmp_path):
         str(tmp_path / "mobilenet.pth"),
     ]
     small = ["--seeds", "1", "--n", "10", "--channels", "8", "8", "8", "--checkpoints", "1", "2", "--batch-size", "4"]
-    printed = run_benchmark("protodiffusion.py", *where, *small, "--classifier-steps", "1")
+    small += ["--conditions", "regular", "shuffled", "--classifier-steps", "1"]
+    printed = run_benchmark("protodiffusion.py", *where, *small)
     assert "kernel_distance, step 2" in printed
 
 

@@ -211,7 +211,8 @@ def _rows(measured: Sequence[_Measured], watched: Watched) -> list[dict[str, Any
     k = _n_chosen(n_units, watched)
     chosen = [_top(one, k) for one in flat]
     fixed = chosen[-1]
-    drawn = np.random.default_rng(watched.choices.seed).permutation(n_units)[:k]
+    generator = np.random.default_rng(watched.choices.seed)
+    drawn = generator.permutation(n_units)[:k]
     rows: list[dict[str, Any]] = []
     for place, one in enumerate(measured):
         row: dict[str, Any] = {
