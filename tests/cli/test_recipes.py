@@ -26,7 +26,7 @@ from topographic.training.config import plain
 from topographic.training.finetuning.glue import TASKS
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "recipes").rglob("*.yaml"))
-SWEEPS = [path for path in FILES if "sweep" in path.name]
+SWEEPS = [path for path in FILES if "sweep" in path.name or path.parent.name == "comparison"]
 FINETUNING = [path for path in FILES if path.name == "glue.yaml"]
 LAYOUTS = [path for path in FILES if path.name == "topo_omni.yaml"]
 REVISIONS = [path for path in FILES if path.name == "pythia.yaml"]

@@ -40,6 +40,7 @@ def test_a_gradient_has_order_beyond_patches(respond):
     assert found.far.nulls["block"].p == 0.01
 
 
+@pytest.mark.unchecked
 def test_a_patchwork_is_smooth_near_by_and_as_often_ordered_as_chance_says(respond):
     """Patches of 3 x 3 units of their own: the kept smoothness is no evidence."""
     row, column = np.divmod(np.arange(180), 15)

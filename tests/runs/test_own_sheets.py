@@ -44,7 +44,8 @@ def test_what_a_run_was_told(run):
         images=ImageConfig("cifar10", folder="there"),
     )
     write_recipe(run / "config.yaml", command)
-    assert own_sections(run) == OwnSections(command.spatial, command.smoothness, command.images)
+    alike = NeighborActivationsConfig(), NeighborWeightsConfig()
+    assert own_sections(run) == OwnSections(command.spatial, command.smoothness, command.images, *alike)
 
 
 def test_a_file_from_before_a_field_existed_and_one_without_sections(run):
