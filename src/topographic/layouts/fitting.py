@@ -227,23 +227,20 @@ def _fitted_together(
             f"the sheets {first.name!r} and {differing[0]!r} differ; on one contiguous sheet all sites need the same "
             "width and layout: choose such sites"
         )
-    joint, n_tokens = contiguous_sheet(first, len(sheets)), about["n_tokens"]
+    joint = contiguous_sheet(first, len(sheets))
     about = {**about, "recording": [recording_of(recorded[site]) for site in sheets], "side_by_side": list(sheets)}
     keys = {site: digest({**about, "site": site, "sheet": joint.checksum, "code": _code()}) for site in sheets}
     paths = {site: _kept_at(folder, key) for site, key in keys.items()}
     if all(path.is_file() for path in paths.values()):
         return [Adaptor.load(path) for path in paths.values()]
-    values = {site: recorded[site][:n_tokens] for site in sheets}
-    held_out = {site: torch.from_numpy(np.array(recorded[site][n_tokens:], np.float32)) for site in sheets}
-    fitted = {"seed": about["seed"], "steps": about["steps"], "scale": about["scale"], "device": device}
-    matrices = fit_contiguous(values, joint, **fitted, progress=progress)
-    found, shown = [], []
-    for site, sheet in sheets.items():
-        mean, scale = moments(values[site], about["scale"])
-        shown.append(to_sheet(held_out[site], mean, scale, matrices[site]))
-        told = {**about, "key": keys[site], "n_held_out": len(held_out[site])}
-        told |= {"loss_before": _loss(held_out[site], sheet), "loss": _loss(shown[-1], sheet)}
-        found.append(Adaptor(site, mean, scale, matrices[site], sheet, "rotation", provenance=told))
+    parts = {site: _parts(recorded[site], about) for site in sheets}
+    choices = {"seed": about["seed"], "steps": about["steps"], "scale": about["scale"], "device": device}
+    matrices = fit_contiguous({site: own for site, (own, _) in parts.items()}, joint, **choices, progress=progress)
+    found = [
+        _judged(site, recorded[site], sheet, matrices[site], "rotation", {**about, "key": keys[site]})
+        for site, sheet in sheets.items()
+    ]
+    shown = [one.to_sheet(parts[one.site][1]) for one in found]
     together = {"loss_side_by_side": _loss(torch.cat(shown, dim=1), joint)}
     found = [replace(one, provenance={**one.provenance, **together}) for one in found]
     (folder / "fitted").mkdir(parents=True, exist_ok=True)
@@ -255,15 +252,26 @@ def _fitted_together(
 def _fitted(
     site: str, recorded: np.ndarray, sheet: Sheet, about: dict[str, Any], device: str | torch.device
 ) -> Adaptor:
-    n_tokens, method = about["n_tokens"], about["method"]
-    fitted, held_out = recorded[:n_tokens], torch.from_numpy(np.array(recorded[n_tokens:], np.float32))
+    fitted, method = _parts(recorded, about)[0], about["method"]
     start = int(digest([about["seed"], site])[:7], 16)
     with _naming(site):
         matrix = METHODS[method](fitted, sheet, seed=start, steps=about["steps"], scale=about["scale"], device=device)
-        mean, scale = moments(fitted, about["scale"])
+        return _judged(site, recorded, sheet, matrix, method, about)
+
+
+def _parts(recorded: np.ndarray, about: dict[str, Any]) -> tuple[np.ndarray, Tensor]:
+    """Tokens that are fitted, and those that judge."""
+    n_tokens = about["n_tokens"]
+    return recorded[:n_tokens], torch.from_numpy(np.array(recorded[n_tokens:], np.float32))
+
+
+def _judged(site: str, recorded: np.ndarray, sheet: Sheet, matrix: Tensor, kind: str, about: dict[str, Any]) -> Adaptor:
+    """The adaptor that a fit gives, and its loss on tokens held out, beside that of units in their own order."""
+    fitted, held_out = _parts(recorded, about)
+    mean, scale = moments(fitted, about["scale"])
     told = {**about, "loss_before": _loss(held_out, sheet), "n_held_out": len(held_out)}
     told["loss"] = _loss(to_sheet(held_out, mean, scale, matrix), sheet)
-    return Adaptor(site, mean, scale, matrix, sheet, method, provenance=told)
+    return Adaptor(site, mean, scale, matrix, sheet, kind, provenance=told)
 
 
 @contextlib.contextmanager

@@ -19,8 +19,14 @@ __all__ = ["NeighborActivations", "NeighborWeights", "WiringCost"]
 _Pairs = dict[tuple[str, int], Tensor]
 
 
+class _MeanOverLayers:
+    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Mean over layers or sites, as `Term.total`."""
+        return torch.stack(list(losses.values())).mean()
+
+
 @dataclass
-class NeighborWeights:
+class NeighborWeights(_MeanOverLayers):
     """Adjacent output units shall have like weights: mean `neighbor_dissimilarity` of the rows of each layer.
 
     Parameters
@@ -76,13 +82,9 @@ class NeighborWeights:
             found[key] = neighbor_dissimilarity(units, pairs, metric=self.metric)
         return found
 
-    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """Mean over layers, as `Term.total`."""
-        return torch.stack(list(losses.values())).mean()
-
 
 @dataclass
-class NeighborActivations:
+class NeighborActivations(_MeanOverLayers):
     """Adjacent units shall respond alike: mean `neighbor_dissimilarity` of what they do over the samples of a pass.
 
     Parameters
@@ -130,13 +132,9 @@ class NeighborActivations:
             found[site] = loss / len(samples) ** 0.5 if self.metric == "euclidean" else loss
         return found
 
-    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """Mean over sites, as `Term.total`."""
-        return torch.stack(list(losses.values())).mean()
-
 
 @dataclass
-class WiringCost:
+class WiringCost(_MeanOverLayers):
     """Connections shall be short: mean `wiring_cost` of layers whose inputs and outputs lie on sheets over one another.
 
     Parameters
@@ -192,10 +190,6 @@ class WiringCost:
     ) -> dict[str, Tensor]:
         """Cost of every layer, as `Term.losses`."""
         return {key: wiring_cost(units, self.lengths_mm(*units.shape)) for key, _, units in _weights(model, self.sites)}
-
-    def total(self, losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """Mean over layers, as `Term.total`."""
-        return torch.stack(list(losses.values())).mean()
 
     def lengths_mm(self, n_outputs: int, n_inputs: int) -> Float[Tensor, "outputs inputs"]:
         """Length of every connection of a layer, made when a layer of that shape is first met."""
