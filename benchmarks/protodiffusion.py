@@ -73,8 +73,8 @@ def recipe(folder: Path, options: argparse.Namespace, seed: int, **said) -> Reci
         training=TrainingConfig(
             max_steps=steps,
             batch_size=options.batch_size,
-            learning_rate=5e-3,
-            min_learning_rate=1e-4,
+            learning_rate=options.learning_rate,
+            min_learning_rate=options.learning_rate / 50,
             warmup_steps=min(30, steps // 2),
             weight_decay=1e-4,
             betas=(0.9, 0.999),
@@ -233,6 +233,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32])
     parser.add_argument("--checkpoints", type=int, nargs="+", default=list(CHECKPOINTS))
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=5e-3, help="at first; a fiftieth in the end")
     parser.add_argument("--classifier-steps", type=int, default=200)
     return parser
 

@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -195,10 +196,10 @@ def test_training_may_lock_the_run_folder_of_a_locked_cell(cell, monkeypatch):
     assert is_trained(cell)
 
 
-def test_a_second_process_waits_for_the_cell_and_trains_nothing(cell, tmp_path):
+def test_a_second_process_waits_for_the_cell_and_trains_nothing(cell, monkeypatch):
     """Two sweeps in one folder; the training is one that would notice."""
     code = f"""
-import time, pathlib
+import sys, pathlib
 from topographic.runs.recipe import Recipe
 from topographic.storage import locked, save_json
 from topographic.sweeps import Measures, measure
@@ -208,15 +209,30 @@ def train(recipe):
     with locked(folder), open(folder / "trained.txt", "a") as opened:
         opened.write("once\\n")
         opened.flush()
-        time.sleep(2)
+        print("training", flush=True)
+        sys.stdin.readline()
         save_json(folder / "run.json", {{"status": "finished"}})
 measure.train_model = train
 measure._measure = lambda *_: None
 measure.run_cell(Cell({cell.name!r}, {{}}, 0, Recipe(run=str(folder))), Measures())
 """
     cell.folder.mkdir()
-    first, second = (subprocess.Popen([sys.executable, "-c", code]) for _ in range(2))
-    assert (first.wait(120), second.wait(120)) == (0, 0)
+    monkeypatch.setattr(measure, "_measure", lambda *_: None)
+    again = []
+    monkeypatch.setattr(measure, "train_model", again.append)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as first:
+        assert first.stdout.readline() == "training\n"
+        second = threading.Thread(target=run_cell, args=(cell, Measures()))
+        second.start()
+        second.join(0.5)
+        assert second.is_alive(), "it waits"
+        first.stdin.write("go on\n")
+        first.stdin.flush()
+        second.join(60)
+        assert not second.is_alive()
+    assert first.returncode == 0
+    assert not again
     assert (cell.folder / "trained.txt").read_text() == "once\n"
 
 
