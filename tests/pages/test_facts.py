@@ -47,6 +47,14 @@ def test_what_was_run_says_model_text_length_machine_and_the_difference(runs):
     assert differing == ["topographic", "control", "spatial.weight", "0.25", "0.0"]
 
 
+def test_every_loss_that_a_run_was_trained_with_is_named(runs):
+    assert "neighbours" not in text_of(what_was_run(runs))
+    with_wires = {**runs[0].config, "wiring": {"weight": 3.0}, "neighbor_weights": {"weight": 0.0}}
+    said = text_of(what_was_run([dataclasses.replace(runs[0], config=with_wires)]))
+    assert "weight of the length of wires 3" in said
+    assert "neighbours" not in said
+
+
 def test_runs_with_equal_settings_are_said_to_be(runs):
     twin = dataclasses.replace(runs[0], name="twin")
     assert "The settings of the runs do not differ." in what_was_run([runs[0], twin])

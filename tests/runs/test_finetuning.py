@@ -1,6 +1,6 @@
 import pytest
 
-from topographic.objectives.config import SmoothnessConfig, SpatialConfig
+from topographic.objectives.config import NeighborWeightsConfig, SmoothnessConfig, SpatialConfig, WiringConfig
 from topographic.runs.finetuning import fine_tune_on, kept_losses
 from topographic.runs.finetuning_choices import ClassifierConfig, constant_rate
 from topographic.training.config import RunConfig, save_config
@@ -28,6 +28,15 @@ def test_losses_that_are_given_stand_in_for_those_of_the_run(run):
     spatial, smoothness = kept_losses(run, 0.5, SpatialConfig(weight=2.0), SMOOTH)
     assert spatial == SpatialConfig(weight=1.0)
     assert (smoothness.weight, smoothness.start_weight, smoothness.schedule) == (1.0, 2.5, "cosine")
+
+
+def test_losses_that_fine_tuning_does_not_know_are_not_dropped_without_a_word(tmp_path):
+    (tmp_path / "model").mkdir()
+    trained_with = {"neighbor_weights": NeighborWeightsConfig(1.0, sites=["a"]), "wiring": WiringConfig(2.0, ["a"])}
+    save_config(tmp_path / "config.yaml", RunConfig(spatial=SpatialConfig(weight=0.0), **trained_with))
+    with pytest.raises(ValueError, match=r"neighbor_weights and wiring, which .* cannot go on with; set scale=0"):
+        kept_losses(tmp_path, 0.1)
+    assert [one.weight for one in kept_losses(tmp_path, 0.0)] == [0, 0]
 
 
 def test_where_nobody_says_alpha_it_is_asked_for(tmp_path):

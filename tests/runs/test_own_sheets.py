@@ -8,6 +8,7 @@ from topographic.objectives.config import (
     SmoothnessConfig,
     SpatialConfig,
     WeightSheetConfig,
+    WiringConfig,
 )
 from topographic.objectives.weight_terms import WeightSheet
 from topographic.runs.own_sheets import (
@@ -44,7 +45,7 @@ def test_what_a_run_was_told(run):
         images=ImageConfig("cifar10", folder="there"),
     )
     write_recipe(run / "config.yaml", command)
-    alike = NeighborActivationsConfig(), NeighborWeightsConfig()
+    alike = NeighborActivationsConfig(), NeighborWeightsConfig(), WiringConfig()
     assert own_sections(run) == OwnSections(command.spatial, command.smoothness, command.images, *alike)
 
 

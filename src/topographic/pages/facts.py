@@ -16,6 +16,11 @@ from topographic.stimuli import StimulusSet
 __all__ = ["examples", "files", "model_name", "repeat_commands", "trained", "versions_and_seeds", "what_was_run"]
 
 _EXAMPLES = 4
+_OTHER_TERMS = {
+    "neighbor_weights": "like weights of neighbours",
+    "neighbor_activations": "like responses of neighbours",
+    "wiring": "the length of wires",
+}
 
 
 def trained(run: RunFolder) -> dict[str, str] | None:
@@ -65,6 +70,10 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "parameters": count(record.get("n_parameters")),
         "weight of the spatial loss": f"{spatial['weight']:g}" if "weight" in spatial else "",
         "weight of the smoothness": f"{smoothness['weight']:g}" if smoothness.get("weight") else "",
+        **{
+            f"weight of {name}": f"{section['weight']:g}" if (section := config.get(key) or {}).get("weight") else ""
+            for key, name in _OTHER_TERMS.items()
+        },
         "text": _listed(corpus["text"], corpus.get("source")) if "text" in corpus else "",
         "images": _listed(corpus["images"], corpus.get("source")) if "images" in corpus else "",
         "licence": corpus.get("licence", ""),

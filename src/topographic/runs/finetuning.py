@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 KeptLosses = tuple[SpatialConfig, SmoothnessConfig]
+_NOT_KEPT = ("neighbor_weights", "neighbor_activations", "wiring")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ def kept_losses(
 ) -> KeptLosses:
     """Both losses as given, or else as the run was trained with them, their weights times the scale."""
     own = own_sections(run)
+    lost = [name for name in _NOT_KEPT if (section := getattr(own, name)) is not None and section.weight]
+    if lost and scale:
+        raise ValueError(
+            f"{run} was trained with {' and '.join(lost)}, which fine-tuning cannot go on with; set scale=0 to "
+            "fine-tune without any such loss"
+        )
     spatial = spatial or own.spatial or (SpatialConfig(weight=0.0) if scale == 0 else None)
     if spatial is None:
         raise ValueError(

@@ -11,6 +11,7 @@ from topographic.objectives.config import (
     NeighborWeightsConfig,
     SmoothnessConfig,
     SpatialConfig,
+    WiringConfig,
 )
 from topographic.objectives.terms import configured_weight_sheets
 from topographic.objectives.weight_terms import WeightSheet
@@ -36,6 +37,8 @@ class OwnSections:
     """Adjacent units that respond alike."""
     neighbor_weights: NeighborWeightsConfig | None = None
     """Adjacent units with like weights."""
+    wiring: WiringConfig | None = None
+    """The length of wires."""
 
 
 def own_sections(run: str | Path) -> OwnSections:
