@@ -5,7 +5,7 @@ import difflib
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -175,15 +175,29 @@ def _value(hint: Any, value: Any, key: str, root: type, complaints: list[tuple[s
     return None
 
 
-_REFUSED = object()
+class _REFUSED:
+    """What a type does not take; a class, which copies as itself."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A value by how it is written: equal ones look alike, and true is not 1."""
+
+    shown: str
+    value: Any = field(compare=False)
 
 
 def _leaf(hint: Any, value: Any) -> Any:
-    """A value as jsonargparse reads it for its type."""
-    if value is None and not {NoneType, Any} & set(_alternatives(hint)):
+    """A value as jsonargparse reads it for its type; a copy, since what was read once is read again in every cell."""
+    return copy.deepcopy(_read(hint, _Given(repr(value), value)))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _read(hint: Any, given: _Given) -> Any:
+    if given.value is None and not {NoneType, Any} & set(_alternatives(hint)):
         return _REFUSED
     try:
-        found = _leaf_parser(hint).parse_object({"value": copy.deepcopy(value)}).value
+        found = _leaf_parser(hint).parse_object({"value": copy.deepcopy(given.value)}).value
     except (ArgumentError, RecursionError):
         return _REFUSED
     return found if _is_finite(found) else _REFUSED
