@@ -153,6 +153,8 @@ def motion_score_correlation(
 ) -> dict[str, Any]:
     """Do subjects who move less score better? Spearman's rho over subjects, with subjects permuted.
 
+    The null hypothesis: any subject might have had any other's displacement.
+
     Parameters
     ----------
     scores : sequence of float

@@ -75,6 +75,8 @@ def shift_test(
 ) -> tuple[Float[np.ndarray, " targets"], Float[np.ndarray, " targets"]]:
     """P of the correlation with predictions of *one held-out recording*, against circular shifts of the predictions.
 
+    The null hypothesis: where in time the predictions lie beside the recording does not matter.
+
     Parameters
     ----------
     observed, predicted : ndarray, shape (samples, targets)
@@ -121,6 +123,8 @@ def group_sign_flip(
     scores: Float[np.ndarray, "subjects targets"], *, n_draws: int = 9999, correction: str = "max_t", seed: int = 0
 ) -> Mapping[str, np.ndarray | bool]:
     """Mean score over subjects against 0 by flipping the signs of whole subjects.
+
+    The null hypothesis: scores of subjects lie around 0 symmetrically, all targets of one together.
 
     Parameters
     ----------

@@ -80,6 +80,8 @@ def significance(
     In every draw each run of the recording is shifted circularly against its features and everything is done again:
     fitted in every fold, alpha chosen, tested. ``p = (1 + #{draw >= r}) / (draws + 1)``.
 
+    The null hypothesis: where in its run the recording lies beside the features (of the band) does not matter.
+
     Parameters
     ----------
     features, targets, runs, folds, n_folds, gap

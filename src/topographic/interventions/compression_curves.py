@@ -112,6 +112,8 @@ def downsampling_curve(
 ) -> list[CompressionEffect]:
     """Measure a model with its sheets made smaller and smaller.
 
+    The null hypothesis of a p: units might lie in any other place of their sheet.
+
     Parameters
     ----------
     model : nn.Module

@@ -32,6 +32,8 @@ class ActivitySmoothness:
 def activity_smoothness(responses: Responses, *, n_draws: int = 199, seed: int = 0) -> ActivitySmoothness:
     """Moran's I of the activity to every stimulus, each unit in standard deviations from its mean over the stimuli.
 
+    The null hypothesis of its p: it does not matter which unit lies in which place.
+
     Parameters
     ----------
     responses : Responses
@@ -79,6 +81,8 @@ def spatial_alignment(first: Responses, second: Responses, *, n_draws: int = 999
     """Whether stimuli that evoke smooth activity on one sheet do so on another, such as a cortex.
 
     Pearson's r over stimuli of Moran's I on the two sheets, beside the same with stimuli exchanged ("stimulus").
+
+    The null hypothesis: how smooth a stimulus is on one sheet says nothing of the other.
 
     Parameters
     ----------

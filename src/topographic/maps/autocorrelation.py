@@ -69,6 +69,9 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
     ``I = (n / W) sum_ij w_ij z_i z_j / sum_i z_i^2`` with ``z = x - mean(x)``, ``w_ij = 1 / degree_i``
     between neighbours (row-standardised) and ``W = sum_ij w_ij``.
 
+    Null hypotheses are those of the maps' own nulls: values are those of white noise (floor), units might lie anywhere
+    (unit), labels of stimuli might be exchanged (label).
+
     Parameters
     ----------
     unit_map : UnitMap or mapping of site to UnitMap

@@ -34,6 +34,8 @@ class DistanceDecay:
 def distance_decay(responses: Responses, *, block: int = 6, n_draws: int = 199, seed: int = 0) -> DistanceDecay:
     """Order of a sheet near by and far away, each against what chance makes of it.
 
+    Null hypotheses: it does not matter which unit lies in which place (``near``); nor which block does (``far``).
+
     Parameters
     ----------
     responses : Responses
@@ -100,6 +102,8 @@ def profile_agreement(
     """Agreement of a sheet's correlation by distance with a reference, such as that of cortex.
 
     Pearson's r over bins of the two curves, both in equal bins from their nearest to their farthest pair.
+
+    The null hypothesis: the curve of the sheet agrees as it would with units, or whole blocks, in any other order.
 
     Parameters
     ----------

@@ -39,6 +39,8 @@ def layout_agreement(
     ``j(i) = argmax_j |r(first_i, second_j)``, and ``arrangement = corr(d_1(i, k), d_2(j(i), j(k)))``, which does not
     change when a sheet is turned or mirrored, or its values change their sign.
 
+    The null hypothesis: places of the second sheet, or its blocks, might as well lie in any other order.
+
     Parameters
     ----------
     first, second : Responses

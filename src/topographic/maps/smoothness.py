@@ -113,6 +113,8 @@ def response_smoothness(
 ) -> ResponseSmoothness:
     """Smoothness of responses as in TopoNets, with the floor and the unit null of its curve.
 
+    The null hypothesis of the unit null: it does not matter which unit lies in which place.
+
     Parameters
     ----------
     responses : Responses

@@ -32,6 +32,8 @@ def topographic_statistic(
 
     ``t_g = mean over D of - Spearman(r_ij, d_ij) over the pairs with 0 < d_ij <= D``
 
+    The null hypothesis of its p: it does not matter which unit lies in which place.
+
     Parameters
     ----------
     responses : Responses

@@ -33,6 +33,8 @@ def weight_smoothness(
     ``s = (1 / N) sum_u cos(C_u, C'_u)`` with ``C'`` the blurred sheet: 1 less the loss of TopoNets. Of a bias, whose
     sheet is one vector, ``s = cos(C, C')``.
 
+    The null hypothesis of its p: it does not matter which unit lies in which place.
+
     Parameters
     ----------
     weights : Tensor, shape (units, depth), or (units,) for a bias

@@ -190,7 +190,10 @@ def over_replicates(values: Iterable[float]) -> Replicates:
 
 
 def paired_difference(values: Mapping[Any, float], references: Mapping[Any, float]) -> PairedDifference | None:
-    """Difference between two models over the replicates that both have."""
+    """Difference between two models over the replicates that both have.
+
+    Null hypotheses: differences are normal around 0 (t), or as likely of either sign (flips).
+    """
     shared = [key for key in values if key in references]
     if not shared:
         return None
