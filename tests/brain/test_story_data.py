@@ -107,6 +107,9 @@ def test_the_layout_of_narratives(tmp_path, scans):
     assert (found.tr_s, found.mesh, len(found.confounds)) == (1.5, "fsaverage5", 1)
     with pytest.raises(ValueError, match="task=lucy is not among pieman"):
         load_story_data(tmp_path, task="lucy")
+    (tmp_path / f"sub-001/func/{stem}_events.tsv").unlink()
+    with pytest.warns(UserWarning, match=r"says when the story begins in pieman_run-1; it is taken to begin with"):
+        assert load_story_data(tmp_path).scan_starts_s("pieman_run-1")[0] == 0.0
 
 
 def test_folders_of_no_layout(tmp_path):

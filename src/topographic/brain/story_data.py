@@ -1,5 +1,6 @@
 """Recordings of people who hear or read stories: arrays and files, read into one form."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -340,23 +341,31 @@ def _narratives(folder: Path, subject: str | None, task: str | None) -> StoryRec
     if not scans:
         raise FileNotFoundError(f"{func} holds no run on fsaverage5 whose story is in {folder / 'stimuli' / 'gentle'}")
     # the first word of a story is not at the first scan where a run begins with silence: events.tsv of the run says so
-    first = {}
+    first, unsaid = {}, []
     for run in scans:
         story, *rest = run.split("_run-")
         events = "_".join([subject, f"task-{story}", *(f"run-{one}" for one in rest), "events.tsv"])
-        first[run] = -_story_onset_s(folder / subject / "func" / events)
+        onset_s = _story_onset_s(folder / subject / "func" / events)
+        unsaid += [run] if onset_s is None else []
+        first[run] = -(onset_s or 0.0)
+    if unsaid:
+        warnings.warn(
+            f"no events.tsv in {folder / subject / 'func'} says when the story begins in {', '.join(unsaid)}; it is "
+            "taken to begin with the first scan: add the events of the data set where runs begin with silence",
+            stacklevel=3,
+        )
     words = _joined("Narratives", sets)
     about = {"layout": "Narratives", "subject": subject}
     return StoryRecording(f"Narratives, {subject}", words, scans, 1.5, first, confounds, None, "fsaverage5", about)
 
 
-def _story_onset_s(events: Path) -> float:
-    """When the story begins in its run; 0 where no table of events says."""
+def _story_onset_s(events: Path) -> float | None:
+    """When the story begins in its run; None where no table of events says."""
     if not events.is_file():
-        return 0.0
+        return None
     table = pd.read_csv(events, sep="\t")
     told: Any = table[table["trial_type"].astype(str).str.contains("story")] if "trial_type" in table else table
-    return float(told["onset"].iloc[0]) if len(told) else 0.0
+    return float(told["onset"].iloc[0]) if len(told) else None
 
 
 def _aligned(folder: Path, story: str) -> bool:

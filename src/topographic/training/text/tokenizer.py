@@ -125,7 +125,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     Returns
     -------
     PreTrainedTokenizerFast
-        Its only special token, "<|endoftext|>", serves as beginning, end and pad.
+        Its only special token, ``<|endoftext|>``, serves as beginning, end and pad.
 
     Raises
     ------
