@@ -45,7 +45,7 @@ CONDITIONS = {
     "unfrozen": {"condition": "unfrozen"},
     "shuffled": {"condition": "frozen", "prototypes_as": "shuffled"},
     "random": {"condition": "frozen", "prototypes_as": "random"},
-}
+}  # --scaled makes the prototypes of all of them as long as random rows
 SAMPLING = {"guidance": 1.8, "steps": 10, "batch_size": 100}
 FEATURES_SIDE = 64  # pixels that images are shown to MobileNetV2 with
 CHECKPOINTS = (50, 100, 150, 200, 250, 300)
@@ -142,7 +142,7 @@ def main() -> None:
         for name in options.conditions:
             said = CONDITIONS[name]
             folder = out / f"{name}-seed-{seed}"
-            given = {} if name == "regular" else {"prototypes": str(prototypes)}
+            given = {} if name == "regular" else {"prototypes": str(prototypes), "prototypes_scaled": options.scaled}
             wanted = recipe(folder, options, seed, **said, **given)
             trained(wanted)
             shape = DiffusionModel.from_pretrained(folder / "model").config
@@ -228,6 +228,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS), help="regular among them"
     )
+    parser.add_argument("--scaled", action="store_true", help="prototypes as long as the rows of a random table")
     parser.add_argument("--n", type=int, default=100, help="samples of a checkpoint")
     parser.add_argument("--real", type=int, default=500, help="test images that samples are held against")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32])

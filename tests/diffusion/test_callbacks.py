@@ -11,7 +11,7 @@ from fixtures.diffusion_runs import diffusion_recipe
 from PIL import Image
 from safetensors.numpy import load_file
 
-from topographic.diffusion import SampleGrids
+from topographic.diffusion import SampleGrids, scaled_prototypes
 from topographic.runs import DiffusionSection, ModelConfig, load_diffusion_model, train_model
 from topographic.training import ImageConfig
 
@@ -31,12 +31,14 @@ def test_prototypes_are_trained_first_and_guide_the_model(tmp_path, mnist):
         mnist,
         condition="frozen",
         prototypes_as="shuffled",
+        prototypes_scaled=True,
         prototypes=str(tmp_path / "run-prototypes"),
     )
     other, _ = load_diffusion_model(train_model(named)[0])
     held = other.denoiser.condition.table.weight
-    assert sorted(map(tuple, held.tolist())) == sorted(map(tuple, classifier.tolist()))
-    assert not torch.equal(held, classifier)
+    longer = scaled_prototypes(classifier)
+    assert sorted(map(tuple, held.tolist())) == sorted(map(tuple, longer.tolist()))
+    assert not torch.equal(held, longer)
 
 
 def _tensor(folder: Path, name: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from topographic.diffusion import ClassCondition, matched_random_prototypes, shuffled_prototypes
+from topographic.diffusion import ClassCondition, matched_random_prototypes, scaled_prototypes, shuffled_prototypes
 
 
 def prototypes(n: int = 10, width: int = 24) -> torch.Tensor:
@@ -35,6 +35,17 @@ def test_shuffled_prototypes_are_the_same_points_and_none_stays(seed):
     assert not (shuffled == given).all(1).any()
     with pytest.raises(ValueError, match="at least 2"):
         shuffled_prototypes(given[:1])
+
+
+def test_scaled_prototypes_are_as_long_as_random_rows_and_point_where_they_did():
+    given = 0.1 * prototypes()
+    scaled = scaled_prototypes(given)
+    assert float(scaled.norm(dim=1).mean()) == pytest.approx(given.shape[1] ** 0.5, rel=1e-5)
+    torch.testing.assert_close(torch.cosine_similarity(scaled, given), torch.ones(len(given)))
+    rows = torch.nn.Embedding(200, given.shape[1]).weight
+    assert float(scaled.norm(dim=1).mean() / rows.norm(dim=1).mean()) == pytest.approx(1, abs=0.1)
+    with pytest.raises(ValueError, match="of length 0"):
+        scaled_prototypes(torch.zeros(3, 4))
 
 
 def test_random_prototypes_have_the_norms_and_in_the_mean_the_covariance():

@@ -381,7 +381,12 @@ def image_makers(tmp_path, runs):
     for name, condition in (("regular", "regular"), ("guided", "frozen")):
         folder = tmp_path / name
         (folder / "samples").mkdir(parents=True)
-        diffusion = {"condition": condition, "samples_per_class": 3, "prototypes_as": "shuffled"}
+        diffusion = {
+            "condition": condition,
+            "samples_per_class": 3,
+            "prototypes_as": "shuffled",
+            "prototypes_scaled": True,
+        }
         (folder / "config.yaml").write_text(yaml.safe_dump({**runs[0].config, "diffusion": diffusion}))
         (folder / "run.json").write_text(json.dumps({"images_seen": 640, "model": "DiffusionModel"}))
         for step in (10, 20):
@@ -396,7 +401,7 @@ def test_models_that_make_images_show_samples_in_place_of_maps(image_makers, tmp
     assert re.findall("<h2>(.*?)</h2>", text) == ["Samples", "Training", "What was run", "Versions, seeds and files"]
     assert 'alt="Samples of every class during the training of regular, guided"' in text
     said = text_of(text)
-    assert "told the class by frozen prototypes of other classes, on 640 images" in said
+    assert "told the class by frozen prototypes of other classes, as long as random rows, on 640 images" in said
     assert "told the class by a table that starts at random, on 640 images" in said
     assert "topo map" not in said
     assert "spatial loss" not in text_of(section("Training", Comparison(image_makers, tmp_path)))

@@ -6,6 +6,7 @@ from topographic.diffusion.condition import (
     PROTOTYPES_AS,
     ClassCondition,
     matched_random_prototypes,
+    scaled_prototypes,
     shuffled_prototypes,
 )
 from topographic.diffusion.distances import (
@@ -40,6 +41,7 @@ __all__ = [
     "read_grid",
     "sample",
     "save_grid",
+    "scaled_prototypes",
     "shuffled_prototypes",
     "to_pixels",
 ]

@@ -4,7 +4,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-__all__ = ["PROTOTYPES_AS", "ClassCondition", "given_prototypes", "matched_random_prototypes", "shuffled_prototypes"]
+__all__ = [
+    "PROTOTYPES_AS",
+    "ClassCondition",
+    "given_prototypes",
+    "matched_random_prototypes",
+    "scaled_prototypes",
+    "shuffled_prototypes",
+]
 
 
 class ClassCondition(nn.Module):
@@ -70,6 +77,17 @@ def matched_random_prototypes(
     drawn = mean.double() + weights @ centred / max(len(prototypes) - 1, 1) ** 0.5
     norms = prototypes.double().norm(dim=1, keepdim=True) / drawn.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return (drawn * norms).to(prototypes.dtype)
+
+
+def scaled_prototypes(prototypes: Float[Tensor, "classes width"]) -> Float[Tensor, "classes width"]:
+    """Prototypes as long, in the mean, as rows of a random table: ``sqrt(width)``.
+
+    A classifier's are shorter, and then say the class less loudly than a random table does, whatever they mean.
+    """
+    length = prototypes.norm(dim=1).mean()
+    if not length > 0:
+        raise ValueError("prototypes of length 0 cannot be made longer; train the classifier that they are of")
+    return prototypes * (prototypes.shape[1] ** 0.5 / length)
 
 
 PROTOTYPES_AS = {

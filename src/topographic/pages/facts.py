@@ -98,7 +98,8 @@ def _condition(run: RunFolder) -> str:
     if said["condition"] == "regular":
         return "a table that starts at random"
     control = {"shuffled": " of other classes", "random": ", random ones"}.get(said.get("prototypes_as", ""), "")
-    return f"{said['condition']} prototypes{control}"
+    length = ", as long as random rows" if said.get("prototypes_scaled") else ""
+    return f"{said['condition']} prototypes{control}{length}"
 
 
 def _listed(*words: str | None) -> str:

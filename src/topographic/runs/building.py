@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageClassification, PreTrainedConfig
 
-from topographic.diffusion import PROTOTYPES_AS, AverageWeights, DiffusionConfig, DiffusionModel, SampleGrids
+from topographic.diffusion import (
+    PROTOTYPES_AS,
+    AverageWeights,
+    DiffusionConfig,
+    DiffusionModel,
+    SampleGrids,
+    scaled_prototypes,
+)
 from topographic.models import (
     PrototypeClassifierForImageClassification,
     TopoformerConfig,
@@ -100,6 +107,7 @@ def _train_diffusion(recipe: Recipe, images: LabelledImages) -> tuple[Path, Diff
         torch.manual_seed(recipe.model.seed)
         model = DiffusionModel(DiffusionConfig(**said.shape(), **sizes))
     if prototypes is not None:
+        prototypes = scaled_prototypes(prototypes) if said.prototypes_scaled else prototypes
         model.set_prototypes(PROTOTYPES_AS[said.prototypes_as](prototypes, said.prototypes_seed))
     shown = [number for number in range(min(10, len(images.classes))) for _ in range(said.samples_per_class)]
     grids = SampleGrids(Path(recipe.run) / "samples", shown, said.sample_steps or recipe.training.eval_steps)

@@ -104,6 +104,8 @@ class DiffusionSection:
     """Run folder of a prototype classifier; by default one is trained first, in the folder RUN-prototypes."""
     prototypes_as: Literal["given", "shuffled", "random"] = "given"
     """Controls: prototypes of other classes, or random vectors with the norms and covariance of the prototypes."""
+    prototypes_scaled: bool = False
+    """Whether prototypes are made as long as rows of a random table, so that only what they mean differs from one."""
     prototypes_seed: int = 0
     """Seed of these controls."""
     classifier_steps: int = 1000
