@@ -190,6 +190,8 @@ def draw_curves(table: pd.DataFrame, floor: float, chance: float) -> Figure:
     for ax, (measure, (label, line)) in zip(figure.subplots(1, 2), measures.items(), strict=True):
         for place, (name, colour) in enumerate(zip(CONDITIONS, COLOURS, strict=False)):
             own = table[table["condition"] == name]
+            if own.empty:
+                continue
             ax.plot(own["step"] + 3 * (place - 2), own[measure], ".", color=colour, alpha=0.5, markersize=4)
             means = own.groupby("step")[measure].mean()
             ax.plot(means.index, means, color=colour, label=name)
