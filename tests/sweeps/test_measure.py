@@ -1,8 +1,7 @@
 import dataclasses
 import json
+import multiprocessing
 import shutil
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -198,41 +197,33 @@ def test_training_may_lock_the_run_folder_of_a_locked_cell(cell, monkeypatch):
 
 def test_a_second_process_waits_for_the_cell_and_trains_nothing(cell, monkeypatch):
     """Two sweeps in one folder; the training is one that would notice."""
-    code = f"""
-import sys, pathlib
-from topographic.runs.recipe import Recipe
-from topographic.storage import locked, save_json
-from topographic.sweeps import Measures, measure
-from topographic.sweeps.plan import Cell
-folder = pathlib.Path({str(cell.folder)!r})
-def train(recipe):
-    with locked(folder), open(folder / "trained.txt", "a") as opened:
-        opened.write("once\\n")
-        opened.flush()
-        print("training", flush=True)
-        sys.stdin.readline()
-        save_json(folder / "run.json", {{"status": "finished"}})
-measure.train_model = train
-measure._measure = lambda *_: None
-measure.run_cell(Cell({cell.name!r}, {{}}, 0, Recipe(run=str(folder))), Measures())
-"""
+    fork = multiprocessing.get_context("fork")
+    training, go_on, again = fork.Event(), fork.Event(), []
+
+    def train(_recipe):
+        with locked(cell.folder), open(cell.folder / "trained.txt", "a") as opened:
+            opened.write("once\n")
+            training.set()
+            go_on.wait(60)
+            save_json(cell.folder / "run.json", {"status": "finished"})
+
     cell.folder.mkdir()
     monkeypatch.setattr(measure, "_measure", lambda *_: None)
-    again = []
+    monkeypatch.setattr(measure, "train_model", train)
+    first = fork.Process(target=run_cell, args=(cell, Measures()))
+    first.start()
+    assert training.wait(60)
     monkeypatch.setattr(measure, "train_model", again.append)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", code], **pipes) as first:
-        assert first.stdout.readline() == "training\n"
-        second = threading.Thread(target=run_cell, args=(cell, Measures()))
-        second.start()
-        second.join(0.5)
-        assert second.is_alive(), "it waits"
-        first.stdin.write("go on\n")
-        first.stdin.flush()
-        second.join(60)
-        assert not second.is_alive()
-    assert first.returncode == 0
+    second = threading.Thread(target=run_cell, args=(cell, Measures()))
+    second.start()
+    second.join(0.5)
+    assert second.is_alive(), "it waits"
+    go_on.set()
+    second.join(60)
+    first.join(60)
+    assert not second.is_alive()
     assert not again
+    assert first.exitcode == 0
     assert (cell.folder / "trained.txt").read_text() == "once\n"
 
 
