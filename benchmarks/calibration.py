@@ -57,11 +57,12 @@ def smooth(rng: np.random.Generator, n: int, sigma: float = 1.5, side: int = SID
     return noise / noise.std()
 
 
-def shown(sizes: tuple[int, int], group: int = 1) -> StimulusSet:
-    """Items of two conditions, sampled one by one or in passages of so many."""
+def shown(sizes: tuple[int, int], group: int = 1, *, paired: bool = False) -> StimulusSet:
+    """Items of two conditions, sampled one by one, in passages of so many, or in pairs of one of each."""
     n = sum(sizes)
     labels = {} if group == 1 else {"passage": [f"p{index // group}" for index in range(n)]}
-    sampled = {} if group == 1 else {"sampled_by": "passage"}
+    labels |= {"pair": [f"p{index % sizes[0]}" for index in range(n)]} if paired else {}
+    sampled = {"sampled_by": next(iter(labels))} if labels else {}
     items = [f"item {index}" for index in range(n)]
     return StimulusSet("simulated", items, ["x"] * sizes[0] + ["y"] * sizes[1], labels=labels, **sampled)
 
@@ -75,15 +76,19 @@ def population(
     sigma: float = 1.5,
     group: int = 1,
     shared: float = 0.5,
+    paired: bool = False,
     side: int = SIDE,
 ) -> dict[str, Responses]:
-    """Responses of three sheets: unequal spreads, passages that share variance, a planted patch of 3 x 6 units."""
-    stimuli, found = shown(sizes, group), {}
+    """Three sheets: unequal spreads, passages or pairs that share variance, a planted patch of 3 x 6 units."""
+    stimuli, found = shown(sizes, group, paired=paired), {}
     for site in SHEETS:
         values = smooth(rng, sum(sizes), sigma, side)
         if group > 1:
             passages = smooth(rng, sum(sizes) // group, sigma, side).repeat(group, axis=0)
             values = np.sqrt(1 - shared) * values + np.sqrt(shared) * passages
+        if paired:
+            pairs_share = np.tile(smooth(rng, sizes[0], sigma, side), (2, 1))
+            values = np.sqrt(1 - shared) * values + np.sqrt(shared) * pairs_share
         values[: sizes[0]] *= spread
         if effect and site == "a":
             patch = np.zeros((SIDE, SIDE))
@@ -333,6 +338,10 @@ _ROWS = [
     ("any region of unlabelled text", "no effect", "false alarms", 0.05, 400, regions),
     ("any region of unlabelled text", "patch of 3 x 6 units, 1.5 sd", "power", 1.0, 100,
      functools.partial(regions, effect=1.5)),
+    ("clusters, t > 3, either sign", "20 pairs, declared", "false alarms", 0.05, 400,
+     functools.partial(clusters, paired=True)),
+    ("any unit with q < .05", "20 pairs, declared", "false alarms", 0.05, 1000,
+     functools.partial(discoveries, paired=True)),
 ]  # fmt: skip
 _KNOWN = {
     ("clusters, t > 3, either sign",
