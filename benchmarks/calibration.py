@@ -392,7 +392,7 @@ def table(quick: bool, seed: int, kept: Path, broken: list[str], only: str = "")
     for index, row in enumerate(tqdm(ROWS, desc="calibration", disable=None)):
         if only not in f"{row.what}, {row.where}":
             continue
-        n = max(4, row.n // 100) if quick else row.n
+        n = max(4, row.n // 50) if quick else row.n
         found = binomtest(successes(row, n, seed, index, kept), n)
         (low, high), rate = found.proportion_ci(), found.statistic
         shown_rate = f"{rate:.3f} [{low:.3f}, {high:.3f}]{' **off**' if is_off(row, low, high) else ''}"
@@ -409,7 +409,7 @@ def is_off(row: Row, low: float, high: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a hundredth of the simulations")
+    parser.add_argument("--quick", action="store_true", help="a fiftieth of the simulations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="Markdown file whose table is replaced")
     parser.add_argument("--only", default="", help="rows whose words hold this, printed; not with --out")
