@@ -76,7 +76,7 @@ def test_cells_may_be_added_and_a_failing_one_stops_no_other(recipe, tmp_path, c
     folder = tmp_path / "sweep"
     assert main(["sweep", str(recipe), "cell=base-seed_0"]) == 0
     assert main(["sweep", str(recipe), "cell=alpha_0-seed_0"]) == 0
-    more = ["blocks=[{spatial.weight: [0, 0.25], seed: [0]}, {spatial.radius: [3], seed: [0]}]", "executor=here"]
+    more = ["blocks=[{spatial.weight: [0, 0.25], seed: [0]}, {spatial.radius: [3], seed: [0]}]", "workers=2"]
     assert main(["sweep", str(recipe), *more]) == 1
     said = capsys.readouterr().err
     assert "3 cells, 2 of them finished" in said
