@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--simulations", type=int, default=100)
     options = parser.parse_args()
-    n_simulations, n_draws = (2, 4) if options.quick else (options.simulations, 99)
+    n_simulations, n_draws = (2, 19) if options.quick else (options.simulations, 99)
     print("| test | data | what | rate | 95 % interval |\n|---|---|---|---|---|")
     for index, (test, data, what, simulate) in enumerate(ROWS):
         rng = np.random.default_rng([index, 0])

@@ -83,12 +83,10 @@ def population(
     stimuli, found = shown(sizes, group, paired=paired), {}
     for site in SHEETS:
         values = smooth(rng, sum(sizes), sigma, side)
-        if group > 1:
-            passages = smooth(rng, sum(sizes) // group, sigma, side).repeat(group, axis=0)
-            values = np.sqrt(1 - shared) * values + np.sqrt(shared) * passages
-        if paired:
-            pairs_share = np.tile(smooth(rng, sizes[0], sigma, side), (2, 1))
-            values = np.sqrt(1 - shared) * values + np.sqrt(shared) * pairs_share
+        if group > 1 or paired:
+            common = smooth(rng, sizes[0] if paired else sum(sizes) // group, sigma, side)
+            common = np.tile(common, (2, 1)) if paired else common.repeat(group, axis=0)
+            values = np.sqrt(1 - shared) * values + np.sqrt(shared) * common
         values[: sizes[0]] *= spread
         if effect and site == "a":
             patch = np.zeros((SIDE, SIDE))
@@ -392,7 +390,7 @@ def table(quick: bool, seed: int, kept: Path, broken: list[str], only: str = "")
     for index, row in enumerate(tqdm(ROWS, desc="calibration", disable=None)):
         if only not in f"{row.what}, {row.where}":
             continue
-        n = max(4, row.n // 50) if quick else row.n
+        n = max(6, row.n // 50) if quick else row.n
         found = binomtest(successes(row, n, seed, index, kept), n)
         (low, high), rate = found.proportion_ci(), found.statistic
         shown_rate = f"{rate:.3f} [{low:.3f}, {high:.3f}]{' **off**' if is_off(row, low, high) else ''}"

@@ -73,7 +73,8 @@ def run(out: Path, options: argparse.Namespace, tau: float, seed: int) -> Path:
         run=str(out / f"sheet-{tau:g}-prototypes-seed-{seed}"),
         smoothness=smooth("backbone.classifier.1"),
     )
-    wanted = recipe(out / f"sheet-{tau:g}-seed-{seed}", options, seed, condition="frozen", prototypes=str(prototypes))
+    said = {"condition": "frozen", "prototypes": str(prototypes), "prototypes_scaled": options.scaled}
+    wanted = recipe(out / f"sheet-{tau:g}-seed-{seed}", options, seed, **said)
     return trained(dataclasses.replace(wanted, smoothness=smooth(LAYER)))
 
 

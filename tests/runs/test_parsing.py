@@ -49,6 +49,18 @@ def parse(**content):
     return parse_mapping("train", Outer, content)
 
 
+def test_what_is_nested_too_deeply_is_refused_and_what_is_read_again_is_a_copy():
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ValueError, match=r"spatial\.sites="):
+        parse_mapping("train", Recipe, {"spatial": {"sites": deep}})
+    first, second = (parse_mapping("train", Recipe, {"spatial": {"sites": ["a", "b"]}}).spatial for _ in range(2))
+    first.sites.append("c")
+    assert second.sites == ["a", "b"]
+    assert parse_mapping("train", Recipe, {"spatial": {"sites": ["a", "b"]}}).spatial.sites == ["a", "b"]
+
+
 def test_nested_keys_and_values_are_read_like_a_file():
     assert parse(inner={"steps": 7}) == Outer(inner=Inner(7, rate=0.25)), "beside the section's own defaults"
     assert parse() == Outer()

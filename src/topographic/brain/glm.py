@@ -292,6 +292,8 @@ def group_map(subject_maps: Sequence[UnitMap], *, site: str = "group", n_draws: 
     ``t = m / sqrt(s^2 / n)`` with n - 1 degrees of freedom, two-sided p, Benjamini-Hochberg q over all vertices with
     a value.
 
+    The null hypothesis: contrasts of subjects lie around 0, normally (p), or symmetrically (the null "label").
+
     Parameters
     ----------
     subject_maps : sequence of UnitMap

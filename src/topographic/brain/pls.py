@@ -65,6 +65,8 @@ def pls_alignment(
     ``X^T Y / (n - 1) = U S V^T`` on the training items of a fold, columns standardised there; ``alignment_k`` is the
     mean over folds of the correlation of ``X u_k`` and ``Y v_k`` on the held-out items.
 
+    The null hypothesis of its p: any item of one side might have been beside any of the other.
+
     Parameters
     ----------
     first : ndarray, shape (items, features)

@@ -42,6 +42,8 @@ def prediction_map(
 
     ``r_u = corr(x_u - C a_u, y - C b)`` with least squares ``a_u, b``.
 
+    The null hypothesis of the null "shift": where in time the target lies beside the responses does not matter.
+
     Parameters
     ----------
     values : ndarray, shape (samples, units)
@@ -245,6 +247,9 @@ def sheet_cortex_distances(
 
     Pearson's r, over pairs of parcels, of the distance between their preferred positions on the sheet
     (`preferred_positions_mm`) and the distance between their centres on the cortex.
+
+    Null hypotheses: it does not matter where on the sheet smooth maps of parcels lie (spectral), nor where on the
+    sphere parcels do (spin).
 
     Parameters
     ----------

@@ -16,7 +16,8 @@ from topographic.stimuli import StimulusSet
 __all__ = ["examples", "files", "model_name", "repeat_commands", "trained", "versions_and_seeds", "what_was_run"]
 
 _EXAMPLES = 4
-_OTHER_TERMS = {
+_TERMS = {
+    "smoothness": "the smoothness",
     "neighbor_weights": "like weights of neighbours",
     "neighbor_activations": "like responses of neighbours",
     "wiring": "the length of wires",
@@ -56,8 +57,8 @@ def what_was_run(runs: Sequence[RunFolder]) -> Cells:
 def _facts(run: RunFolder) -> dict[str, str]:
     """Names and values of one column; empty where the run does not say."""
     record, config = run.record, run.config
-    parts = ("model", "spatial", "smoothness", "training")
-    model, spatial, smoothness, training = (config.get(part) or {} for part in parts)
+    parts = ("model", "spatial", "training")
+    model, spatial, training = (config.get(part) or {} for part in parts)
     corpus = record.get("corpus") or {}
     tokens, documents = corpus.get("tokens") or {}, corpus.get("documents") or {}
     named = model.get("preset") and not run.makes_images  # whose shape is said otherwise
@@ -69,10 +70,9 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "told the class by": _condition(run),
         "parameters": count(record.get("n_parameters")),
         "weight of the spatial loss": f"{spatial['weight']:g}" if "weight" in spatial else "",
-        "weight of the smoothness": f"{smoothness['weight']:g}" if smoothness.get("weight") else "",
         **{
             f"weight of {name}": f"{section['weight']:g}" if (section := config.get(key) or {}).get("weight") else ""
-            for key, name in _OTHER_TERMS.items()
+            for key, name in _TERMS.items()
         },
         "text": _listed(corpus["text"], corpus.get("source")) if "text" in corpus else "",
         "images": _listed(corpus["images"], corpus.get("source")) if "images" in corpus else "",

@@ -189,7 +189,10 @@ class _Given:
 
 def _leaf(hint: Any, value: Any) -> Any:
     """A value as jsonargparse reads it for its type; a copy, since what was read once is read again in every cell."""
-    return copy.deepcopy(_read(hint, _Given(repr(value), value)))
+    try:
+        return copy.deepcopy(_read(hint, _Given(repr(value), value)))
+    except RecursionError:
+        return _REFUSED
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -198,7 +201,7 @@ def _read(hint: Any, given: _Given) -> Any:
         return _REFUSED
     try:
         found = _leaf_parser(hint).parse_object({"value": copy.deepcopy(given.value)}).value
-    except (ArgumentError, RecursionError):
+    except ArgumentError:
         return _REFUSED
     return found if _is_finite(found) else _REFUSED
 
@@ -304,7 +307,10 @@ def _shown(value: Any) -> str:
     elif isinstance(value, str | int | float):
         text = str(value)
     else:
-        text = repr(value)
+        try:
+            text = repr(value)
+        except RecursionError:
+            text = "something nested too deeply"
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

@@ -52,6 +52,8 @@ def compare_explained(series: Sequence[Curves], *, n_draws: int = 1999, seed: in
     Student's t times the standard deviation over draws, with as many degrees of freedom as all series have whole
     blocks, less one; p is of the difference, two-sided.
 
+    The null hypothesis: the curve follows both competitors equally closely.
+
     Parameters
     ----------
     series : sequence of Curves
@@ -147,6 +149,8 @@ def relation_end(
     line without an end and residuals drawn anew give as large a ratio of both sums of squares; residuals are drawn as
     a first-order autoregression with the memory of those that are left. The interval of c (95 %) is of such residuals
     around the fitted curve.
+
+    The null hypothesis: one slope holds for all checkpoints, about which residuals wander.
 
     Parameters
     ----------
