@@ -15,16 +15,9 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 GALLERY = sorted(EXAMPLES.glob("plot_*.py"))
 
 
-@pytest.fixture(scope="session")
-def gallery_folder(tmp_path_factory) -> Path:
-    """Where the gallery's models are kept: one folder for all workers, so that each is trained once."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if base.name.startswith("popen-") else base) / "gallery"
-
-
 @pytest.fixture
-def run_example(gallery_folder, monkeypatch):
-    monkeypatch.setenv("TOPOGRAPHIC_GALLERY", str(gallery_folder))
+def run_example(common_folder, monkeypatch):
+    monkeypatch.setenv("TOPOGRAPHIC_GALLERY", str(common_folder / "gallery"))
     monkeypatch.setenv("TOPOGRAPHIC_GALLERY_STEPS", "24")
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.syspath_prepend(str(EXAMPLES))

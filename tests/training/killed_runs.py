@@ -1,5 +1,5 @@
 """Train once without interruption, once killed twice with SIGKILL (within a step, and while a checkpoint is saved), and
-once asked to leave twice, within a step, with SIGINT and with SIGTERM.
+once asked to leave twice, within a step, with SIGINT and with SIGTERM. And once with smooth weights, to its end.
 
 Every run is a process of its own, forked before anything is computed; only the imports are shared.
 """
@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from conftest import make_gpt2
 
-from topographic.objectives import SpatialConfig
+from topographic.objectives import SmoothnessConfig, SpatialConfig
 from topographic.training import DataConfig, RunConfig, TrainingConfig, checkpoints, load_tokenizer, train, trainer
 from topographic.training.callbacks import ProgressBar
 
@@ -54,6 +55,25 @@ def run(folder: Path, name: str) -> None:
     train(make_gpt2(tokenizer, dropout=0.2, seed=seed), tokenizer, config, folder / name)
 
 
+def train_smooth(folder: Path, name: str) -> None:
+    """Smooth weights, in as many processes as there are; a step sees four batches in any case."""
+    config = config_in(folder)
+    passes = 4 // int(os.environ.get("WORLD_SIZE", "1"))
+    # at a lower rate: what differs in the last digit must not grow to be seen
+    training = replace(config.training, max_steps=6, gradient_accumulation_steps=passes, learning_rate=3e-3)
+    smoothness = SmoothnessConfig(
+        weight=2.0,
+        sites=["transformer.h.*.mlp.c_fc"],
+        factor=(2.0, 3.0),
+        schedule="linear",
+        start_weight=1.0,
+        schedule_steps=4,
+    )
+    config = replace(config, spatial=replace(config.spatial, weight=0.0), smoothness=smoothness, training=training)
+    tokenizer = load_tokenizer(config.data)
+    train(make_gpt2(tokenizer), tokenizer, config, folder / name)
+
+
 def signal_within_step(step: int, *signals: int) -> None:
     """Get signals between two passes of a step."""
 
@@ -77,14 +97,16 @@ def kill_while_saving(step: int) -> None:
     trainer.publish_folder = die
 
 
-def in_a_process(folder: Path, name: str, prepare: Callable[[], None] = lambda: None) -> dict[str, object]:
+def in_a_process(
+    folder: Path, name: str, prepare: Callable[[], None] = lambda: None, work: Callable[[Path, str], None] = run
+) -> dict[str, object]:
     """How it ended and which checkpoints it left."""
     child = os.fork()
     if not child:
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
             prepare()
-            run(folder, name)
+            work(folder, name)
             status = 0
         except KeyboardInterrupt:
             status = 130
@@ -111,5 +133,6 @@ if __name__ == "__main__":
         "twice": in_a_process(root, "asked", lambda: signal_within_step(8, signal.SIGINT, signal.SIGINT)),
         "sigterm": in_a_process(root, "asked", lambda: signal_within_step(10, signal.SIGTERM, signal.SIGTERM)),
         "last": in_a_process(root, "asked"),
+        "smooth": in_a_process(root, "smooth", work=train_smooth),
     }
     (root / "ended.json").write_text(json.dumps(ended))

@@ -147,11 +147,19 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def test_two_processes_train_alike_on_different_draws(tmp_path):
-    write_short_corpus(tmp_path)
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory):
+    """Folder of what two processes trained together."""
+    folder = tmp_path_factory.mktemp("two")
+    write_short_corpus(folder)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", free_port()]
-    run_script(*launcher, HERE / "two_processes.py", tmp_path)
-    first, second = load_json(tmp_path / "said-0.json"), load_json(tmp_path / "said-1.json")
+    run_script(*launcher, HERE / "two_processes.py", folder)
+    return folder
+
+
+def test_two_processes_train_alike_on_different_draws(of_two_processes):
+    folder = of_two_processes
+    first, second = load_json(folder / "said-0.json"), load_json(folder / "said-1.json")
     for name in first:
         assert first[name]["weights"] == second[name]["weights"]
         assert [entry[:2] for entry in first[name]["drawn"]] == [entry[:2] for entry in second[name]["drawn"]]
@@ -159,35 +167,31 @@ def test_two_processes_train_alike_on_different_draws(tmp_path):
         assert sum(equal) < len(equal) / 2  # six pairs of four blocks, so that a few coincide
         assert first[name]["sharded"] is name.startswith("sharded")
     for kind in ("replicated", "sharded"):
-        whole, resumed = tmp_path / f"{kind}-whole", tmp_path / kind
+        whole, resumed = folder / f"{kind}-whole", folder / kind
         assert (whole / "metrics.jsonl").read_text() == (resumed / "metrics.jsonl").read_text()
         assert first[kind]["weights"] == first[f"{kind} again"]["weights"]
         files = {path.name for path in (whole / "checkpoints" / "checkpoint-8").iterdir()}
         assert {"process-0.safetensors", "process-1.safetensors"} <= files
         assert load_json(whole / "run.json")["n_processes"] == 2
         assert_open_formats_only(whole)
-    asked = [load_json(tmp_path / f"asked-{rank}.json") for rank in (0, 1)]
+    asked = [load_json(folder / f"asked-{rank}.json") for rank in (0, 1)]
     assert [one["code"] for one in asked] == [143, 143], "both leave though one was asked"
     assert asked[0]["left"] == ["checkpoint-4", "checkpoint-5"]
     assert {one["weights"] for one in asked} == {first["replicated"]["weights"]}
-    assert (tmp_path / "asked/metrics.jsonl").read_text() == (tmp_path / "replicated/metrics.jsonl").read_text()
-    logged = [line for line in lines(tmp_path / "replicated-whole") if "loss" in line]
+    assert (folder / "asked/metrics.jsonl").read_text() == (folder / "replicated/metrics.jsonl").read_text()
+    logged = [line for line in lines(folder / "replicated-whole") if "loss" in line]
     assert logged[-1]["spatial_loss"] < logged[0]["spatial_loss"]
     assert logged[-1]["task_loss"] < logged[0]["task_loss"]
     replicated, sharded = (
-        load_file(tmp_path / f"{kind}-whole/model/model.safetensors") for kind in first if " " not in kind
+        load_file(folder / f"{kind}-whole/model/model.safetensors") for kind in first if " " not in kind
     )
     for name, weights in replicated.items():
         torch.testing.assert_close(sharded[name], weights, rtol=1e-3, atol=2e-4)
 
 
-def test_two_processes_smooth_weights_as_one_does(tmp_path):
+def test_two_processes_smooth_weights_as_one_does(interrupted, of_two_processes):
     """Two processes of two passes each see in a step what one process of four passes sees: equal losses and weights."""
-    write_short_corpus(tmp_path)
-    run_script(HERE / "smooth_processes.py", tmp_path, "one")
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", free_port()]
-    run_script(*launcher, HERE / "smooth_processes.py", tmp_path, "two")
-    one, two = tmp_path / "one", tmp_path / "two"
+    one, two = interrupted[0] / "smooth", of_two_processes / "smooth"
     assert [load_json(folder / "run.json")["n_processes"] for folder in (one, two)] == [1, 2]
     # validations count batches of every process, so that two processes see more
     logged, others = ([line for line in lines(folder) if "loss" in line] for folder in (one, two))
@@ -372,20 +376,16 @@ def test_what_is_refused_leaves_no_folder_and_puts_the_old_run_back(start, run_c
 def test_of_two_processes_one_trains(tmp_path):
     """At the same time into the same folder; the other says who holds it, and nothing is interleaved."""
     write_short_corpus(tmp_path)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parents[1] / "src")])
-    command = [sys.executable, str(HERE / "rival_runs.py"), str(tmp_path)]
-    rivals = [
-        subprocess.Popen([*command, *words], env=environment, stderr=subprocess.PIPE, text=True)
-        for words in (("a", "b", "0.01"), ("b", "a", "0.02"))
-    ]
-    said = [rival.communicate(timeout=240)[1] for rival in rivals]
-    assert sorted(rival.returncode for rival in rivals) == [0, 1], said
-    loser = 0 if rivals[0].returncode else 1
-    holder = rf"HeldElsewhereError: .*run is being written by process {rivals[1 - loser].pid} on .* since "
-    assert re.search(holder, said[loser])
+    run_script(HERE / "rival_runs.py", tmp_path)
+    rivals = load_json(tmp_path / "rivals.json")
+    assert rivals["codes"] == {"a": 0, "b": 0}
+    said = {name: (tmp_path / f"{name}.said").read_text() for name in "ab"}
+    (loser,) = (name for name in said if said[name])
+    winner = "ab".replace(loser, "")
+    holder = rf"HeldElsewhereError: .*run is being written by process {rivals['processes'][winner]} on .* since "
+    assert re.match(holder, said[loser])
     rate = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["learning_rate"]
-    assert rate == (0.01, 0.02)[1 - loser]
+    assert rate == {"a": 0.01, "b": 0.02}[winner]
     steps = [line["step"] for line in lines(tmp_path / "run") if "loss" in line]
     assert steps == list(range(3, 40, 3))
     assert run_state(tmp_path / "run") == RunState("finished", 40)

@@ -1,6 +1,6 @@
 """What every process of `torchrun` does: train under DistributedDataParallel, then sharded (FSDP2), and resume both.
 
-Once only the second process is asked to leave.
+Once only the second process is asked to leave. First they smooth weights, as one process does in killed_runs.py.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import accelerate.state
 import torch
 from accelerate.utils import DistributedType
 from conftest import make_gpt2
-from killed_runs import config_in, signal_within_step
+from killed_runs import config_in, signal_within_step, train_smooth
 from torch.distributed.tensor import DTensor
 
 from topographic.objectives import SpatialCorrelation
@@ -104,6 +104,7 @@ def asked_to_leave(folder: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     root, rank = Path(sys.argv[1]), os.environ["RANK"]
+    train_smooth(root, "smooth")
     keep_what_is_drawn()
     said = {"replicated": train_and_digest(root, "replicated")}
     interrupt(root, "replicated")
