@@ -48,6 +48,34 @@ def test_level_and_power():
     assert np.mean([p(0.6, seed) <= 0.05 for seed in range(10)]) >= 0.9
 
 
+@pytest.mark.unchecked
+def test_orders_keep_what_follows_in_time():
+    """Slow noise on both sides passes for alignment under permutations, and not where one side is moved around."""
+
+    def slow(seed):
+        draw, n_items = np.random.default_rng(seed), 200
+        sides = []
+        for n in (8, 3):
+            steps = draw.standard_normal((n_items, n))
+            for item in range(1, n_items):
+                steps[item] += 0.95 * steps[item - 1]
+            sides.append(steps)
+        return sides
+
+    rolls = np.array([np.roll(np.arange(200), shift) for shift in range(10, 190, 9)])
+    folds = contiguous_folds(200, 4, gap=0)
+    shown = {"permuted": {"n_draws": 19}, "moved": {"orders": rolls}}
+    called = {
+        name: np.mean([
+            pls_alignment(*slow(seed), n_components=1, folds=folds, **options).p[0] <= 0.05 for seed in range(40)
+        ])
+        for name, options in shown.items()
+    }
+    assert called["moved"] <= 0.175 < 0.2 < called["permuted"]  # .175: 99.9 % of the times at a rate of .05
+    with pytest.raises(ValueError, match=r"orders of shape \(20, 200\) for 199 items; expected \(draws, items\)"):
+        pls_alignment(*(side[1:] for side in slow(0)), n_components=1, orders=rolls)
+
+
 def test_held_out_items_decide_nothing():
     """More units than items: in sample the scores correlate perfectly whatever the data are."""
     draw = np.random.default_rng(0)

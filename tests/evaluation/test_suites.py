@@ -110,7 +110,7 @@ def test_what_a_part_reads_is_in_its_key(
     elif suite == "layout":
         subject = show(turned_subject, text=str(passages))
     else:
-        subject = show(subject, syntaxgym=str(suite_file), data=str(word_data) if suite == "brain" else None)
+        subject = show(subject, syntaxgym=str(suite_file), data=str(word_data) if part.option == "data" else None)
     few = {"quick": True, "lesion_draws": 1, "lesion_pairs": 1, "permuted_draws": 2, "window_sequences": 1}
     choices = Watched(fwhm_mm=(2.0,), n_draws=19, lesion_fractions=(0.01,), removed=(0.5,), window_words=8, **few)
     vars(choices)["read"].clear()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from topographic.brain.folds import Folds, contiguous_folds
 
@@ -42,11 +42,14 @@ def pls_svd(
     Float[np.ndarray, "features components"], Float[np.ndarray, " components"], Float[np.ndarray, "measures components"]
 ]:
     """``X^T Y / (n - 1) = U S V^T`` of standardised columns: U, S and V of the largest components."""
-    # QR first: of many units and measures the decomposition is one of as many items only
-    q_first, r_first = np.linalg.qr(_standardised(first).T)
-    q_second, r_second = np.linalg.qr(_standardised(second).T)
-    left, values, right = np.linalg.svd(r_first @ r_second.T / (len(first) - 1), full_matrices=False)
-    u, v = q_first @ left[:, :n_components], q_second @ right[:n_components].T
+    x, y = _standardised(first), _standardised(second)
+    if min(x.shape[1], y.shape[1]) <= len(x):
+        left, values, right = np.linalg.svd(x.T @ y / (len(x) - 1), full_matrices=False)
+        u, v = left[:, :n_components], right[:n_components].T
+    else:  # of more units and measures than items the decomposition is one of as many items only
+        (q_first, r_first), (q_second, r_second) = np.linalg.qr(x.T), np.linalg.qr(y.T)
+        left, values, right = np.linalg.svd(r_first @ r_second.T / (len(x) - 1), full_matrices=False)
+        u, v = q_first @ left[:, :n_components], q_second @ right[:n_components].T
     signs = np.where(u.sum(0) < 0, -1.0, 1.0)
     return u * signs, values[:n_components], v * signs
 
@@ -57,6 +60,7 @@ def pls_alignment(
     *,
     n_components: int = 10,
     folds: Folds | None = None,
+    orders: Int[np.ndarray, "draws _"] | None = None,
     n_draws: int = 199,
     seed: int = 0,
 ) -> PLSAlignment:
@@ -65,7 +69,8 @@ def pls_alignment(
     ``X^T Y / (n - 1) = U S V^T`` on the training items of a fold, columns standardised there; ``alignment_k`` is the
     mean over folds of the correlation of ``X u_k`` and ``Y v_k`` on the held-out items.
 
-    The null hypothesis of its p: any item of one side might have been beside any of the other.
+    The null hypothesis of its p: any item of one side might have been beside any of the other; with ``orders``: those
+    leave what one item has to do with the next, and nothing lies in which of them is observed.
 
     Parameters
     ----------
@@ -78,8 +83,11 @@ def pls_alignment(
     folds : Folds, optional
         Five contiguous ones without a gap by default, for items that stand alone; of continuous recordings give those
         of `run_folds`.
+    orders : ndarray of int, shape (draws, items), optional
+        Orders of the items of the brain to draw in place of permutations: of items that follow one another in time,
+        moved around by some number of items (``np.roll``).
     n_draws : int
-        Permutations of the items of the brain, in each of which all is fitted again.
+        Permutations of the items of the brain, in each of which all is fitted again; without ``orders``.
     seed : int
         Decides the permutations.
 
@@ -100,8 +108,8 @@ def pls_alignment(
     Notes
     -----
     Components of a fold are those of the same rank on all items; where two covariances are nearly equal they may trade
-    places between folds, which lowers both alignments. The permuted items must be exchangeable: of a recording in time
-    they are not.
+    places between folds, which lowers both alignments. Permuted items must be exchangeable: of a recording in time,
+    or of words of one text, they are not, and ``orders`` has to keep what they share.
 
     Examples
     --------
@@ -120,6 +128,11 @@ def pls_alignment(
         raise ValueError("a value is NaN or infinite; leave such units, measures or items out")
     if n_draws < 1:
         raise ValueError(f"n_draws={n_draws}; expected at least 1 permutation, 199 for p to .005")
+    if orders is None:
+        draw = np.random.default_rng(seed)
+        orders = np.array([draw.permutation(len(second)) for _ in range(n_draws)])
+    elif orders.shape[1:] != (len(second),) or not len(orders):
+        raise ValueError(f"orders of shape {orders.shape} for {len(second)} items; expected (draws, items)")
     folds = contiguous_folds(len(first), 5, gap=0) if folds is None else folds
     fewest = min(len(train) for train, _ in folds.pairs)
     most = min(fewest - 1, first.shape[1], second.shape[1])
@@ -129,12 +142,9 @@ def pls_alignment(
             f"{second.shape[1]} measures; expected 1 to {most}"
         )
     observed = _held_out(first, second, folds, n_components)
-    draw = np.random.default_rng(seed)
-    nulls = np.array([
-        _held_out(first, second[draw.permutation(len(second))], folds, n_components) for _ in range(n_draws)
-    ])
+    nulls = np.array([_held_out(first, second[order], folds, n_components) for order in orders])
     u, values, v = pls_svd(first, second, n_components)
-    p = (1 + (nulls >= observed).sum(0)) / (1 + n_draws)
+    p = (1 + (nulls >= observed).sum(0)) / (1 + len(orders))
     return PLSAlignment(observed, p, u, v, values, nulls)
 
 

@@ -29,8 +29,9 @@ class EvaluateCommand(Choices, Shown, _Run):
     """What to measure; topolm: language network, clusters, profiles, word classes, minimal pairs, lesions; toponets:
     smooth weights and responses, dimensionality, pruning and downsampling, selectivity; integration windows of language
     models; topoformer: topographic statistic, eight linguistic suites and principal components of queries, keys, values
-    and outputs; brain: potentials and reading times of the corpora in data, word by word; layout: what the sheets of a
-    layout, or any others, are worth: order, reliability (other_layout), regions found in a text, lesions, steering."""
+    and outputs, with data= also components shared with potentials; brain: potentials and reading times of the corpora
+    in data, word by word; layout: what the sheets of a layout, or any others, are worth: order, reliability
+    (other_layout), regions found in a text, lesions, steering."""
     sites: list[str] | str | None = None
     """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, or those
     its run names; for the suite toponets the layers whose weights its run makes smooth or watches (smoothness.sites and

@@ -7,6 +7,7 @@ from torch import nn
 
 from topographic.evaluation.attention_sites import attention_sites
 from topographic.evaluation.choices import Choices
+from topographic.evaluation.parts.aligned_components import aligned_components
 from topographic.evaluation.parts.clusters import language_clusters
 from topographic.evaluation.parts.compression import compression
 from topographic.evaluation.parts.dimensionality import dimensionality
@@ -118,6 +119,9 @@ SUITES: dict[str, dict[str, Suite]] = {
                 "topography": Part(statistic_of_topography, ("n_draws", "seed"), ("suites",)),
                 "suites": Part(linguistic_suites, _CONTRASTS, ("suites",)),
                 "components": Part(components, ("n_draws", "seed"), ("suites",)),
+                "aligned_components": Part(
+                    aligned_components, ("word_folds", "n_draws", "seed"), ("corpora",), option="data"
+                ),
             },
             "Topoformer (Re-Align workshop at ICLR 2024), for queries, keys, values and outputs of a classifier of 1 x "
             "400 units and a BERT of 16 x 784",
