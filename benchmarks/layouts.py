@@ -2,24 +2,32 @@
 
     python benchmarks/layouts.py                 # a site of 576 units, 8,000 samples
     python benchmarks/layouts.py --quick         # see that it runs
+    python benchmarks/layouts.py --cache 50000   # memory while so many tokens of 60 sites are recorded
 
 The plain way is torch's orthogonal parametrization by the matrix exponential, Adam, and all samples of a batch; both
 take as many steps on as many neighbourhoods. Prints a Markdown table. The two are timed in turns.
 """
 
 import argparse
+import contextlib
 import statistics
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 from tqdm.auto import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from topographic.layouts import fit_assignment, fit_rotation, moments
+from topographic.layouts import cached_activations, fit_assignment, fit_rotation, moments
 from topographic.layouts.blocks import fitting_neighborhoods
 from topographic.losses import spatial_correlation_loss
 from topographic.sheets import Sheet, grid, sample_neighborhoods
+from topographic.training.text.tokenizer import train_tokenizer
 
 
 def main() -> None:
@@ -29,11 +37,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cache", type=int, metavar="TOKENS", help="measure the memory of a recording, nothing else")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     if options.quick:
         options.units, options.samples, options.steps, options.pairs = 36, 200, 5, 1
     torch.set_num_threads(options.threads)
+    if options.cache:
+        print(memory_of_a_recording(options.cache, options.units, n_layers=2 if options.quick else 30))
+        return
     sheet = grid(options.units)
     values, others = population(sheet, 2 * options.samples).chunk(2)
     mean, scale = moments(values)
@@ -61,6 +73,57 @@ def main() -> None:
     for name, found in seconds.items():
         print(f"| {name} | {statistics.median(found):.2f} | {losses[name]:.3f} |")
     print(f"\nplain / fit_rotation: median of {options.pairs} ratios {statistics.median(ratios):.1f}")
+
+
+def memory_of_a_recording(n_tokens: int, n_units: int, n_layers: int) -> str:
+    """Attention and MLP of every layer of a model as wide as SmolLM2 and with hardly any weights; a table."""
+    text = " ".join(f"word{number % 997}" for number in range(n_tokens))
+    tokenizer = train_tokenizer([text[:20_000]], 400)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=n_units, intermediate_size=32, num_hidden_layers=n_layers,
+        num_attention_heads=n_units // 12, max_position_embeddings=1024,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        before = _memory_gib()
+        with highest_memory() as seen:
+            model = LlamaForCausalLM(config).eval()
+            weights_gib = sum(one.nbytes for one in model.parameters()) / 2**30
+            cached_activations(model, tokenizer, text, ["attn", "mlp"], folder, n_tokens=n_tokens)
+        on_disk = sum(file.stat().st_size for file in Path(folder).rglob("*.npy")) / 2**30
+    columns = ("sites", "tokens", "units", "GiB on disk", "GiB of weights", "GiB before", "GiB of memory at most")
+    found = (
+        2 * n_layers,
+        n_tokens,
+        n_units,
+        f"{on_disk:.2f}",
+        f"{weights_gib:.2f}",
+        f"{before:.2f}",
+        f"{max(seen):.2f}",
+    )
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (columns, ["---"] * len(columns), found))
+
+
+@contextlib.contextmanager
+def highest_memory() -> Iterator[list[float]]:
+    """Memory of this process every few milliseconds; files that are mapped do not count, the system can drop them."""
+    seen, ended = [_memory_gib()], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.005):
+            seen.append(_memory_gib())
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watching.join()
+
+
+def _memory_gib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**20
 
 
 def population(sheet: Sheet, n_samples: int) -> Tensor:

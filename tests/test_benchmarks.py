@@ -54,6 +54,10 @@ def run_benchmark(monkeypatch, capsys):
         ("topoformer.py", ["--quick"], "Transcription over local"),
         ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
         ("layouts.py", ["--quick"], "plain / fit_rotation: median of 1 ratios"),
+        pytest.param(
+            *("layouts.py", ["--quick", "--cache", "200"], "| 4 | 200 | 36 | 0.00 |"),
+            marks=pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc"),
+        ),
     ],
 )
 def test_speed_is_measured(run_benchmark, name, arguments, printed):
