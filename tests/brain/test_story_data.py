@@ -112,6 +112,142 @@ def test_the_layout_of_narratives(tmp_path, scans):
         assert load_story_data(tmp_path).scan_starts_s("pieman_run-1")[0] == 0.0
 
 
+WORDS = """,word,lemma,onset,offset,logfreq,pos,section,top_down
+0,once,once,0.2,0.5,5.1,ADV,1,1
+1,,,0.5,0.9,,,1,
+2,when,when,0.9,1.2,6.0,ADV,1,2
+3,i,i,39.0,39.2,6.5,PRON,1,1
+4,and,and,0.1,0.3,6.9,CONJ,2,1
+5,NaN,,0.3,0.5,,,2,
+6,the,the,0.5,0.7,7.0,DET,2,1
+7,end,end,0.4,0.9,5.0,NOUN,3,1
+"""
+PRINCE = "sub-EN057_task-lppEN_run-{}_space-MNIColin27_desc-preproc_bold.nii.gz"
+
+
+def little_prince(folder, runs=(9, 15, 16), *, language="EN"):
+    """Three sections, three runs of 2 x 3 x 1 voxels: the first voxel never varies, the last not in the second run."""
+    nibabel = pytest.importorskip("nibabel", reason="needs the extra topographic[brain]")
+    (folder / "annotation" / language).mkdir(parents=True)
+    (folder / "annotation" / language / f"lpp{language}_word_information.csv").write_text(WORDS)
+    func = folder / "derivatives/sub-EN057/func"
+    func.mkdir(parents=True)
+    source, kept = np.random.default_rng(0), []
+    for place, run in enumerate(runs):
+        values = source.normal(size=(2, 3, 1, 18 + place)).astype(np.float32)
+        values[0, 0] = 0.0
+        if place == 1:
+            values[1, 2] = 4.0
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), func / PRINCE.format(f"{run:02d}"))
+        kept.append(values)
+    return func, kept
+
+
+def test_the_layout_of_le_petit_prince(tmp_path):
+    _, values = little_prince(tmp_path)
+    found = load_story_data(tmp_path)
+    assert repr(found) == "StoryRecording('Le Petit Prince, sub-EN057': 3 runs, 57 scans, 4 targets)"
+    assert list(found.scans) == ["section-1", "section-2", "section-3"]
+    for run, one in zip(found.scans, values, strict=True):
+        # the voxels that vary in all runs, in the order of the array
+        flat = one.transpose(3, 0, 1, 2).reshape(-1, 6)
+        np.testing.assert_array_equal(found.scans[run], flat[:, 1:5])
+    assert found.about["voxels_not_in_all_runs"] == 1
+    assert found.about["files"]["section-2"] == PRINCE.format(15)
+    # pauses are no words; "i" comes after the last scan of its run, which ends at 36 s
+    assert found.words.items == ("once", "when", "and", "the", "end")
+    assert found.words.runs == ("section-1",) * 2 + ("section-2",) * 2 + ("section-3",)
+    assert found.words.onset_s == (0.2, 0.9, 0.1, 0.5, 0.4)
+    assert found.about["words_after_the_last_scan"] == 1
+    assert (found.tr_s, found.mesh, found.scan_starts_s("section-2")[1]) == (2.0, "", 2.0)
+    one = load_story_data(tmp_path, task="section-1")
+    assert (list(one.scans), one.n_targets) == (["section-1"], 5), "of this run alone five voxels vary"
+    with pytest.raises(ValueError, match="task=section-4 is not among section-1, section-2, section-3"):
+        load_story_data(tmp_path, task="section-4")
+
+
+def test_a_mask_of_le_petit_prince(tmp_path):
+    import nibabel
+
+    _, values = little_prince(tmp_path)
+    mask = np.array([1, 0, 0, 0, 0, 1], dtype=np.uint8).reshape(2, 3, 1)
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "derivatives/mask.nii.gz")
+    found = load_story_data(tmp_path)
+    np.testing.assert_array_equal(found.scans["section-2"], values[1][[0, 1], [0, 2], 0].T)
+
+
+def test_le_petit_prince_on_the_surface(tmp_path, scans):
+    import nibabel
+    from nibabel.gifti import GiftiDataArray, GiftiImage
+
+    func, _ = little_prince(tmp_path)
+    for run in ("09", "15", "16"):
+        for side in "LR":
+            arrays = [GiftiDataArray(scan + (side == "R"), intent="NIFTI_INTENT_TIME_SERIES") for scan in scans]
+            name = PRINCE.format(run).replace("MNIColin27_desc-preproc_bold.nii.gz", f"fsaverage5_hemi-{side}.func.gii")
+            nibabel.save(GiftiImage(darrays=arrays), func / name)
+    found = load_story_data(tmp_path)
+    assert (found.mesh, found.n_targets) == ("fsaverage5", 12)
+    np.testing.assert_allclose(found.scans["section-3"][:, 6:], scans + 1)
+
+
+def test_le_petit_prince_of_which_something_is_missing(tmp_path):
+    func, _ = little_prince(tmp_path)
+    second = func / PRINCE.format(15)
+    whole = second.read_bytes()
+    stubs = [
+        lambda: second.symlink_to("../../../.git/annex/objects/zz/none"),
+        lambda: second.write_text("/annex/objects/MD5E-s1--2.nii.gz\n"),
+    ]
+    for stub in stubs:
+        second.unlink()
+        stub()
+        with pytest.raises(FileNotFoundError, match=r"run-15_.* is not downloaded, only its name is: run `datalad get"):
+            load_story_data(tmp_path)
+        # runs are counted by their names
+        assert list(load_story_data(tmp_path, task="section-3").scans) == ["section-3"]
+    second.unlink()
+    gone = r"sub-EN057 has 2 runs \(09, 16\) and lppEN_word_information.csv 3 sections; the n-th run is section n"
+    with pytest.raises(ValueError, match=gone):
+        load_story_data(tmp_path)
+    second.write_bytes(whole)
+    table = tmp_path / "annotation/EN/lppEN_word_information.csv"
+    table.write_text(WORDS.replace("6,the,the,0.5", "6,the,the,0.05"))
+    with pytest.raises(ValueError, match=r"onsets of run '2' are out of order: 0.05 s \('the'\) follows"):
+        load_story_data(tmp_path)
+    table.write_text(WORDS.replace("NOUN,3", "NOUN,x"))
+    with pytest.raises(ValueError, match=r"has a word in section 'x'; expected numbers such as 1 to 9"):
+        load_story_data(tmp_path)
+    table.write_text("/annex/objects/MD5E-s1--2.csv")
+    with pytest.raises(FileNotFoundError, match=r"lppEN_word_information.csv is not downloaded"):
+        load_story_data(tmp_path)
+    table.unlink()
+    with pytest.raises(FileNotFoundError, match=r"sub-EN057 speaks 'EN' by its name, and there is no .*lppEN_word"):
+        load_story_data(tmp_path)
+
+
+def test_volumes_of_several_runs_have_one_set_of_voxels(tmp_path, scans):
+    nibabel = pytest.importorskip("nibabel", reason="needs the extra topographic[brain]")
+    folder = own_folder(tmp_path, scans)
+    for run, still in (("a", 0), ("b", 5)):
+        (folder / f"{run}.npy").unlink()
+        values = scans.T.reshape(1, 2, 3, 20).copy()
+        values[np.unravel_index(still, (1, 2, 3))] = 1.0
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{run}.nii.gz")
+    found = load_story_data(folder)
+    for run in "ab":
+        np.testing.assert_array_equal(found.scans[run], scans[:, 1:5])
+    assert found.about["voxels_not_in_all_runs"] == 2
+    nibabel.save(nibabel.Nifti1Image(scans.T.reshape(2, 1, 3, 20), np.eye(4)), folder / "b.nii.gz")
+    with pytest.raises(ValueError, match=r"a.nii.gz has volumes of \(1, 2, 3\) voxels and b.nii.gz of \(2, 1, 3\)"):
+        load_story_data(folder)
+    values = np.zeros((1, 2, 3, 20), dtype=np.float32)
+    values[0, 0, 0] = scans[:, 0]
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / "b.nii.gz")
+    with pytest.raises(ValueError, match=r"no voxel varies in all of a, b; check that the runs are in one space"):
+        load_story_data(folder)
+
+
 def test_folders_of_no_layout(tmp_path):
     with pytest.raises(ValueError, match=r"has none of recording.json \(arrays\), derivative/TextGrids \(LeBel\)"):
         load_story_data(tmp_path)

@@ -9,8 +9,8 @@ from topographic.evaluation.word_readings import word_surprisal
 
 
 @pytest.fixture
-def word_data(tiny_subject, tmp_path):
-    """40 sentences: the N400 follows the surprisal of that subject, reading times and averages follow length."""
+def word_data(tiny_subject, save_assembly, tmp_path):
+    """40 sentences: N400 after the surprisal of that subject, reading times and averages length, a recording none."""
     rng = np.random.default_rng(0)
     vocabulary = [f"{a}{b}" for a in ("ba", "do", "ki", "lum", "ra") for b in ("t", "nel", "rimo", "sa", "vun")]
     texts = [" ".join(rng.choice(vocabulary, 8)) + "." for _ in range(40)]
@@ -32,6 +32,8 @@ def word_data(tiny_subject, tmp_path):
     pd.DataFrame({
         "experiment": "own", "story": topics, "sentence": texts, "effect_size": [len(text) for text in texts]
     }).to_csv(folder / "pereira2018_langnet_avg.csv", index=False)  # fmt: skip
+    responses, items = rng.normal(size=(40, 3)), {"group": topics, "stimulus": texts}
+    save_assembly(folder / "recorded.nc", responses, items, {"subject": ["s1", "s2", "s3"]}, kind="classic")
     return folder
 
 

@@ -15,6 +15,7 @@ MATERIAL = {
         "weight_sheets",
         "published",
         "corpora",
+        "assemblies",
         "other_layout",
     },
     "vision": {"categories", "test", "weight_sheets", "published"},

@@ -145,3 +145,14 @@ def test_files_that_are_not_there(tmp_path):
     (tmp_path / "w.txt").write_text("a")
     with pytest.raises(ValueError, match=r"ends in \.txt; expected one of"):
         load_words(tmp_path / "w.txt")
+
+
+def test_onsets_may_begin_anew_in_a_column_and_rows_without_a_word_are_no_words(tmp_path):
+    path = tmp_path / "book.csv"
+    path.write_text("word,onset,part,run\nonce,0.5,I,x\n ,0.9,I,x\n,,I,x\nupon,0.1,II,x\n")
+    found = load_words(path, run_column="part")
+    assert (found.items, found.runs, found.onset_s) == (("once", "upon"), ("I", "II"), (0.5, 0.1))
+    with pytest.raises(ValueError, match=r"onsets of run 'x' are out of order"):
+        load_words(path)
+    with pytest.raises(ValueError, match=r"has no column 'chapter'; it has \['word', 'onset', 'part', 'run'\]: name"):
+        load_words(path, run_column="chapter")

@@ -1,5 +1,7 @@
 """Cortex: surface maps as unit maps, the models that make them from recordings, and encoding models."""
 
+from topographic.brain.assemblies import ResponseAssembly, load_assemblies, load_assembly
+from topographic.brain.assembly_scores import AssemblyScores, score_assembly
 from topographic.brain.ceilings import (
     cross_subject_prediction,
     explainable_variance,
@@ -70,11 +72,13 @@ from topographic.brain.word_scores import (
 )
 
 __all__ = [
+    "AssemblyScores",
     "Encoding",
     "Folds",
     "GroupedScore",
     "PLSAlignment",
     "PublishedRidge",
+    "ResponseAssembly",
     "RunModel",
     "SentenceCorpus",
     "Significance",
@@ -108,6 +112,8 @@ __all__ = [
     "held_out_words",
     "likelihood_gain",
     "linear_cka",
+    "load_assemblies",
+    "load_assembly",
     "load_events",
     "load_mesh",
     "load_recording",
@@ -136,6 +142,7 @@ __all__ = [
     "ridge_pearson",
     "run_folds",
     "run_statistic",
+    "score_assembly",
     "sentence_and_type_folds",
     "sheet_cortex_distances",
     "shift_test",

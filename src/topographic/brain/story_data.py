@@ -1,8 +1,9 @@
 """Recordings of people who hear or read stories: arrays and files, read into one form."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +124,53 @@ def load_recording(
         If there is no such file, it is of another kind or shape, or the mask has another size.
     """
     path = Path(path)
+    found = READERS[_kind(path)](path, mask)
+    if found.ndim != 2 or not found.size:
+        raise ValueError(f"{path} holds an array of shape {found.shape}; expected (scans, targets)")
+    return np.ascontiguousarray(found, dtype=np.float32)
+
+
+def _kind(path: Path) -> str:
+    """The format of a recording that is there, by the end of its name."""
+    _expect_content(path)
     if not path.is_file():
         raise FileNotFoundError(f"no recording at {path}; give one of {', '.join(READERS)}")
     kind = next((ending for ending in READERS if path.name.endswith(ending)), None)
     if kind is None:
         raise ValueError(f"{path} ends in none of {', '.join(READERS)}; save the recording in one of these formats")
-    found = READERS[kind](path, mask)
-    if found.ndim != 2 or not found.size:
-        raise ValueError(f"{path} holds an array of shape {found.shape}; expected (scans, targets)")
-    return np.ascontiguousarray(found, dtype=np.float32)
+    return kind
+
+
+def _expect_content(path: Path) -> None:
+    """Refuse what stands in for a file that git-annex has not fetched: a link to nowhere, or a line that names it."""
+    is_stub = path.is_symlink() and not path.exists()
+    if path.is_file() and path.stat().st_size < 1000:
+        is_stub = b"annex/objects/" in path.read_bytes()
+    if is_stub:
+        raise FileNotFoundError(f"{path} is not downloaded, only its name is: run `datalad get {path}`")
+
+
+def _same_targets(files: Mapping[str, Path], mask: str | Path | None) -> tuple[dict[str, np.ndarray], int]:
+    """Recordings of several runs, of volumes without a mask the voxels that vary in each; and how many vary in some."""
+    if mask is not None or not all(_kind(path) in (".nii", ".nii.gz") for path in files.values()):
+        return {run: load_recording(path, mask) for run, path in files.items()}, 0
+    scans, inside = {}, {}
+    for run, path in files.items():
+        values = _volumes(path)
+        inside[run] = np.ptp(values, axis=-1) > 0
+        scans[run] = values[inside[run]].T
+    first, *others = inside
+    for run in others:
+        if inside[run].shape != inside[first].shape:
+            raise ValueError(
+                f"{files[first].name} has volumes of {inside[first].shape} voxels and {files[run].name} of "
+                f"{inside[run].shape}; resample the runs to one grid"
+            )
+    shared = np.logical_and.reduce(list(inside.values()))
+    if not shared.any():
+        raise ValueError(f"no voxel varies in all of {', '.join(files)}; check that the runs are in one space")
+    n_lost = int(np.logical_or.reduce(list(inside.values())).sum() - shared.sum())
+    return {run: np.ascontiguousarray(scans.pop(run)[:, shared[inside[run]]]) for run in files}, n_lost
 
 
 def _npy(path: Path, _: Any) -> np.ndarray:
@@ -159,10 +198,15 @@ def _cifti(path: Path, _: Any) -> np.ndarray:
     return np.asarray(_image(path).dataobj)
 
 
-def _nifti(path: Path, mask: Any) -> np.ndarray:
+def _volumes(path: Path) -> np.ndarray:
     values = np.asarray(_image(path).dataobj, dtype=np.float32)
     if values.ndim != 4:
         raise ValueError(f"{path} has shape {values.shape}; expected a run of four axes, scans last")
+    return values
+
+
+def _nifti(path: Path, mask: Any) -> np.ndarray:
+    values = _volumes(path)
     if mask is None:
         inside = np.ptp(values, axis=-1) > 0
     else:
@@ -217,6 +261,16 @@ def load_story_data(folder: str | Path, *, subject: str | None = None, task: str
       ``derivative/preprocessed_data/SUBJECT/STORY.hf5``, scans of 2 s of which the first ten and last five are gone.
     - *Narratives* (OpenNeuro ds002345): ``stimuli/gentle/TASK/align.csv`` and fMRIPrep's
       ``derivatives/fmriprep/SUBJECT/func/*_task-TASK_*space-fsaverage5_hemi-{L,R}*.func.gii``, with its confounds.
+    - *Le Petit Prince* (OpenNeuro ds003643, Li et al. 2022): ``annotation/EN/lppEN_word_information.csv`` (or CN, FR)
+      and ``derivatives/SUBJECT/func/SUBJECT_task-lppEN_run-15_space-MNIColin27_desc-preproc_bold.nii.gz``, scans of 2 s
+      of which the first begins with the sound. A subject's n-th run, whatever its number, is section n: runs are called
+      ``section-1`` to ``section-9``. Voxels are those of ``derivatives/mask.nii.gz`` where there is one, else those
+      that vary in every run that is read; or vertices, where all runs were brought to the surface as those of
+      Narratives (``*_space-fsaverage5_hemi-{L,R}*.func.gii``).
+
+    The three from OpenNeuro come with ``datalad install https://github.com/OpenNeuroDatasets/ds003643`` and, in it,
+    ``datalad get annotation/EN/*.csv derivatives/sub-EN057``, or with ``aws s3 sync --no-sign-request
+    s3://openneuro.org/ds003643 FOLDER``.
 
     Parameters
     ----------
@@ -256,15 +310,16 @@ def _own(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
     if not runs:
         raise ValueError(f"{folder / 'words.csv'} has no run {task!r}; it has {list(dict.fromkeys(words.runs))[:10]}")
     mask = folder / "mask.nii.gz"
-    scans, confounds = {}, {}
+    files, confounds = {}, {}
     for run in runs:
         there = [folder / f"{run}{ending}" for ending in READERS if (folder / f"{run}{ending}").is_file()]
         if not there:
             raise FileNotFoundError(f"{folder} has no recording of run {run!r}; expected {run}.npy or another format")
-        scans[run] = load_recording(there[0], mask if mask.is_file() else None)
+        files[run] = there[0]
         if (table := folder / f"{run}_confounds.tsv").is_file():
             confounds[run] = pd.read_csv(table, sep="\t", na_values="n/a")
     parcels = folder / "parcels.npy"
+    scans, n_lost = _same_targets(files, mask if mask.is_file() else None)
     return StoryRecording(
         str(about.get("name", folder.resolve().name)),
         words.select(run=runs),
@@ -274,7 +329,7 @@ def _own(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
         confounds,
         _npy(parcels, None).astype(np.int64) if parcels.is_file() else None,
         str(about.get("mesh", "")),
-        {"layout": "arrays", "subject": subject},
+        {"layout": "arrays", "subject": subject, **({"voxels_not_in_all_runs": n_lost} if n_lost else {})},
     )
 
 
@@ -302,8 +357,7 @@ def _lebel(folder: Path, subject: str | None, task: str | None) -> StoryRecordin
     # the sound begins with the sixth scan, and of the scans before preprocessing the first ten are gone
     first, tr_s = 10.0, 2.0
     words = [load_words(grids / f"{story}.TextGrid", run=story) for story in stories]
-    ends = {story: first + tr_s * len(scans[story]) for story in stories}
-    kept = [one.take(np.flatnonzero(np.array(one.onset_s) < ends[one.runs[0]])) for one in words]
+    kept = [_heard(one, first + tr_s * len(scans[one.runs[0]])) for one in words]
     return StoryRecording(
         f"LeBel et al. 2023, {subject}",
         _joined("LeBel", kept),
@@ -331,8 +385,7 @@ def _narratives(folder: Path, subject: str | None, task: str | None) -> StoryRec
         if story not in chosen:
             continue
         run = "_".join([story, *([f"run-{number}"] if (number := _entity(left.name, "run")) else [])])
-        right = left.with_name(left.name.replace("hemi-L", "hemi-R"))
-        scans[run] = np.hstack([load_recording(left), load_recording(right)])
+        scans[run] = _both_hemispheres(left)
         sets.append(load_words(folder / "stimuli" / "gentle" / story / "align.csv", run=run))
         table = left.with_name(left.name.split("_space-")[0] + "_desc-confounds_regressors.tsv")
         table = table if table.is_file() else table.with_name(table.name.replace("regressors", "timeseries"))
@@ -357,6 +410,66 @@ def _narratives(folder: Path, subject: str | None, task: str | None) -> StoryRec
     words = _joined("Narratives", sets)
     about = {"layout": "Narratives", "subject": subject}
     return StoryRecording(f"Narratives, {subject}", words, scans, 1.5, first, confounds, None, "fsaverage5", about)
+
+
+def _little_prince(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
+    root, tr_s = folder / "derivatives", 2.0
+    subject = _one_of("subject", sorted(one.name for one in root.glob("sub-*") if one.is_dir()), subject, root)
+    language = subject.removeprefix("sub-")[:2]
+    table = folder / "annotation" / language / f"lpp{language}_word_information.csv"
+    _expect_content(table)
+    if not table.is_file():
+        raise FileNotFoundError(f"{subject} speaks {language!r} by its name, and there is no {table}; download it")
+    read = load_words(table, run_column="section")
+    # rows without a word are pauses; some tables write NaN there
+    read = read.take([row for row, word in enumerate(read.items) if word.strip().lower() not in ("nan", "#")])
+    if unnumbered := [run for run in read.runs if not re.fullmatch(r"\d+(\.0*)?", run)]:
+        raise ValueError(f"{table} has a word in section {unnumbered[0]!r}; expected numbers such as 1 to 9")
+    of = np.array([f"section-{int(float(run))}" for run in read.runs])
+    sections = sorted({int(float(run)) for run in read.runs})
+    func = root / subject / "func"
+    names = sorted(one.name for one in func.iterdir()) if func.is_dir() else []  # names of what is not downloaded too
+    surfaces = [one for one in names if "_space-fsaverage5" in one and "hemi-L" in one and one.endswith(".func.gii")]
+    volumes = [one for one in names if one.endswith(("_bold.nii.gz", "_bold.nii")) and "_space-MNIColin27" in one]
+    of_runs = surfaces if len(surfaces) == len(sections) else volumes
+    numbered = {number: one for one in of_runs if (number := _entity(one, "run")).isdigit()}
+    ordered = sorted(numbered, key=int)
+    if len(ordered) != len(sections):
+        raise ValueError(
+            f"{subject} has {len(ordered)} runs ({', '.join(ordered) or 'none'}) and {table.name} {len(sections)} "
+            "sections; the n-th run is section n, so that all must be there, if only by name: download them, or move "
+            "away what is none"
+        )
+    files = {f"section-{section}": func / numbered[run] for section, run in zip(sections, ordered, strict=True)}
+    if task is not None:
+        chosen = _one_of("task", list(files), task, func)
+        files = {chosen: files[chosen]}
+    mask = root / "mask.nii.gz"
+    about: dict[str, Any] = {"layout": "Le Petit Prince", "subject": subject}
+    about["files"] = {name: one.name for name, one in files.items()}
+    if of_runs is surfaces:
+        scans = {name: _both_hemispheres(left) for name, left in files.items()}
+    else:
+        has_mask = mask.is_symlink() or mask.is_file()
+        if has_mask:
+            _expect_content(mask)
+        scans, about["voxels_not_in_all_runs"] = _same_targets(files, mask if has_mask else None)
+    words = replace(read, runs=tuple(of.tolist()))
+    sets = [words.select(run=name) for name in files]
+    kept = [_heard(one, tr_s * len(scans[name])) for name, one in zip(files, sets, strict=True)]
+    about["words_after_the_last_scan"] = sum(map(len, sets)) - sum(map(len, kept))
+    name, mesh = f"Le Petit Prince, {subject}", "fsaverage5" if of_runs is surfaces else ""
+    return StoryRecording(name, _joined("Le Petit Prince", kept), scans, tr_s, mesh=mesh, about=about)
+
+
+def _heard(words: StimulusSet, end_s: float) -> StimulusSet:
+    """Words before the end of the scans."""
+    return words.take(np.flatnonzero(np.array(words.onset_s) < end_s))
+
+
+def _both_hemispheres(left: Path) -> np.ndarray:
+    """Scans of both hemispheres, the left one first."""
+    return np.hstack([load_recording(left), load_recording(left.with_name(left.name.replace("hemi-L", "hemi-R")))])
 
 
 def _story_onset_s(events: Path) -> float | None:
@@ -393,4 +506,5 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path, str | None, str | None], StoryReco
     "arrays": ("recording.json", _own),
     "LeBel": ("derivative/TextGrids", _lebel),
     "Narratives": ("stimuli/gentle", _narratives),
+    "Le Petit Prince": ("annotation", _little_prince),
 }

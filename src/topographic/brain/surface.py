@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
+from topographic.brain.netcdf import load_netcdf, netcdf_axes
 from topographic.maps import UnitMap
 from topographic.sheets import Sheet, adjacent_pairs
 from topographic.storage import sha256_of_file
@@ -336,48 +337,11 @@ def _gifti_columns(path: Path) -> dict[str, np.ndarray]:
 
 
 def _netcdf_columns(path: Path) -> dict[str, np.ndarray]:
-    """Variables of one axis that are no coordinates."""
-    with open(path, "rb") as opened:
-        classic = opened.read(3) == b"CDF"
-    try:
-        return _classic_netcdf(path) if classic else _netcdf4(path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is truncated or not a NetCDF file; copy it again") from error
+    """Numbers of one axis that are no coordinates."""
+    names = [name for name, axes in netcdf_axes(path).items() if len(axes) == 1 and name not in axes]
+    return {name: one.values for name, one in load_netcdf(path, names).items() if one.values.dtype.kind in "iuf"}
 
 
-def _classic_netcdf(path: Path) -> dict[str, np.ndarray]:
-    from scipy.io import netcdf_file
-
-    with netcdf_file(path, mmap=False) as opened:
-        return {
-            name: _unpacked(variable.data, variable._attributes)
-            for name, variable in opened.variables.items()
-            if variable.data.ndim == 1 and name not in opened.dimensions
-        }
-
-
-def _netcdf4(path: Path) -> dict[str, np.ndarray]:
-    import h5py  # a NetCDF-4 file is an HDF5 file
-
-    with h5py.File(path) as opened:
-        return {
-            name: _unpacked(data[:], data.attrs)
-            for name, data in opened.items()
-            if isinstance(data, h5py.Dataset) and data.ndim == 1 and data.attrs.get("CLASS") != b"DIMENSION_SCALE"
-        }
-
-
-def _unpacked(stored: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:
-    """Numbers as meant: fill values become NaN, packed integers are unpacked."""
-    values = stored.astype(np.float64)
-    for key in ("_FillValue", "missing_value"):
-        if key in attributes:
-            values[stored == np.ravel(attributes[key])[0]] = np.nan
-    scale, offset = (np.ravel(attributes.get(key, default))[0] for key, default in _PACKING)
-    return values * scale + offset
-
-
-_PACKING = (("scale_factor", 1.0), ("add_offset", 0.0))
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".gii": _gifti_columns,
     ".gii.gz": _gifti_columns,

@@ -17,6 +17,7 @@ __all__ = [
     "ERP_COMPONENTS",
     "SentenceCorpus",
     "WordCorpus",
+    "length_and_position",
     "load_sentence_corpora",
     "load_word_corpora",
     "load_word_corpus",
@@ -192,16 +193,21 @@ class SentenceCorpus:
 
     def controls(self) -> dict[str, Float[np.ndarray, " sentences"]]:
         """Numbers of words and of letters, and the place in its group."""
-        seen: dict[str, int] = {}
-        place = []
-        for group in self.groups:
-            seen[group] = seen.get(group, -1) + 1
-            place.append(seen[group])
-        return {
-            "words": np.array([len(one.split()) for one in self.sentences], dtype=np.float64),
-            "letters": np.array([len(one) for one in self.sentences], dtype=np.float64),
-            "position": np.array(place, dtype=np.float64),
-        }
+        return length_and_position(self.sentences, self.groups)
+
+
+def length_and_position(texts: Sequence[str], groups: Sequence[str]) -> dict[str, Float[np.ndarray, " texts"]]:
+    """Numbers of words and of letters of texts, and the place of each among those of its group."""
+    seen: dict[str, int] = {}
+    place = []
+    for group in groups:
+        seen[group] = seen.get(group, -1) + 1
+        place.append(seen[group])
+    return {
+        "words": np.array([len(one.split()) for one in texts], dtype=np.float64),
+        "letters": np.array([len(one) for one in texts], dtype=np.float64),
+        "position": np.array(place, dtype=np.float64),
+    }
 
 
 def load_word_corpora(folder: str | Path) -> dict[str, WordCorpus]:

@@ -14,8 +14,8 @@ class EncodeCommand:
     model: str
     """A run folder, or the name, folder or .gguf file of any Hugging Face model with a fast tokenizer."""
     data: str = "synthetic"
-    """Folder of a data set: arrays of your own, LeBel (ds003020) or Narratives (ds002345); or synthetic, a made-up
-    subject who understands as the model's middle layer does."""
+    """Folder of a data set: arrays of your own, LeBel (ds003020), Narratives (ds002345) or Le Petit Prince (ds003643);
+    or synthetic, a made-up subject who understands as the model's middle layer does."""
     task: str | None = None
     """Only this story, task or run; all by default."""
     subject: str | None = None

@@ -30,8 +30,8 @@ class EvaluateCommand(Choices, Shown, _Run):
     smooth weights and responses, dimensionality, pruning and downsampling, selectivity; integration windows of language
     models; topoformer: topographic statistic, eight linguistic suites and principal components of queries, keys, values
     and outputs, with data= also components shared with potentials; brain: potentials and reading times of the corpora
-    in data, word by word; layout: what the sheets of a layout, or any others, are worth: order, reliability
-    (other_layout), regions found in a text, lesions, steering."""
+    in data, word by word, and recordings of Brain-Score; layout: what the sheets of a layout, or any others, are worth:
+    order, reliability (other_layout), regions found in a text, lesions, steering."""
     sites: list[str] | str | None = None
     """Wildcard over module names, or several in brackets; by default the sheets a topographic model carries, or those
     its run names; for the suite toponets the layers whose weights its run makes smooth or watches (smoothness.sites and
@@ -118,7 +118,7 @@ _FIRST = {
     "topolm": ("clusters", "minimal_pairs", "lesions", "network"),
     "toponets": ("smoothness", "dimensionality", "compression", "selectivity"),
     "topoformer": ("topography", "components", "suites"),
-    "brain": ("word_surprisal", "word_encoding", "sentence_averages"),
+    "brain": ("word_surprisal", "word_encoding", "response_assemblies", "sentence_averages"),
     "layout": ("layout_order", "found_regions", "patch_steering", "patch_lesions"),
 }
 

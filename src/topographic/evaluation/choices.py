@@ -144,7 +144,8 @@ class Shown:
     """Folder of another layout of the same model, fitted on another half of the text with another seed; for the suite
     layout, which tells how far the two agree."""
     data: str | None = None
-    """Folder with corpora measured word by word, for the suite brain: potentials, reading times, averages of fMRI."""
+    """Folder for the suite brain: corpora measured word by word (potentials, reading times), averages of fMRI, and
+    assemblies of Brain-Score (.nc)."""
     pooling: Pooling = "mean"
     """How an item's tokens become one response: mean, last or sum; of an image's places mean, max, or class token."""
     n_images: int = 80

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from topographic.behaviour import MinimalPairScores, Suite, load_suites, perplexity, token_log_probabilities
+from topographic.brain.assemblies import ResponseAssembly, load_assemblies
 from topographic.brain.word_corpora import SentenceCorpus, WordCorpus, load_sentence_corpora, load_word_corpora
 from topographic.evaluation.choices import Shown
 from topographic.evaluation.results import NotMeasurable, plain
@@ -287,6 +288,11 @@ class LanguageSubject(Subject):
         return {} if self.shown.data is None else load_sentence_corpora(self.shown.data)
 
     @cached_property
+    def assemblies(self) -> dict[str, ResponseAssembly]:
+        """Recordings as Brain-Score keeps them; none where no folder of them was given."""
+        return {} if self.shown.data is None else load_assemblies(self.shown.data)
+
+    @cached_property
     def other_layout(self) -> Adaptors:
         """The layout that the sheets are held against."""
         if self.shown.other_layout is None:
@@ -307,7 +313,8 @@ class LanguageSubject(Subject):
         own = "this library's own stimulus sets" if self.shown.stimuli is None else "published stimulus sets"
         first = f", the first {self.shown.pairs_per_paradigm} of each paradigm" if self.shown.pairs_per_paradigm else ""
         read = f", corpora read word by word: {', '.join(self.corpora)}" if self.corpora else ""
-        return f"{own}, minimal pairs: {self.shown.pairs}{first}{read}"
+        recorded = f", recordings: {', '.join(self.assemblies)}" if self.assemblies else ""
+        return f"{own}, minimal pairs: {self.shown.pairs}{first}{read}{recorded}"
 
     def _reader(self) -> dict[str, str]:
         return {"tokenizer": tokenizer_checksum(self.tokenizer)}
@@ -329,6 +336,8 @@ class LanguageSubject(Subject):
         suites = [[one.name, one.regions, one.items, one.formulas, one.metric] for one in self.suites()]
         read = {name: one.checksum for name, one in {**self.corpora, **self.sentence_corpora}.items()}
         found |= {"corpora": digest(read)} if read else {}
+        recorded = {name: one.checksum for name, one in self.assemblies.items()}
+        found |= {"assemblies": digest(recorded)} if recorded else {}
         if self.shown.other_layout is not None:
             found["other_layout"] = digest([one.checksum for one in self.other_layout.values()])
         return found | ({"syntaxgym": digest(suites)} if suites else {})

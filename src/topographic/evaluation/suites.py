@@ -18,6 +18,7 @@ from topographic.evaluation.parts.minimal_pairs import grammar
 from topographic.evaluation.parts.network import language_network
 from topographic.evaluation.parts.patches import lesions_by_size, steering
 from topographic.evaluation.parts.profiles import language_profiles
+from topographic.evaluation.parts.response_assemblies import response_assemblies
 from topographic.evaluation.parts.selectivity import category_selectivity, language_selectivity
 from topographic.evaluation.parts.sentence_averages import sentence_averages
 from topographic.evaluation.parts.smoothness import smooth_responses
@@ -141,6 +142,9 @@ SUITES: dict[str, dict[str, Suite]] = {
                 "word_maps": Part(word_maps, ("n_draws", "seed"), ("corpora",), option="data"),
                 "sentence_averages": Part(
                     sentence_averages, ("word_folds", "n_draws", "seed"), ("corpora", "published"), option="data"
+                ),
+                "response_assemblies": Part(
+                    response_assemblies, ("word_folds", "n_draws", "seed"), ("assemblies", "published"), option="data"
                 ),
             },
             "Brain-Score Language (scores of GPT2-XL and of features without content), on voxels, not averages",

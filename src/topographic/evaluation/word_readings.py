@@ -1,6 +1,6 @@
 """A model that reads corpora word by word: its states after every word, its surprisal, and its controls."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,18 +8,31 @@ from jaxtyping import Float
 from torch import nn
 
 from topographic.behaviour import token_log_probabilities
+from topographic.brain.stories import untrained
+from topographic.drawing.site_names import site_labels
 from topographic.losses.wrappers import unwrapped
-from topographic.recording import carried_sheets, find_sites, record_tokens
+from topographic.recording import (
+    RandomTokens,
+    carried_sheets,
+    find_sites,
+    longest_context,
+    record_tokens,
+    record_words,
+)
 from topographic.recording.alignment import align_words
 from topographic.stimuli import StimulusSet
 
 __all__ = [
+    "EMBEDDING",
     "embedding_site",
+    "layers_and_controls",
+    "part_states",
     "read_layers",
     "word_states",
     "word_surprisal",
 ]
 
+EMBEDDING = "embedding layer"
 _TOKENS_AT_ONCE = 4000  # all tokens of so many are held before those that end a word are kept
 
 
@@ -69,6 +82,53 @@ def word_states(
             found[site] = [responses.values[row] for row in rows]
         yield range(start, stop), found
         start = stop
+
+
+def part_states(
+    model: nn.Module,
+    tokenizer: Any,
+    parts: Sequence[str],
+    documents: Sequence[str],
+    sites: Sequence[str],
+    *,
+    batch_size: int,
+) -> dict[str, Float[np.ndarray, "parts units"]]:
+    """States after the last token of every part, read after the parts of its document that stand before it.
+
+    A document is read in one pass where it fits; of a longer one the last tokens that fit are read for a part.
+    """
+    shown = StimulusSet("parts of documents", tuple(parts), ("part",) * len(parts), tuple(documents))
+    longest = longest_context(model, tokenizer)
+    # beside its special tokens a text may get one that begins it
+    room = 10**9 if longest is None else longest - tokenizer.num_special_tokens_to_add() - 1
+    options: dict[str, Any] = {"context": "sliding", "n_tokens": room, "batch_size": batch_size, "progress": False}
+    return {name: one.values for name, one in record_words(model, tokenizer, shown, list(sites), **options).items()}
+
+
+def layers_and_controls(
+    read: Callable[[Any, Any, list[str]], Mapping[str, np.ndarray]],
+    model: nn.Module,
+    tokenizer: Any,
+    sheets: Sequence[str],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """States by what they are called: embedding layer, layers, and the middle one untrained and with random tokens.
+
+    ``read(model, tokenizer, sites)`` returns the states of each site.
+    """
+    embedding = embedding_site(model)
+    sites = [site for site in sheets if site != embedding]
+    titles = site_labels(list(sheets))
+    states = read(model, tokenizer, [embedding, *sites])
+    found = {EMBEDDING: states[embedding]} | {titles[site]: states[site] for site in sites}
+    middle = sites[len(sites) // 2]
+    others = {
+        "untrained": (untrained(model, seed), tokenizer),
+        "random tokens": (model, RandomTokens(tokenizer, seed)),
+    }
+    for name, (other, reader) in others.items():
+        found[f"{name}, {titles[middle]}"] = read(other, reader, [middle])[middle]
+    return found
 
 
 def read_layers(model: nn.Module) -> list[str]:

@@ -25,6 +25,7 @@ def load_words(
     tier: str = "word",
     word_column: str | None = None,
     onset_column: str | None = None,
+    run_column: str | None = None,
     run: str | None = None,
     name: str | None = None,
 ) -> StimulusSet:
@@ -40,17 +41,19 @@ def load_words(
     word_column, onset_column : str, optional
         Table: columns of the words and their onsets; by default the first there is of "word", "text", "trial_type",
         "value", and of "onset_s", "onset", "start".
+    run_column : str, optional
+        Table: column of the runs, where onsets begin anew; "run" where there is one.
     run : str, optional
-        Name of the run, for files of one run; by default the table's column "run" where there is one, else the name
-        of the file without its endings.
+        Name of the run, for files of one run; by default that of the table's column, else the name of the file
+        without its endings.
     name : str, optional
         Name of the set; that of the file by default.
 
     Returns
     -------
     StimulusSet
-        Items are words in order of onset, with ``onset_s``; intervals of silence and noise are left out, and rows of
-        a Gentle table that were not aligned.
+        Items are words in order of onset, with ``onset_s``; intervals of silence and noise are left out, rows of a
+        table without a word, and rows of a Gentle table that were not aligned.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def load_words(
     kind = path.suffix.lower()
     if kind not in READERS:
         raise ValueError(f"{path} ends in {kind or 'nothing'}; expected one of {list(READERS)}")
-    table = READERS[kind](path, tier=tier, word_column=word_column, onset_column=onset_column)
+    table = READERS[kind](path, tier=tier, word_column=word_column, onset_column=onset_column, run_column=run_column)
     if not len(table):
         raise ValueError(f"{path} holds no words; check the tier or column it was read from")
     if run is not None or "run" not in table:
@@ -154,7 +157,9 @@ def _from_textgrid(path: Path, *, tier: str, **_: str | None) -> pd.DataFrame:
     })
 
 
-def _from_table(path: Path, *, word_column: str | None, onset_column: str | None, **_: str | None) -> pd.DataFrame:
+def _from_table(
+    path: Path, *, word_column: str | None, onset_column: str | None, run_column: str | None, **_: str | None
+) -> pd.DataFrame:
     delimiter = "\t" if "\t" in read_text(path).split("\n", 1)[0] else ","
     options = {"sep": delimiter, "keep_default_na": False, "dtype": str}  # "null" and "nan" are words
     read = pd.read_csv(path, **options)
@@ -171,9 +176,15 @@ def _from_table(path: Path, *, word_column: str | None, onset_column: str | None
             )
         columns[role] = read[found[0]]
     columns["onset_s"] = pd.to_numeric(columns["onset_s"], errors="coerce")
+    if run_column is not None:
+        if run_column not in read:
+            raise ValueError(f"{path} has no column {run_column!r}; it has {list(read.columns)}: name the one of runs")
+        columns["run"] = read[run_column]
     others = {one: read[one] for one in read if not any(read[one] is used for used in columns.values())}
     taken = {one for names in (_WORD_COLUMNS, _ONSET_COLUMNS) for one in names} | {word_column, onset_column}
-    return pd.DataFrame(columns | {one: column for one, column in others.items() if one not in taken})
+    taken |= set(columns)
+    table: Any = pd.DataFrame(columns | {one: column for one, column in others.items() if one not in taken})
+    return table[table["word"].str.strip() != ""].reset_index(drop=True)
 
 
 def _is_gentle(columns: pd.Index) -> bool:

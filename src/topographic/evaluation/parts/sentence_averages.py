@@ -1,11 +1,11 @@
 """Averages of fMRI per sentence predicted from a model's states, beside sentence length and all other controls."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from topographic.brain.folds import run_folds
-from topographic.brain.stories import untrained
 from topographic.brain.word_corpora import SentenceCorpus
 from topographic.brain.word_scores import grouped_correlation, grouped_gain, held_out_words
 from topographic.drawing.site_names import site_labels
@@ -13,14 +13,13 @@ from topographic.evaluation.choices import Choices
 from topographic.evaluation.published_numbers import published
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import embedding_site
-from topographic.recording import RandomTokens, record
+from topographic.evaluation.word_readings import EMBEDDING, embedding_site, layers_and_controls
+from topographic.recording import record
 from topographic.stimuli import StimulusSet
 
 __all__ = ["sentence_averages"]
 
 _LENGTH = "length and position"
-_POOLINGS = {"last": "last token", "mean": "mean over tokens"}
 
 
 def sentence_averages(subject: LanguageSubject, choices: Choices) -> Findings:
@@ -75,24 +74,16 @@ def sentence_averages(subject: LanguageSubject, choices: Choices) -> Findings:
 
 
 def _features(subject: LanguageSubject, corpus: SentenceCorpus, choices: Choices) -> dict[str, np.ndarray]:
-    embedding = embedding_site(subject.model)
-    sites = [site for site in subject.sheets if site != embedding]
-    titles = {embedding: "embedding layer", **site_labels(list(subject.sheets))}
     shown = StimulusSet(corpus.name, corpus.sentences, ("sentence",) * len(corpus))
 
-    def states(names: list[str], pooling: str, model: Any, tokenizer: Any) -> dict[str, np.ndarray]:
+    def states(pooling: str, model: Any, tokenizer: Any, names: list[str]) -> dict[str, np.ndarray]:
         options = {"pooling": pooling, "batch_size": subject.shown.batch_size, "progress": False}
         return {name: one.values for name, one in record(model, tokenizer, shown, names, **options).items()}
 
+    sheets, read = list(subject.sheets), partial(states, "last")
+    last = layers_and_controls(read, subject.model, subject.tokenizer, sheets, choices.seed)
+    titles = {embedding_site(subject.model): EMBEDDING, **site_labels(sheets)}
+    mean = states("mean", subject.model, subject.tokenizer, list(titles))
     found = {_LENGTH: np.column_stack(list(corpus.controls().values()))}
-    for pooling, title in _POOLINGS.items():
-        own = states([embedding, *sites], pooling, subject.model, subject.tokenizer)
-        found |= {f"{titles[site]}, {title}": values for site, values in own.items()}
-    middle, title = sites[len(sites) // 2], _POOLINGS["last"]
-    others = {
-        "untrained": (untrained(subject.model, choices.seed), subject.tokenizer),
-        "random tokens": (subject.model, RandomTokens(subject.tokenizer, choices.seed)),
-    }
-    for name, (model, tokenizer) in others.items():
-        found[f"{name}, {titles[middle]}, {title}"] = states([middle], "last", model, tokenizer)[middle]
-    return found
+    found |= {f"{name}, last token": values for name, values in last.items()}
+    return found | {f"{titles[site]}, mean over tokens": values for site, values in mean.items()}

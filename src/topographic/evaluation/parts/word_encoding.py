@@ -7,19 +7,17 @@ import numpy as np
 from jaxtyping import Float
 
 from topographic.brain.folds import Folds, run_folds
-from topographic.brain.stories import untrained
 from topographic.brain.word_corpora import WordCorpus
 from topographic.brain.word_scores import grouped_correlation, grouped_gain, held_out_words, sentence_and_type_folds
 from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import embedding_site, word_states
-from topographic.recording import RandomTokens
+from topographic.evaluation.word_readings import EMBEDDING, layers_and_controls, word_states
 
 __all__ = ["states_of", "word_encoding"]
 
-_CONTROLS, _EMBEDDING = "length, frequency, position, punctuation", "embedding layer"
+_CONTROLS = "length, frequency, position, punctuation"
 _NEITHER = "mean of the training words"
 
 
@@ -94,25 +92,18 @@ def states_of(
 
 def _features(subject: LanguageSubject, corpus: WordCorpus, choices: Choices) -> dict[str, np.ndarray]:
     """By what they are called: controls, surprisal, embedding layer, layers, and the same layer of both controls."""
-    embedding = embedding_site(subject.model)
-    sites = [site for site in subject.sheets if site != embedding]
-    titles = site_labels(list(subject.sheets))
-    states = states_of(subject, corpus, [embedding, *sites])
-    middle = sites[len(sites) // 2]
+
+    def read(model: Any, tokenizer: Any, sites: list[str]) -> dict[str, np.ndarray]:
+        return states_of(subject, corpus, sites, model=model, tokenizer=tokenizer)
+
     controls = np.column_stack(list(corpus.controls().values()))
     surprisal = corpus.per_word(subject.surprisal(corpus.texts))
     found = {
         _NEITHER: np.zeros((len(corpus), 1)),
         _CONTROLS: controls,
         f"{_CONTROLS}, surprisal": np.column_stack([controls, surprisal]),
-        _EMBEDDING: states[embedding],
     }
-    found |= {titles[site]: states[site] for site in sites}
-    twin = untrained(subject.model, choices.seed)
-    found[f"untrained, {titles[middle]}"] = states_of(subject, corpus, [middle], model=twin)[middle]
-    random = RandomTokens(subject.tokenizer, choices.seed)
-    found[f"random tokens, {titles[middle]}"] = states_of(subject, corpus, [middle], tokenizer=random)[middle]
-    return found
+    return found | layers_and_controls(read, subject.model, subject.tokenizer, list(subject.sheets), choices.seed)
 
 
 def _of_corpus(
@@ -135,7 +126,7 @@ def _of_corpus(
         for name, values in features.items()
         for kind, one in folds.items()
     }
-    joint = {"": np.column_stack([features[_CONTROLS], features[_EMBEDDING]])[usable]}
+    joint = {"": np.column_stack([features[_CONTROLS], features[EMBEDDING]])[usable]}
     joint |= {name: np.column_stack([joint[""], features[name][usable]]) for name in layers if name in features}
     both = {name: held_out_words(values, targets, folds[""]) for name, values in joint.items()}
     scores, context = [], []
@@ -155,7 +146,7 @@ def _of_corpus(
                 observed,
                 predicted[name, ""][:, column],
                 text,
-                beside=predicted[_EMBEDDING, ""][:, column],
+                beside=predicted[EMBEDDING, ""][:, column],
                 **drawn,
             )
             errors = [np.square(observed - both[key][:, column]) / observed.var() for key in ("", name)]
