@@ -41,8 +41,9 @@ from topographic.brain.sheets_and_cortex import (
     weight_maps,
 )
 from topographic.brain.significance import Significance, significance
-from topographic.brain.stories import StoryEncoding, encode_stories, features_at_scans, synthetic_recording, untrained
-from topographic.brain.story_data import StoryRecording, load_recording, load_story_data
+from topographic.brain.stories import StoryEncoding, encode_stories, synthetic_recording, untrained
+from topographic.brain.story_data import StoryRecording, load_recording, load_story_data, story_subjects
+from topographic.brain.story_features import SpeechEncoder, features_at_scans, loudness_at_scans, speech_at_scans
 from topographic.brain.surface import (
     SurfaceMesh,
     load_mesh,
@@ -78,6 +79,7 @@ __all__ = [
     "RunModel",
     "SentenceCorpus",
     "Significance",
+    "SpeechEncoder",
     "StoryEncoding",
     "StoryRecording",
     "StorySubject",
@@ -117,6 +119,7 @@ __all__ = [
     "load_surface_series",
     "load_word_corpora",
     "load_word_corpus",
+    "loudness_at_scans",
     "motion_regressors",
     "motion_score_correlation",
     "noise_ceiling_nsd",
@@ -143,8 +146,10 @@ __all__ = [
     "significance",
     "smooth_noise_nulls",
     "spearman_brown",
+    "speech_at_scans",
     "split_half_ceiling",
     "story_subject",
+    "story_subjects",
     "subject_map",
     "synthetic_recording",
     "threshold_as_published",
