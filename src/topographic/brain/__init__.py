@@ -44,6 +44,7 @@ from topographic.brain.significance import Significance, significance
 from topographic.brain.stories import StoryEncoding, encode_stories, synthetic_recording, untrained
 from topographic.brain.story_data import StoryRecording, load_recording, load_story_data, story_subjects
 from topographic.brain.story_features import SpeechEncoder, features_at_scans, loudness_at_scans, speech_at_scans
+from topographic.brain.story_group import GroupEncoding, encode_once, group_encodings
 from topographic.brain.surface import (
     SurfaceMesh,
     load_mesh,
@@ -73,6 +74,7 @@ from topographic.brain.word_scores import (
 __all__ = [
     "Encoding",
     "Folds",
+    "GroupEncoding",
     "GroupedScore",
     "PLSAlignment",
     "PublishedRidge",
@@ -94,6 +96,7 @@ __all__ = [
     "design_matrix",
     "downsample",
     "encode",
+    "encode_once",
     "encode_stories",
     "estimated_fwhm_mm",
     "explainable_variance",
@@ -102,6 +105,7 @@ __all__ = [
     "fit_published_ridge",
     "framewise_displacement_mm",
     "fsaverage5_mesh",
+    "group_encodings",
     "group_map",
     "group_parcels",
     "group_sign_flip",
