@@ -1,7 +1,9 @@
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import permutation_test, spearmanr
 
 from topographic.brain import (
     censored_scans,
@@ -65,8 +67,65 @@ def test_scores_beside_motion_over_subjects():
         for seed in range(60)
     ]
     assert np.mean(np.array(nothing) <= 0.05) <= 0.15
-    with pytest.raises(ValueError, match="4 subjects or more"):
-        motion_score_correlation([1.0, 2.0], [1.0, 2.0])
+
+
+def test_five_subjects_are_tested_by_all_their_orders():
+    """120 permutations, counted one by one; scipy's own test of all of them says the same."""
+    draw = np.random.default_rng(1)
+    for _ in range(5):
+        scores, moved = draw.normal(size=5), draw.gamma(2.0, size=5)
+        found = motion_score_correlation(scores, moved, n_draws=119)
+        assert (found["exact"], found["n_subjects"]) == (True, 5)
+        rhos = [spearmanr(scores, moved[list(order)]).statistic for order in permutations(range(5))]
+        assert len(rhos) == 120
+        assert found["rho"] == pytest.approx(rhos[0])
+        reached = sum(abs(one) >= abs(rhos[0]) - 1e-9 for one in rhos)
+        assert found["p"] == pytest.approx(reached / 120)
+        by_scipy = permutation_test(
+            (scores,), lambda one, moved=moved: spearmanr(one, moved).statistic, permutation_type="pairings"
+        )
+        assert found["p"] == pytest.approx(by_scipy.pvalue)
+    assert motion_score_correlation(scores, moved, n_draws=118)["exact"] is False
+    ties = motion_score_correlation([1.0, 1.0, 2.0, 3.0, 3.0], [5.0, 4.0, 4.0, 2.0, 1.0])
+    assert ties["rho"] == pytest.approx(spearmanr([1, 1, 2, 3, 3], [5, 4, 4, 2, 1]).statistic)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("n", [5, 8, 20])
+def test_noise_is_called_related_in_one_of_twenty(n):
+    draw = np.random.default_rng(n)
+    p = [
+        motion_score_correlation(draw.normal(size=n), draw.gamma(2.0, size=n), n_draws=199, seed=seed)["p"]
+        for seed in range(600)
+    ]
+    # of five subjects p goes in steps of 1 / 60, and the nearest below .05 is .033 or so
+    assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.08
+    assert 0.4 <= np.mean(p) <= 0.6
+
+
+@pytest.mark.unchecked
+def test_motion_that_costs_a_score_is_found():
+    draw, found = np.random.default_rng(0), []
+    for seed in range(100):
+        moved = draw.gamma(2.0, 0.1, size=16)
+        scores = 0.2 - 0.3 * moved + draw.normal(scale=0.03, size=16)
+        found.append(motion_score_correlation(scores, moved, n_draws=199, seed=seed))
+    assert np.mean([one["p"] <= 0.05 for one in found]) > 0.8
+    assert np.mean([one["rho"] for one in found]) < -0.6
+
+
+@pytest.mark.parametrize(
+    ("scores", "moved", "message"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], "4 scores, 4 displacements; expected one of each for 5 subjects"),
+        ([1.0] * 5, [1.0] * 6, "5 scores, 6 displacements; expected one of each for 5 subjects or more"),
+        ([1.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0], "scores are all alike; expected numbers that differ"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0], [0.0, np.nan, 1.0, 2.0, 3.0], "displacements are not all finite"),
+    ],
+)
+def test_relations_with_motion_that_cannot_be_told(scores, moved, message):
+    with pytest.raises(ValueError, match=message):
+        motion_score_correlation(scores, moved)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,22 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from topographic.brain import StoryRecording, encode, encode_stories, features_at_scans, synthetic_recording, untrained
+from topographic.brain import (
+    SpeechEncoder,
+    StoryEncoding,
+    StoryRecording,
+    encode,
+    encode_stories,
+    features_at_scans,
+    load_story_data,
+    synthetic_recording,
+    untrained,
+)
 from topographic.brain.downsample import trim, zscore_runs
+from topographic.maps import NotMeasurable
 from topographic.recording import WordVectors
 from topographic.stimuli import StimulusSet, load_localizer
 from topographic.training.text.tokenizer import train_tokenizer
@@ -79,20 +91,6 @@ def test_the_planted_layer_is_found_where_it_was_put_and_nowhere_else(model, tok
     assert repr(found).startswith("StoryEncoding(2 layers, transformer.h.0: mean r")
 
 
-def test_scan_times_are_starts_or_middles():
-    words = StimulusSet("w", list("abcd"), ["word"] * 4, ["x"] * 4, onset_s=(0.5, 2.5, 2.6, 9.0))
-    recording = StoryRecording("s", words, {"x": np.ones((8, 2), np.float32)}, 2.0)
-    ones = np.array([[1.0], [2.0], [3.0], [4.0]])
-    settings = {"delays": (0,), "trim_scans": (0, 0)}
-    summed = features_at_scans(ones, recording, method="sum", **settings)[:, 0]
-    expected = np.array([1.0, 5, 0, 0, 4, 0, 0, 0])
-    np.testing.assert_allclose(summed, (expected - expected.mean()) / expected.std(), atol=1e-6)
-    # rect is a mean around the middle, and so over the same words
-    meant = features_at_scans(ones, recording, method="rect", **settings)[:, 0]
-    expected = np.array([1.0, 2.5, 0, 0, 4, 0, 0, 0])
-    np.testing.assert_allclose(meant, (expected - expected.mean()) / expected.std(), atol=1e-6)
-
-
 def test_a_model_that_predicts_no_word_says_so_and_static_vectors_stand_beside(model, tokenizer, recording):
     vectors = WordVectors({word: row for row, word in enumerate(sorted(set(recording.words.items)))}, np.eye(600, 5))
     settings = {"depths": (), "n_tokens": 64, "delays": (1,), "n_draws": 19, "n_band_draws": 2, "alphas": (1.0,)}
@@ -102,35 +100,63 @@ def test_a_model_that_predicts_no_word_says_so_and_static_vectors_stand_beside(m
     assert found.alone.set_index("feature").loc["static vectors", "columns"] == 5
 
 
-def test_scans_that_moved_are_left_out_of_everything(recording):
-    moved = {run: table.copy() for run, table in recording.confounds.items()}
-    moved["story 1"].loc[[20, 40], "trans_x"] += 9.0  # there and back: two steps each
-    jumpy = StoryRecording(**{**vars(recording), "confounds": moved})
-    column = np.arange(len(recording.words), dtype=float)[:, None]
-    settings = {"delays": (0, 1), "trim_scans": (5, 5)}
-    every = features_at_scans(column, jumpy, **settings)
-    kept = features_at_scans(column, jumpy, censor_above_mm=8.0, **settings)
-    assert len(every) - len(kept) == 4
-    gone = np.isin(np.arange(len(every)), [15, 16, 35, 36])
-    first = np.arange(len(every)) < 70
-    raw = every[first & ~gone]
-    np.testing.assert_allclose(kept[:66], (raw - raw.mean(0)) / raw.std(0), atol=1e-9)
-    np.testing.assert_allclose(kept[66:], every[70:], atol=1e-9)
-    still = StoryRecording(**{**vars(recording), "confounds": {}})
-    with pytest.raises(ValueError, match=r"run 'story 1' has no confounds.*moved by more than 8 mm; leave"):
-        features_at_scans(column, still, censor_above_mm=8.0)
-
-
 def test_what_cannot_be_encoded(model, tokenizer):
     words = StimulusSet("w", ["a", "b", "c"], ["word"] * 3, ["x", "x", "y"], onset_s=(0.0, 99.0, 0.0))
     recording = StoryRecording("s", words, {"x": np.ones((8, 2), np.float32)}, 2.0)
-    with pytest.raises(ValueError, match=r"s has one run only \('x'\); folds are whole runs: give two or more"):
+    with pytest.raises(NotMeasurable, match=r"s has one run only \('x'\); folds are whole runs: give two or more"):
         encode_stories(model, tokenizer, recording)
     twice = StoryRecording("s", words, {"x": np.ones((8, 2), np.float32), "y": np.ones((8, 2), np.float32)}, 2.0)
     with pytest.raises(ValueError, match="motion_parameters=12; expected 0, 6 or 24"):
         encode_stories(model, tokenizer, twice, motion_parameters=12)
     with pytest.raises(ValueError, match=r"s, run 'x': the scans end at 1. s but 1 words begin later"):
         features_at_scans(np.ones((3, 1)), recording)
+    speech = SpeechEncoder(torch.nn.Linear(1, 1), None)
+    with pytest.raises(ValueError, match=r"s, run 'x' has no sound for a speech encoder; put its WAV file where"):
+        encode_stories(model, tokenizer, twice, speech=speech)
+
+
+@pytest.mark.unchecked
+def test_scans_that_follow_the_sound_are_told_by_a_speech_encoder(model, tokenizer, wav2vec, heard_stories, tmp_path):
+    """The planted layer of the speech encoder is the best, and no layer of words comes near it."""
+    speech = SpeechEncoder(*wav2vec, window_s=4.0, stride_s=0.5)
+    recording = load_story_data(heard_stories(speech, noise=0.5), subject="s1")
+    found = encode_stories(
+        model,
+        tokenizer,
+        recording,
+        depths=(0.5, 1.0),
+        n_tokens=32,
+        delays=(1, 2, 3),
+        speech=speech,
+        n_draws=39,
+        n_band_draws=3,
+        alphas=(1.0, 100.0, 10000.0),
+        folder=tmp_path / "states",
+        progress=False,
+    )
+    heard = found.speech.set_index("layer")
+    assert heard["depth"].to_dict() == {"feature_projection": 0.0, "encoder.layers.0": 0.5, "encoder.layers.1": 1.0}
+    assert heard.loc["encoder.layers.0", "r"] > 0.4
+    assert heard.loc["encoder.layers.0", "r"] > found.layers["r"].max() + 0.3
+    assert heard.loc["encoder.layers.0", "share with q <= .05"] == 1.0
+    assert found.layers["share with q <= .05"].max() <= 0.25
+    assert "r random tokens" not in heard
+    # loudness is among the controls of the speech encoder, and not among those of words
+    alone = found.alone.set_index("feature")
+    assert alone.loc["loudness", "columns"] == 3
+    assert heard["r controls"].iloc[0] > found.layers["r controls"].iloc[0] + 0.1
+    assert found.about["speech encoder"]["heard"] == "windows of 4 s every 0.5 s, last frame"
+    assert [one for one in found.encodings if one.startswith("speech/")] == [f"speech/{one}" for one in heard.index]
+    found.save(tmp_path / "out", key="a key")
+    again = StoryEncoding.load(tmp_path / "out")
+    for name in ("layers", "alone", "targets", "speech"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(found, name))
+    assert (again.shown, again.notes, again.vertex_r, again.displacement_mm) == (found.shown, found.notes, None, None)
+    assert {*again.about} == {*found.about}
+    for layer, fitted in found.encodings.items():
+        np.testing.assert_array_equal(again.encodings[layer].r, fitted.r)
+    with pytest.raises(FileNotFoundError, match=r"no encoding at .*expected a folder of one"):
+        StoryEncoding.load(tmp_path)
 
 
 def test_untrained_weights_are_others_and_repeat(model):

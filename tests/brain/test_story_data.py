@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from topographic.brain import StoryRecording, load_recording, load_story_data
+from topographic.brain import StoryRecording, load_recording, load_story_data, story_subjects
 from topographic.stimuli import StimulusSet
 
 GRID = """File type = "ooTextFile"
@@ -54,6 +54,10 @@ def test_arrays_of_ones_own(tmp_path, scans):
     assert found.scan_starts_s("a")[:2].tolist() == [-4.0, -2.0]
     assert list(found.confounds) == ["a"]
     assert list(load_story_data(folder, task="b").scans) == ["b"]
+    (folder / "b.wav").write_bytes(b"sound")
+    assert load_story_data(folder).audio == {"b": folder / "b.wav"}
+    with pytest.raises(ValueError, match=r"holds the arrays of one subject; leave subject out, or put a folder of"):
+        story_subjects(folder)
     with pytest.raises(ValueError, match=r"words.csv has no run 'c'; it has \['a', 'b'\]"):
         load_story_data(folder, task="c")
     (folder / "b.npy").unlink()
@@ -62,6 +66,58 @@ def test_arrays_of_ones_own(tmp_path, scans):
     (folder / "recording.json").write_text("{}")
     with pytest.raises(ValueError, match='holds no "tr_s"'):
         load_story_data(folder)
+
+
+def test_a_folder_for_each_subject(tmp_path, scans):
+    """Words and sound lie once beside them; what one has of its own comes first."""
+    for name in ("ann", "bob"):
+        (tmp_path / name).mkdir()
+        own_folder(tmp_path / name, scans)
+    (tmp_path / "ann" / "words.csv").rename(tmp_path / "words.csv")
+    for place in (tmp_path, tmp_path / "bob"):
+        (place / "b.wav").write_bytes(b"sound")
+    assert story_subjects(tmp_path) == ["ann", "bob"]
+    with pytest.raises(ValueError, match=r"subject=None must be said: ann, bob; give one of these"):
+        load_story_data(tmp_path)
+    ann, bob = (load_story_data(tmp_path, subject=name) for name in ("ann", "bob"))
+    assert (ann.words.items, ann.name) == (bob.words.items, "ann")
+    assert (ann.audio["b"], bob.audio["b"]) == (tmp_path / "b.wav", tmp_path / "bob" / "b.wav")
+    (tmp_path / "ann" / "b.npy").unlink()
+    ann = load_story_data(tmp_path, subject="ann")
+    assert (list(ann.scans), ann.about["not recorded"], set(ann.words.runs)) == (["a"], ["b"], {"a"})
+    assert story_subjects(tmp_path, task="b") == ["bob"]
+    (tmp_path / "ann" / "a.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"ann has no recording of run 'a'; expected a\.npy or another"):
+        load_story_data(tmp_path, subject="ann")
+    (tmp_path / "bob" / "b.npy").unlink()  # whose own words say that it was heard
+    with pytest.raises(FileNotFoundError, match=r"bob has no recording of run 'b'"):
+        load_story_data(tmp_path, subject="bob")
+
+
+def test_the_checksum_is_of_everything(tmp_path, scans):
+    words = StimulusSet("w", ["a", "b"], ["word"] * 2, ["x", "y"], onset_s=(0.0, 1.0))
+    (tmp_path / "x.wav").write_bytes(b"sound")
+    given = {"name": "s", "words": words, "scans": {"x": scans, "y": scans}, "tr_s": 2.0, "parcels": np.arange(6)}
+    given |= {"confounds": {"x": pd.DataFrame({"trans_x": range(20)})}, "audio": {"x": tmp_path / "x.wav"}}
+    made = StoryRecording(**given).checksum
+    assert StoryRecording(**given).checksum == made
+    changed = scans.copy()
+    changed[3, 3] = np.nextafter(changed[3, 3], np.float32(9))
+    others = [
+        {"scans": {"x": scans, "y": changed}},
+        {"tr_s": 1.5},
+        {"first_scan_s": {"x": 1.0}},
+        {"parcels": np.arange(6)[::-1]},
+        {"confounds": {"x": pd.DataFrame({"trans_x": range(1, 21)})}},
+        {"confounds": {"x": pd.DataFrame({"trans_y": range(20)})}},
+        {"words": StimulusSet("w", ["a", "c"], ["word"] * 2, ["x", "y"], onset_s=(0.0, 1.0))},
+        {"mesh": "fsaverage5"},
+        {"about": {"layout": "arrays"}},
+        {"name": "t"},
+    ]
+    assert len({made, *(StoryRecording(**{**given, **one}).checksum for one in others)}) == 1 + len(others)
+    (tmp_path / "x.wav").write_bytes(b"other")
+    assert StoryRecording(**given).checksum != made
 
 
 def test_the_layout_of_lebel(tmp_path, scans):
@@ -78,6 +134,13 @@ def test_the_layout_of_lebel(tmp_path, scans):
     assert found.scan_starts_s("alpha")[:2].tolist() == [10.0, 12.0]
     assert found.words.items == ("once", "upon") * 2
     assert found.about["words_after_the_last_scan"] == 2
+    assert found.audio == {}
+    (tmp_path / "stimuli").mkdir()
+    (tmp_path / "stimuli/beta.wav").write_bytes(b"sound")
+    assert load_story_data(tmp_path).audio == {"beta": tmp_path / "stimuli/beta.wav"}
+    (tmp_path / "derivative/preprocessed_data/UTS02").mkdir()
+    assert story_subjects(tmp_path) == story_subjects(tmp_path, task="alpha") == ["UTS01"]
+    (tmp_path / "derivative/preprocessed_data/UTS02").rmdir()
     with pytest.raises(ValueError, match=r"subject=UTS09 is not among UTS01; give one of these"):
         load_story_data(tmp_path, subject="UTS09")
 
@@ -103,7 +166,23 @@ def test_the_layout_of_narratives(tmp_path, scans):
     assert found.scans["pieman_run-1"].shape == (20, 12)
     np.testing.assert_allclose(found.scans["pieman_run-1"][:, 6:], scans + 1)
     assert found.words.items == ("I", "began")
-    assert found.scan_starts_s("pieman_run-1")[0] == -15.0
+    # words and sound begin with the music
+    assert found.scan_starts_s("pieman_run-1")[0] == 0.0
+    assert found.audio == {}
+    (tmp_path / "stimuli/pieman_audio.wav").write_bytes(b"sound")
+    assert load_story_data(tmp_path).audio == {"pieman_run-1": tmp_path / "stimuli/pieman_audio.wav"}
+    assert story_subjects(tmp_path) == story_subjects(tmp_path, task="pieman") == ["sub-001"]
+    with pytest.raises(ValueError, match=r"holds no subject who has lucy; download more of it"):
+        story_subjects(tmp_path, task="lucy")
+    events = tmp_path / f"sub-001/func/{stem}_events.tsv"
+    for lines, onset_s in (
+        ("onset\ttrial_type\n4.5\tmusic\n33.5\tstory\n", 4.5),
+        ("onset\ttrial_type\n12\tstory\n", 12.0),
+        ("onset\ttrial_type\tstim_file\n0\tstory\tb.wav\n50\tmusic\ta.wav\n60\tstory\tb.wav\n", 0.0),
+        ("onset\tduration\n7\t400\n", 7.0),
+    ):
+        events.write_text(lines)
+        assert load_story_data(tmp_path).scan_starts_s("pieman_run-1")[0] == -onset_s
     assert (found.tr_s, found.mesh, len(found.confounds)) == (1.5, "fsaverage5", 1)
     with pytest.raises(ValueError, match="task=lucy is not among pieman"):
         load_story_data(tmp_path, task="lucy")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +47,17 @@ def test_the_page_says_what_was_found_and_by_what_it_stands(encoding, tmp_path):
     assert "\u22120.031" in page
     assert "On the surface" not in page
     assert "nan" not in page.split("<main>")[1].replace("&nbsp;", "")
+
+
+def test_layers_of_a_speech_encoder_have_a_section(encoding, tmp_path):
+    made = encoding()
+    heard = made.layers.drop(columns="r random tokens").assign(layer=["proj", "block"], r=[0.3, 0.456])
+    assert "speech encoder" not in write_encoding(tmp_path / "index.html", made, "title").read_text()
+    page = write_encoding(tmp_path / "index.html", replace(made, speech=heard), "title").read_text()
+    section = page.split('<section id="speech">')[1].split("</section>")[0]
+    assert "0.456" in section
+    assert "random tokens" not in section
+    assert "loudness of the sound" in section
 
 
 def test_long_tables_are_cut_and_surfaces_drawn(encoding, tmp_path):

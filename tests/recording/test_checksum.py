@@ -3,8 +3,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2Model
 
-from topographic.recording.checksum import weights_checksum
+from topographic.recording.checksum import architecture_checksum, weights_checksum
 
 
 class Small(nn.Module):
@@ -23,6 +24,17 @@ def test_equal_weights_have_equal_checksums():
     assert weights_checksum(model) == weights_checksum(Small()) == weights_checksum(copy.deepcopy(model).eval())
     assert weights_checksum(nn.DataParallel(model)) == weights_checksum(model)
     assert len(weights_checksum(model)) == 64
+
+
+def test_an_architecture_is_its_class_and_what_its_configuration_computes():
+    shape = {"n_embd": 8, "n_layer": 1, "vocab_size": 9, "n_positions": 8}
+    model, other = (GPT2Model(GPT2Config(n_head=n_head, **shape)) for n_head in (2, 4))
+    assert architecture_checksum(model) != architecture_checksum(other)
+    assert architecture_checksum(model) == architecture_checksum(nn.DataParallel(copy.deepcopy(model)))
+    model.config._name_or_path = "elsewhere"
+    other.config.n_head = 2
+    assert architecture_checksum(model) == architecture_checksum(other)
+    assert architecture_checksum(Small()) == architecture_checksum(Small(1)) != architecture_checksum(nn.Linear(1, 1))
 
 
 def test_one_bit_of_one_weight_changes_it():

@@ -378,3 +378,13 @@ def test_a_module_that_is_called_like_an_alias_is_meant_itself():
 def test_no_alias_is_refused():
     with pytest.raises(ValueError, match="alias='heads'; expected one of attn, mlp, resid, embed, conv"):
         list_sites(nn.Sequential(nn.Linear(2, 2)), "heads")
+
+
+def test_convolutions_before_the_blocks_of_a_speech_encoder_are_no_blocks(wav2vec):
+    model = wav2vec[0]
+    assert find_sites(model, "resid") == ["encoder.layers.0", "encoder.layers.1"]
+    assert find_sites(model, "attn") == ["encoder.layers.0.attention", "encoder.layers.1.attention"]
+    assert find_sites(model, "embed") == ["feature_projection"]
+    # where all that is numbered convolves, these are the blocks
+    convolving = nn.Sequential(*(nn.Sequential(nn.Conv1d(2, 2, 1), nn.ReLU()) for _ in "ab"))
+    assert find_sites(convolving, "resid") == ["0", "1"]

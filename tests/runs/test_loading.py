@@ -20,7 +20,17 @@ from transformers import (
     MobileNetV2ForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTModel,
+    Wav2Vec2Config,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Model,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
 )
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from topographic.cli import main
 from topographic.layouts import Adaptor, Adaptors, ModelSource
@@ -30,6 +40,7 @@ from topographic.recording import (
     find_sites,
     record,
     record_images,
+    record_speech,
     suggested_sites,
     tap,
     weights_checksum,
@@ -39,6 +50,7 @@ from topographic.runs.loading import (
     kind_of,
     load,
     load_model,
+    load_speech_encoder,
     load_tokenizer,
     load_vision_model,
     sites_and_layout,
@@ -391,3 +403,50 @@ def test_one_door_opens_models_of_either_kind(tiny_model, tmp_path):
     assert isinstance(prepare, Preparation)
     with pytest.raises(ValueError, match=r"is a vision model, which reads no text; leave out tokenizer='gpt2'"):
         load(tmp_path / "vision", "gpt2")
+
+
+def test_a_speech_encoder_comes_with_how_it_takes_sound(wav2vec, tmp_path):
+    model, extractor = wav2vec
+    for part in wav2vec:
+        part.save_pretrained(tmp_path / "ears")
+    found, takes = load_speech_encoder(tmp_path / "ears", device="cpu")
+    assert (type(found), takes.to_dict()) == (Wav2Vec2Model, extractor.to_dict())
+    assert not found.training
+    assert weights_checksum(found) == weights_checksum(model)
+    half, _ = load_speech_encoder(tmp_path / "ears", device="cpu", dtype="bfloat16")
+    assert half.dtype == torch.bfloat16
+    # a head is left away
+    Wav2Vec2ForCTC(Wav2Vec2Config(**{**model.config.to_dict(), "vocab_size": 5})).save_pretrained(tmp_path / "ears")
+    assert isinstance(load_speech_encoder(tmp_path / "ears", device="cpu")[0], Wav2Vec2Model)
+
+
+def test_what_sees_takes_no_sound(tmp_path):
+    shape = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    ViTModel(ViTConfig(**shape)).save_pretrained(tmp_path / "eyes")
+    ViTImageProcessor().save_pretrained(tmp_path / "eyes")
+    with pytest.raises(
+        ValueError, match=r"eyes does not say how it takes sound .*copy it there, or give another model"
+    ):
+        load_speech_encoder(tmp_path / "eyes")
+
+
+def test_of_whisper_the_decoder_is_left_away(tmp_path):
+    shape = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
+    shape |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "vocab_size": 9}
+    special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0)
+    config = WhisperConfig(max_source_positions=50, **shape, **special)
+    WhisperForConditionalGeneration(config).save_pretrained(tmp_path / "ears")
+    with pytest.raises(ValueError, match=r"ears does not say how it takes sound .*preprocessor_config\.json beside a"):
+        load_speech_encoder(tmp_path / "ears")
+    WhisperFeatureExtractor(chunk_length=1).save_pretrained(tmp_path / "ears")
+    model, extractor = load_speech_encoder(tmp_path / "ears", device="cpu")
+    assert (type(model), extractor.n_samples) == (WhisperEncoder, 16000)
+    heard = record_speech(model, extractor, np.ones(8000), 16000, "resid", window_s=0.5, progress=False)
+    assert heard["layers.0"].values.shape == (5, 16)
+    (tmp_path / "ears" / "model.safetensors").write_bytes(b"no weights")
+    WhisperFeatureExtractor(chunk_length=1).save_pretrained(tmp_path / "ears")
+    with pytest.raises(ValueError, match=r"the weights in .*ears are truncated or no safetensors file"):
+        load_speech_encoder(tmp_path / "ears")
+    (tmp_path / "ears" / "config.json").write_text('{"model_type": "whisper", "d_model": "many"}')
+    with pytest.raises(ValueError, match=r"cannot be read as a speech encoder of transformers"):
+        load_speech_encoder(tmp_path / "ears")

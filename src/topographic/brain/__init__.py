@@ -43,8 +43,10 @@ from topographic.brain.sheets_and_cortex import (
     weight_maps,
 )
 from topographic.brain.significance import Significance, significance
-from topographic.brain.stories import StoryEncoding, encode_stories, features_at_scans, synthetic_recording, untrained
-from topographic.brain.story_data import StoryRecording, load_recording, load_story_data
+from topographic.brain.stories import StoryEncoding, encode_stories, synthetic_recording, untrained
+from topographic.brain.story_data import StoryRecording, load_recording, load_story_data, story_subjects
+from topographic.brain.story_features import SpeechEncoder, features_at_scans, loudness_at_scans, speech_at_scans
+from topographic.brain.story_group import GroupEncoding, encode_once, group_encodings
 from topographic.brain.surface import (
     SurfaceMesh,
     load_mesh,
@@ -75,6 +77,7 @@ __all__ = [
     "AssemblyScores",
     "Encoding",
     "Folds",
+    "GroupEncoding",
     "GroupedScore",
     "PLSAlignment",
     "PublishedRidge",
@@ -82,6 +85,7 @@ __all__ = [
     "RunModel",
     "SentenceCorpus",
     "Significance",
+    "SpeechEncoder",
     "StoryEncoding",
     "StoryRecording",
     "StorySubject",
@@ -96,6 +100,7 @@ __all__ = [
     "design_matrix",
     "downsample",
     "encode",
+    "encode_once",
     "encode_stories",
     "estimated_fwhm_mm",
     "explainable_variance",
@@ -104,6 +109,7 @@ __all__ = [
     "fit_published_ridge",
     "framewise_displacement_mm",
     "fsaverage5_mesh",
+    "group_encodings",
     "group_map",
     "group_parcels",
     "group_sign_flip",
@@ -123,6 +129,7 @@ __all__ = [
     "load_surface_series",
     "load_word_corpora",
     "load_word_corpus",
+    "loudness_at_scans",
     "motion_regressors",
     "motion_score_correlation",
     "noise_ceiling_nsd",
@@ -150,8 +157,10 @@ __all__ = [
     "significance",
     "smooth_noise_nulls",
     "spearman_brown",
+    "speech_at_scans",
     "split_half_ceiling",
     "story_subject",
+    "story_subjects",
     "subject_map",
     "synthetic_recording",
     "threshold_as_published",

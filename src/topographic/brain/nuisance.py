@@ -1,6 +1,8 @@
 """Head motion: regressors from fMRIPrep's tables, scans to leave out, and what motion has to do with scores."""
 
 from collections.abc import Sequence
+from itertools import permutations
+from math import factorial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from topographic.maps.nulls import check_draws, stream
 from topographic.maps.references import compare
 
 __all__ = [
+    "LEAST_SUBJECTS",
     "MOTION_PARAMETERS",
     "censored_scans",
     "framewise_displacement_mm",
@@ -21,6 +24,7 @@ __all__ = [
 ]
 
 MOTION_PARAMETERS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+LEAST_SUBJECTS = 5  # of four, the strongest of all orders has p = 2 / 4! = .083
 
 
 def motion_regressors(
@@ -162,30 +166,46 @@ def motion_score_correlation(
     mean_displacement_mm : sequence of float
         Mean framewise displacement of each.
     n_draws : int
-        Permutations.
+        Permutations drawn; all of them are used, exactly, where there are no more than this (up to 7 subjects).
     seed : int
         Seed.
 
     Returns
     -------
     dict
-        "rho", "p" (two-sided) and "n_subjects"; a strong negative rho says that scores differ by motion.
+        "rho", "p" (two-sided), "n_subjects" and "exact"; a strong negative rho says that scores differ by motion.
 
     Raises
     ------
     ValueError
-        If there are fewer than four subjects or not one displacement each.
+        If there are fewer than five subjects, of whom no order could have a p of .05, not one displacement each, a
+        number is not finite, or all are alike.
+
+    Examples
+    --------
+    >>> found = motion_score_correlation([0.3, 0.25, 0.2, 0.1, 0.05], [0.1, 0.12, 0.2, 0.25, 0.4])
+    >>> round(found["rho"], 3), round(found["p"], 4), found["exact"]
+    (-1.0, 0.0167, True)
     """
     check_draws(n_draws, seed, least=2)
     first, second = np.asarray(scores, dtype=np.float64), np.asarray(mean_displacement_mm, dtype=np.float64)
-    if first.shape != second.shape or first.ndim != 1 or len(first) < 4:
+    if first.shape != second.shape or first.ndim != 1 or len(first) < LEAST_SUBJECTS:
         raise ValueError(
-            f"{len(scores)} scores, {len(mean_displacement_mm)} displacements; expected one of each for 4 subjects "
-            "or more"
+            f"{len(scores)} scores, {len(mean_displacement_mm)} displacements; expected one of each for "
+            f"{LEAST_SUBJECTS} subjects or more"
         )
+    for name, values in (("scores", first), ("displacements", second)):
+        if not np.isfinite(values).all() or np.ptp(values) == 0:
+            said = "not all finite" if not np.isfinite(values).all() else "all alike"
+            raise ValueError(f"{name} are {said}; expected numbers that differ between subjects")
+    n = len(first)
     one: Any = zscore(rankdata(first))
     other: Any = zscore(rankdata(second))
     rho = float((one * other).mean())
-    shuffled = stream(seed, "subjects").permuted(np.tile(other, (n_draws, 1)), axis=1)
-    found = compare(rho, shuffled @ one / len(one), two_sided=True)
-    return {"rho": rho, "p": found.p, "n_subjects": len(first)}
+    exact = factorial(n) - 1 <= n_draws
+    if exact:
+        shuffled = other[np.array(list(permutations(range(n)))[1:])]  # the first is the order as it is
+    else:
+        shuffled = stream(seed, "subjects").permuted(np.tile(other, (n_draws, 1)), axis=1)
+    found = compare(rho, shuffled @ one / n, two_sided=True)
+    return {"rho": rho, "p": found.p, "n_subjects": n, "exact": exact}

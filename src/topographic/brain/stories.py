@@ -2,31 +2,40 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import nn
 
 from topographic.brain.controls import beside_controls, orthogonal_autocorrelated_features
-from topographic.brain.downsample import delay, downsample, trim, zscore_runs
+from topographic.brain.downsample import trim
 from topographic.brain.encoding import Encoding, encode
-from topographic.brain.nuisance import censored_scans, framewise_displacement_mm, motion_regressors
+from topographic.brain.nuisance import framewise_displacement_mm, motion_regressors
 from topographic.brain.significance import significance
 from topographic.brain.story_data import StoryRecording
+from topographic.brain.story_features import (
+    SpeechEncoder,
+    features_at_scans,
+    kept_scans,
+    loudness_at_scans,
+    require_sound,
+    speech_at_scans,
+    zscored_scans,
+)
 from topographic.brain.synthetic import story_subject
 from topographic.losses.wrappers import unwrapped
 from topographic.maps.nulls import stream
+from topographic.maps.references import NotMeasurable
 from topographic.recording import RandomTokens, WordVectors, predict_words, record_words, sees_ahead, sites_at_depths
 from topographic.stimuli import StimulusSet, load_localizer
+from topographic.storage import load_json, save_json, write_atomically
 
-__all__ = ["StoryEncoding", "encode_stories", "features_at_scans", "synthetic_recording", "untrained"]
-
-_AT_STARTS = ("average", "sum", "last")  # these count words from the beginning of a scan to its end
+__all__ = ["StoryEncoding", "encode_stories", "synthetic_recording", "untrained"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +56,15 @@ class StoryEncoding:
     vertex_r : ndarray, shape (targets,), optional
         r of that layer at every single target.
     encodings : mapping of str to Encoding
-        By layer.
+        By layer; those of a speech encoder by "speech/" and their layer.
     notes : tuple of str
         What speaks against the scores, and what was left out.
     about : mapping
         Data and choices.
+    speech : DataFrame, optional
+        One row per layer of a speech encoder, as ``layers`` has them; without random tokens, which no sound has.
+    displacement_mm : float, optional
+        Mean framewise displacement of the subject, over the runs that have confounds.
     """
 
     layers: pd.DataFrame
@@ -62,6 +75,8 @@ class StoryEncoding:
     encodings: Mapping[str, Encoding]
     notes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    speech: pd.DataFrame | None = None
+    displacement_mm: float | None = None
 
     def __repr__(self) -> str:
         """One line."""
@@ -72,50 +87,50 @@ class StoryEncoding:
         """The table of layers."""
         return self.layers
 
+    def save(self, folder: str | Path, **record: Any) -> None:
+        """Write tables, a file per layer, and last ``encoding.json``, with anything more that JSON can hold."""
+        folder = Path(folder)
+        tables = {"layers": self.layers, "alone": self.alone, "targets": self.targets, "speech": self.speech}
+        for name, table in tables.items():
+            if table is not None:
+                with write_atomically(folder / f"{name}.csv") as temporary:
+                    table.to_csv(temporary, index=False)
+        files: dict[str, str] = {}
+        for layer, fitted in self.encodings.items():
+            kind = "speech" if layer.startswith("speech/") else "layer"
+            files[layer] = f"{kind}_{sum(one.startswith(kind) for one in files.values()):02}.safetensors"
+            fitted.save(folder / files[layer])
+        if self.vertex_r is not None:
+            with write_atomically(folder / "vertex_r.npy") as temporary, open(temporary, "wb") as opened:
+                np.save(opened, self.vertex_r)
+        own = {
+            "about": self.about,
+            "notes": list(self.notes),
+            "shown": self.shown,
+            "displacement_mm": self.displacement_mm,
+            "tables": [name for name, table in tables.items() if table is not None],
+            "files": files,
+            "vertices": self.vertex_r is not None,
+        }
+        save_json(folder / "encoding.json", {**record, **own})
 
-def features_at_scans(
-    values: Shaped[np.ndarray, "words features"],
-    recording: StoryRecording,
-    *,
-    delays: Sequence[int] = (1, 2, 3, 4),
-    method: str = "lanczos",
-    trim_scans: tuple[int, int] = (5, 5),
-    censor_above_mm: float | int | None = None,
-    **options: Any,
-) -> Float[np.ndarray, "scans columns"]:
-    """Features of words as features of scans: downsampled, delayed, trimmed, censored and z-scored run by run.
-
-    Parameters
-    ----------
-    values : ndarray, shape (words, features)
-        One row per word of the recording.
-    recording : StoryRecording
-        Its scans.
-    delays : sequence of int
-        Delays in scans.
-    method, **options
-        As in `downsample`: at the middles of scans, but for "average", "sum" and "last", which take their starts.
-    trim_scans : (int, int)
-        Scans left out at both ends of every run.
-    censor_above_mm : float, optional
-        Framewise displacement above which a scan is left out as well, as `censored_scans` has it.
-
-    Returns
-    -------
-    ndarray, shape (scans, delays * features)
-        All runs one after another.
-    """
-    runs, onsets = np.array(recording.words.runs), np.array(recording.words.onset_s)
-    shift = 0.0 if method in _AT_STARTS else recording.tr_s / 2
-    parts = []
-    for run in recording.scans:
-        mine = np.flatnonzero(runs == run)
-        times = recording.scan_starts_s(run) + shift
-        try:
-            parts.append(delay(downsample(values[mine], onsets[mine], times, method, **options), delays))
-        except ValueError as error:
-            raise ValueError(f"{recording.name}, run {run!r}: {error}") from error
-    return _by_run(np.concatenate(parts), *_kept(recording, trim_scans, censor_above_mm))
+    @classmethod
+    def load(cls, folder: str | Path) -> "StoryEncoding":
+        """Read what `save` wrote."""
+        folder = Path(folder)
+        if not (folder / "encoding.json").is_file():
+            raise FileNotFoundError(f"no encoding at {folder} (it has no encoding.json); expected a folder of one")
+        own = load_json(folder / "encoding.json")
+        tables = {name: _read_table(folder / f"{name}.csv") for name in own["tables"]}
+        return cls(
+            **tables,
+            shown=own["shown"],
+            vertex_r=np.load(folder / "vertex_r.npy", allow_pickle=False) if own["vertices"] else None,
+            encodings={layer: Encoding.load(folder / file) for layer, file in own["files"].items()},
+            notes=tuple(own["notes"]),
+            about=own["about"],
+            displacement_mm=own["displacement_mm"],
+        )
 
 
 def encode_stories(
@@ -133,6 +148,7 @@ def encode_stories(
     vectors: WordVectors | None = None,
     motion_parameters: int = 6,
     censor_above_mm: float | int | None = None,
+    speech: SpeechEncoder | None = None,
     n_draws: int = 199,
     folder: str | Path | None = None,
     seed: int = 0,
@@ -161,6 +177,8 @@ def encode_stories(
         Columns of head motion among the controls, where there are confounds (`motion_regressors`).
     censor_above_mm : float, optional
         Scans displaced by more are left out of everything; for recordings with confounds.
+    speech : SpeechEncoder, optional
+        A speech encoder whose layers, at the same depths, are measured by themselves; for recordings with sound.
     n_draws : int
         Draws of the null of every layer; scores are refitted in each (`significance`).
     folder : path, optional
@@ -180,8 +198,8 @@ def encode_stories(
     Raises
     ------
     ValueError
-        If the recording has one run only, scans should be censored without confounds, or as `record_words` and
-        `encode`.
+        If the recording has one run only (`NotMeasurable`), scans should be censored without confounds, a run has no
+        sound for a speech encoder, or as `record_words`, `record_speech` and `encode`.
 
     Notes
     -----
@@ -189,21 +207,25 @@ def encode_stories(
     band; the embedding layer as a layer of its own; the same layers with random weights, and with random tokens, as
     many. By themselves stand also surprisal with entropy (causal models), static vectors, and features that know only
     which scans are neighbours (OASM), whose score is 0 unless folds leak. Where targets have parcels, tests and
-    controls are those of parcels' means, and single vertices get the scores of one layer only.
+    controls are those of parcels' means, and single vertices get the scores of one layer only. Layers of a speech
+    encoder have the same controls and the loudness of the sound, the same tests and folds; their untrained weights hear
+    the same sound.
     """
     if len(recording.scans) < 2:
-        raise ValueError(
+        raise NotMeasurable(
             f"{recording.name} has one run only ({next(iter(recording.scans))!r}); folds are whole runs: give two or "
             "more"
         )
     if motion_parameters not in (0, 6, 24):
         raise ValueError(f"motion_parameters={motion_parameters}; expected 0, 6 or 24")
+    if speech is not None:
+        require_sound(recording)
     words, kept_runs = recording.words, set(recording.scans)
     rows = np.flatnonzero([run in kept_runs for run in words.runs])
     if len(rows) < len(words):
         words = words.take(rows)
         log_frequencies = None if log_frequencies is None else [log_frequencies[int(row)] for row in rows]
-        recording = StoryRecording(**{**vars(recording), "words": words})
+        recording = replace(recording, words=words)
     sites = sites_at_depths(model, sorted({0.0, *(float(depth) for depth in depths)}))
     reading = {"context": context, "n_tokens": n_tokens, "folder": folder, "progress": progress}
     found = record_words(model, tokenizer, words, list(sites), **reading)
@@ -215,9 +237,9 @@ def encode_stories(
     def placed(values: np.ndarray) -> np.ndarray:
         return features_at_scans(values, recording, **at_scans)
 
-    labels, kept = _kept(recording, trim_scans, censor_above_mm)
+    labels, kept = kept_scans(recording, trim_scans, censor_above_mm)
     runs = labels[kept]
-    scans = _by_run(np.concatenate(list(recording.scans.values())), labels, kept).astype(np.float32)
+    scans = zscored_scans(np.concatenate(list(recording.scans.values())), labels, kept).astype(np.float32)
     tested, names = _parcel_means(scans, recording.parcels)
     controls = _controls(recording, placed, log_frequencies, motion_parameters, labels, kept)
     others = dict(controls)
@@ -233,30 +255,19 @@ def encode_stories(
         others["static vectors"] = placed(vectors.of(words.items))
     others["neighbours in time (OASM)"] = orthogonal_autocorrelated_features(runs, 2.0)
     fitting = {"runs": runs, "seed": seed, "progress": progress, **options}
-    lines, tables, encodings = [], {}, {}
-    for site, depth in sites.items():
-        layer = placed(found[site].values)
-        beside, fits = beside_controls({"layer": layer}, controls, tested, **fitting)
-        chance = significance(layer, tested, runs=runs, n_draws=n_draws, seed=seed, progress=progress)
-        blank = encode(placed(random[site].values), tested, **fitting)
-        wordless = encode(placed(unread[site].values), tested, **fitting)
-        encodings[site] = fits["model"]
-        tables[site] = pd.DataFrame({
-            "target": names,
-            "r": fits["model"].r,
-            "p": chance.p,
-            "q": chance.corrected,
-            "r untrained": blank.r,
-            "r random tokens": wordless.r,
-            "r controls": fits["controls"].r,
-            "r both": fits["both"].r,
-            "R2 added by the layer": beside["added by model"],
-        })
-        means = tables[site].drop(columns=["target", "p", "q"]).mean()
-        share = float((chance.corrected <= 0.05).sum() / max(np.isfinite(chance.corrected).sum(), 1))
-        lines.append({"layer": site, "depth": depth, **means, "share with q <= .05": share})
-        notes += [one for one in (*fits["both"].warnings, *chance.warnings) if one not in notes]
-    layers = pd.DataFrame(lines)
+    measured = _Measured(tested, names, controls, fitting, n_draws)
+    tables, encodings = {}, {}
+    for site in sites:
+        blank = {"r untrained": placed(random[site].values), "r random tokens": placed(unread[site].values)}
+        tables[site], encodings[site] = measured.layer(placed(found[site].values), blank)
+    layers = _rows_of(sites, tables)
+    heard = None
+    if speech is not None:
+        others["loudness"] = loudness_at_scans(recording, **at_scans)
+        beyond = replace(measured, controls={**controls, "loudness": others["loudness"]})
+        heard, of_speech = _speech_layers(speech, recording, depths, beyond, at_scans, folder, progress)
+        encodings |= of_speech
+    notes += [one for one in dict.fromkeys(measured.notes) if one not in notes]
     alone = pd.DataFrame([
         {"feature": name, "columns": band.shape[1], "r": _mean_r(encode(band, tested, **fitting), tested)}
         for name, band in others.items()
@@ -284,10 +295,88 @@ def encode_stories(
         "folds": encodings[shown].folds,
         "model": found[shown].provenance,
     }
+    if speech is not None:
+        about["speech encoder"] = dict(speech.about)
+    displacement_mm = None
     if recording.confounds:
         moved = [float(framewise_displacement_mm(one).mean()) for one in recording.confounds.values()]
-        about["mean framewise displacement (mm)"] = round(float(np.mean(moved)), 3)
-    return StoryEncoding(layers, alone, tables[shown], shown, vertex_r, encodings, tuple(notes), about)
+        displacement_mm = float(np.mean(moved))
+        about["mean framewise displacement (mm)"] = round(displacement_mm, 3)
+    targets = tables[shown]
+    return StoryEncoding(
+        layers, alone, targets, shown, vertex_r, encodings, tuple(notes), about, heard, displacement_mm
+    )
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """A table as it was written, to the last bit of its numbers."""
+    text = pd.read_csv(file, dtype=str, keep_default_na=False)
+    kinds: dict[str, Any] = {"layer": str, "feature": str, "target": str, "columns": int}
+    return pd.DataFrame({
+        name: [kinds.get(str(name), float)(cell or "nan") for cell in column] for name, column in text.items()
+    })
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What every layer is held against; what speaks against scores is gathered in ``notes``."""
+
+    tested: np.ndarray
+    names: list[str]
+    controls: Mapping[str, np.ndarray]
+    fitting: Mapping[str, Any]
+    n_draws: int
+    notes: list[str] = field(default_factory=list)
+
+    def layer(self, layer: np.ndarray, blanks: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, Encoding]:
+        """Scores of every target, beside those of the same layer in other states, and the fit of the layer alone."""
+        beside, fits = beside_controls({"layer": layer}, self.controls, self.tested, **self.fitting)
+        drawn = {name: self.fitting[name] for name in ("runs", "seed", "progress")}
+        chance = significance(layer, self.tested, n_draws=self.n_draws, **drawn)
+        self.notes.extend([*fits["both"].warnings, *chance.warnings])
+        table = pd.DataFrame({
+            "target": self.names,
+            "r": fits["model"].r,
+            "p": chance.p,
+            "q": chance.corrected,
+            **{name: encode(values, self.tested, **self.fitting).r for name, values in blanks.items()},
+            "r controls": fits["controls"].r,
+            "r both": fits["both"].r,
+            "R2 added by the layer": beside["added by model"].to_numpy(),
+        })
+        return table, fits["model"]
+
+
+def _rows_of(sites: Mapping[str, float], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row per layer: means over targets, and the share of them that pass."""
+    lines = []
+    for site, depth in sites.items():
+        means = tables[site].drop(columns=["target", "p", "q"]).mean()
+        q = tables[site]["q"]
+        share = float((q <= 0.05).sum() / max(np.isfinite(q).sum(), 1))
+        lines.append({"layer": site, "depth": depth, **means, "share with q <= .05": share})
+    return pd.DataFrame(lines)
+
+
+def _speech_layers(
+    speech: SpeechEncoder,
+    recording: StoryRecording,
+    depths: Sequence[float | int],
+    measured: _Measured,
+    at_scans: Mapping[str, Any],
+    folder: str | Path | None,
+    progress: bool,
+) -> tuple[pd.DataFrame, dict[str, Encoding]]:
+    """The layers of a speech encoder, each beside the same with untrained weights."""
+    sites = sites_at_depths(speech.model, sorted({0.0, *(float(depth) for depth in depths)}))
+    hearing = {**at_scans, "folder": folder, "progress": progress}
+    found = speech_at_scans(speech, recording, list(sites), **hearing)
+    deaf = replace(speech, model=untrained(speech.model, measured.fitting["seed"]))
+    blank = speech_at_scans(deaf, recording, list(sites), **hearing)
+    tables, encodings = {}, {}
+    for site in sites:
+        tables[site], encodings[f"speech/{site}"] = measured.layer(found[site], {"r untrained": blank[site]})
+    return _rows_of(sites, tables), encodings
 
 
 def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -411,29 +500,6 @@ def synthetic_recording(
     )
 
 
-def _kept(
-    recording: StoryRecording, ends: tuple[int, int], censor_above_mm: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run of every scan, and which scans are kept: neither at the ends of a run nor displaced."""
-    labels = np.concatenate([np.full(len(scans), run) for run, scans in recording.scans.items()])
-    kept = trim(np.arange(len(labels)), labels, *ends)
-    if censor_above_mm is None:
-        return labels, kept
-    if without := [run for run in recording.scans if run not in recording.confounds]:
-        raise ValueError(
-            f"{recording.name}, run {without[0]!r} has no confounds, which say which scans moved by more than "
-            f"{censor_above_mm:g} mm; leave censor_above_mm out, or give fMRIPrep's table of the run"
-        )
-    moved = [
-        censored_scans(framewise_displacement_mm(recording.confounds[run]), censor_above_mm) for run in recording.scans
-    ]
-    return labels, kept[~np.concatenate(moved)[kept]]
-
-
-def _by_run(values: np.ndarray, runs: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    return zscore_runs(values[kept], runs[kept])
-
-
 def _parcel_means(scans: np.ndarray, parcels: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
     if parcels is None:
         return scans, [str(target) for target in range(scans.shape[1])]
@@ -466,9 +532,9 @@ def _controls(
         columns["log frequency"] = np.asarray(log_frequencies, dtype=float)
     found = {name: placed(column[:, None]) for name, column in columns.items()}
     position = np.concatenate([np.linspace(-1, 1, len(scans)) for scans in recording.scans.values()])[:, None]
-    found["position"] = _by_run(position, labels, kept)
+    found["position"] = zscored_scans(position, labels, kept)
     if motion_parameters and set(recording.confounds) == set(recording.scans):
         tables = [recording.confounds[run] for run in recording.scans]
         motion = np.concatenate([motion_regressors(table, motion_parameters) for table in tables])
-        found["head motion"] = _by_run(motion, labels, kept)
+        found["head motion"] = zscored_scans(motion, labels, kept)
     return found

@@ -1,11 +1,12 @@
 """Recordings of people who hear or read stories: arrays and files, read into one form."""
 
+import hashlib
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 
 from topographic.brain.surface import load_surface_series
 from topographic.stimuli import StimulusSet, load_words
-from topographic.storage import load_json
+from topographic.storage import digest, load_json, sha256_of_file
 
-__all__ = ["LAYOUTS", "StoryRecording", "load_recording", "load_story_data"]
+__all__ = ["LAYOUTS", "StoryRecording", "load_recording", "load_story_data", "story_subjects"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ class StoryRecording:
         "fsaverage5" where targets are its vertices, left hemisphere first.
     about : mapping
         What is known of the data.
+    audio : mapping of str to path, optional
+        By run, the WAV file that was heard; it begins at 0 s on the clock of the words.
 
     Raises
     ------
@@ -58,6 +61,7 @@ class StoryRecording:
     parcels: Int[np.ndarray, " targets"] | None = None
     mesh: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
+    audio: Mapping[str, str | Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what does not belong together."""
@@ -94,9 +98,32 @@ class StoryRecording:
         """Voxels, vertices or parcels."""
         return next(iter(self.scans.values())).shape[1]
 
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of all that is here, the files of sound included."""
+        arrays = {**self.scans, **({} if self.parcels is None else {"parcels of targets": self.parcels})}
+        content = {
+            "name": self.name,
+            "words": self.words.checksum,
+            "arrays": {name: [str(one.dtype), one.shape, _sha256(one)] for name, one in arrays.items()},
+            "times": [self.tr_s, dict(self.first_scan_s)],
+            "confounds": {
+                run: [list(map(str, one.columns)), hashlib.sha256(one.to_csv(index=False).encode()).hexdigest()]
+                for run, one in self.confounds.items()
+            },
+            "mesh": self.mesh,
+            "about": dict(self.about),
+            "audio": {run: sha256_of_file(file) for run, file in self.audio.items()},
+        }
+        return digest(content)
+
     def scan_starts_s(self, run: str) -> Float[np.ndarray, " scans"]:
         """When the scans of a run begin."""
         return self.first_scan_s.get(run, 0.0) + np.arange(len(self.scans[run])) * self.tr_s
+
+
+def _sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def load_recording(
@@ -256,11 +283,15 @@ def load_story_data(folder: str | Path, *, subject: str | None = None, task: str
 
     - *arrays* of one's own: ``recording.json`` with ``{"tr_s": 2.0}``, optionally "first_scan_s", "mesh"; words in
       ``words.csv`` (word, onset_s, run); one recording per run, ``RUN.npy`` or another format of `load_recording`;
-      optionally ``parcels.npy``, ``mask.nii.gz`` and ``RUN_confounds.tsv``.
+      optionally ``parcels.npy``, ``mask.nii.gz``, ``RUN_confounds.tsv`` and ``RUN.wav``, what was heard.
+    - *subjects*: such a folder per subject; ``words.csv`` and ``RUN.wav`` may lie once beside these folders, and runs
+      of which a subject has no recording are then left out.
     - *LeBel et al. 2023* (OpenNeuro ds003020): ``derivative/TextGrids/STORY.TextGrid`` and
-      ``derivative/preprocessed_data/SUBJECT/STORY.hf5``, scans of 2 s of which the first ten and last five are gone.
+      ``derivative/preprocessed_data/SUBJECT/STORY.hf5``, scans of 2 s of which the first ten and last five are gone;
+      what was heard in ``stimuli/STORY.wav``.
     - *Narratives* (OpenNeuro ds002345): ``stimuli/gentle/TASK/align.csv`` and fMRIPrep's
-      ``derivatives/fmriprep/SUBJECT/func/*_task-TASK_*space-fsaverage5_hemi-{L,R}*.func.gii``, with its confounds.
+      ``derivatives/fmriprep/SUBJECT/func/*_task-TASK_*space-fsaverage5_hemi-{L,R}*.func.gii``, with its confounds;
+      what was heard in ``stimuli/TASK_audio.wav``, on whose clock the words of Gentle lie.
     - *Le Petit Prince* (OpenNeuro ds003643, Li et al. 2022): ``annotation/EN/lppEN_word_information.csv`` (or CN, FR)
       and ``derivatives/SUBJECT/func/SUBJECT_task-lppEN_run-15_space-MNIColin27_desc-preproc_bold.nii.gz``, scans of 2 s
       of which the first begins with the sound. A subject's n-th run, whatever its number, is section n: runs are called
@@ -291,46 +322,115 @@ def load_story_data(folder: str | Path, *, subject: str | None = None, task: str
     FileNotFoundError, ValueError
         If the folder has none of these layouts, a subject or story is not in it, or a file cannot be used.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder at {folder}; give a data set, or data=synthetic")
-    found = [name for name, (mark, _) in LAYOUTS.items() if (folder / mark).exists()]
+    return _layout_of(folder).read(Path(folder), subject, task)
+
+
+def story_subjects(folder: str | Path, *, task: str | None = None) -> list[str]:
+    """Subjects of a folder of story data, as `load_story_data` takes them.
+
+    Parameters
+    ----------
+    folder : path
+        The data set.
+    task : str, optional
+        Only those who have this story, task or run.
+
+    Returns
+    -------
+    list of str
+        In order of their names.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder has no layout that is known, or only arrays of one subject, or nobody has the task.
+
+    Examples
+    --------
+    >>> story_subjects("absent")
+    Traceback (most recent call last):
+    FileNotFoundError: no folder at absent; give a data set, or data=synthetic
+    """
+    found = _layout_of(folder).subjects(Path(folder), task)
     if not found:
-        marks = ", ".join(f"{mark} ({name})" for name, (mark, _) in LAYOUTS.items())
+        raise ValueError(f"{folder} holds no subject" + (f" who has {task}" if task else "") + "; download more of it")
+    return found
+
+
+def _layout_of(folder: str | Path) -> "_Layout":
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"no folder at {folder}; give a data set, or data=synthetic")
+    found = [layout for layout in LAYOUTS.values() if next(Path(folder).glob(layout.mark), None)]
+    if not found:
+        marks = ", ".join(f"{layout.mark} ({name})" for name, layout in LAYOUTS.items())
         raise ValueError(f"{folder} has none of {marks}; give the top folder of the data set")
-    return LAYOUTS[found[0]][1](folder, subject, task)
+    return found[0]
 
 
-def _own(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
+def _own(folder: Path, subject: str | None, task: str | None, shared: Path | None = None) -> StoryRecording:
     about = load_json(folder / "recording.json")
     if not isinstance(about, dict) or "tr_s" not in about:
         raise ValueError(f'{folder / "recording.json"} holds no "tr_s"; expected {{"tr_s": seconds from scan to scan}}')
-    words = load_words(folder / "words.csv")
+    places = [folder] if shared is None else [folder, shared]
+    table = _first_file(places, "words.csv") or folder / "words.csv"
+    words = load_words(table)
     runs = [run for run in dict.fromkeys(words.runs) if task in (None, run)]
     if not runs:
-        raise ValueError(f"{folder / 'words.csv'} has no run {task!r}; it has {list(dict.fromkeys(words.runs))[:10]}")
+        raise ValueError(f"{table} has no run {task!r}; it has {list(dict.fromkeys(words.runs))[:10]}")
     mask = folder / "mask.nii.gz"
-    files, confounds = {}, {}
-    for run in runs:
-        there = [folder / f"{run}{ending}" for ending in READERS if (folder / f"{run}{ending}").is_file()]
-        if not there:
-            raise FileNotFoundError(f"{folder} has no recording of run {run!r}; expected {run}.npy or another format")
-        files[run] = there[0]
-        if (table := folder / f"{run}_confounds.tsv").is_file():
-            confounds[run] = pd.read_csv(table, sep="\t", na_values="n/a")
+    recorded = {run: _first_file([folder], *(f"{run}{ending}" for ending in READERS)) for run in runs}
+    unrecorded = [run for run, file in recorded.items() if file is None]
+    if unrecorded and (table.parent == folder or len(unrecorded) == len(runs)):
+        raise FileNotFoundError(
+            f"{folder} has no recording of run {unrecorded[0]!r}; expected {unrecorded[0]}.npy or another format"
+        )
+    files = {run: file for run, file in recorded.items() if file is not None}
+    confounds, audio = {}, {}
+    for run in files:
+        if (motion := folder / f"{run}_confounds.tsv").is_file():
+            confounds[run] = pd.read_csv(motion, sep="\t", na_values="n/a")
+        if (sound := _first_file(places, f"{run}.wav")) is not None:
+            audio[run] = sound
     parcels = folder / "parcels.npy"
     scans, n_lost = _same_targets(files, mask if mask.is_file() else None)
     return StoryRecording(
         str(about.get("name", folder.resolve().name)),
-        words.select(run=runs),
+        words.select(run=list(scans)),
         scans,
         float(about["tr_s"]),
-        dict.fromkeys(runs, float(about.get("first_scan_s", 0.0))),
+        dict.fromkeys(scans, float(about.get("first_scan_s", 0.0))),
         confounds,
         _npy(parcels, None).astype(np.int64) if parcels.is_file() else None,
         str(about.get("mesh", "")),
-        {"layout": "arrays", "subject": subject, **({"voxels_not_in_all_runs": n_lost} if n_lost else {})},
+        {
+            "layout": "arrays",
+            "subject": subject,
+            **({"not recorded": unrecorded} if unrecorded else {}),
+            **({"voxels_not_in_all_runs": n_lost} if n_lost else {}),
+        },
+        audio,
     )
+
+
+def _first_file(places: list[Path], *names: str) -> Path | None:
+    return next((place / name for place in places for name in names if (place / name).is_file()), None)
+
+
+def _no_subjects(folder: Path, task: str | None) -> list[str]:
+    raise ValueError(
+        f"{folder} holds the arrays of one subject; leave subject out, or put a folder of each subject's into one"
+    )
+
+
+def _own_of_subjects(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
+    subject = _one_of("subject", _subjects_of_arrays(folder, None), subject, folder)
+    return _own(folder / subject, subject, task, shared=folder)
+
+
+def _subjects_of_arrays(folder: Path, task: str | None) -> list[str]:
+    there = sorted(one.parent for one in folder.glob("*/recording.json"))
+    names = [f"{task}{ending}" for ending in READERS]
+    return [one.name for one in there if task is None or _first_file([one], *names) is not None]
 
 
 def _one_of(kind: str, names: list[str], asked: str | None, folder: Path) -> str:
@@ -348,7 +448,7 @@ def _lebel(folder: Path, subject: str | None, task: str | None) -> StoryRecordin
     root = folder / "derivative" / "preprocessed_data"
     subject = _one_of("subject", sorted(one.name for one in root.glob("*") if one.is_dir()), subject, root)
     grids = folder / "derivative" / "TextGrids"
-    stories = [one.stem for one in sorted((root / subject).glob("*.hf5")) if (grids / f"{one.stem}.TextGrid").is_file()]
+    stories = _lebel_stories(folder, subject)
     if task is not None:
         stories = [_one_of("task", stories, task, root / subject)]
     if not stories:
@@ -369,17 +469,30 @@ def _lebel(folder: Path, subject: str | None, task: str | None) -> StoryRecordin
             "subject": subject,
             "words_after_the_last_scan": sum(map(len, words)) - sum(map(len, kept)),
         },
+        audio={story: file for story in stories if (file := folder / "stimuli" / f"{story}.wav").is_file()},
     )
+
+
+def _lebel_stories(folder: Path, subject: str) -> list[str]:
+    grids = folder / "derivative" / "TextGrids"
+    there = sorted((folder / "derivative" / "preprocessed_data" / subject).glob("*.hf5"))
+    return [one.stem for one in there if (grids / f"{one.stem}.TextGrid").is_file()]
+
+
+def _lebel_subjects(folder: Path, task: str | None) -> list[str]:
+    there = sorted((folder / "derivative" / "preprocessed_data").glob("*"))
+    stories = {one.name: _lebel_stories(folder, one.name) for one in there if one.is_dir()}
+    return [name for name, of_subject in stories.items() if (task in of_subject if task else of_subject)]
 
 
 def _narratives(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
     root = folder / "derivatives" / "fmriprep"
     subject = _one_of("subject", sorted(one.name for one in root.glob("sub-*") if one.is_dir()), subject, root)
     func = root / subject / "func"
-    there = sorted(func.glob("*_space-fsaverage5*hemi-L*.func.gii"))
-    tasks = sorted({_entity(one.name, "task") for one in there if _aligned(folder, _entity(one.name, "task"))})
+    there = _narratives_runs(folder, subject)
+    tasks = sorted({_entity(one.name, "task") for one in there})
     chosen = [_one_of("task", tasks, task, func)] if task is not None else tasks
-    scans, sets, confounds = {}, [], {}
+    scans, sets, confounds, audio = {}, [], {}, {}
     for left in there:
         story = _entity(left.name, "task")
         if story not in chosen:
@@ -387,18 +500,20 @@ def _narratives(folder: Path, subject: str | None, task: str | None) -> StoryRec
         run = "_".join([story, *([f"run-{number}"] if (number := _entity(left.name, "run")) else [])])
         scans[run] = _both_hemispheres(left)
         sets.append(load_words(folder / "stimuli" / "gentle" / story / "align.csv", run=run))
+        if (sound := folder / "stimuli" / f"{story}_audio.wav").is_file():
+            audio[run] = sound
         table = left.with_name(left.name.split("_space-")[0] + "_desc-confounds_regressors.tsv")
         table = table if table.is_file() else table.with_name(table.name.replace("regressors", "timeseries"))
         if table.is_file():
             confounds[run] = pd.read_csv(table, sep="\t", na_values="n/a")
     if not scans:
         raise FileNotFoundError(f"{func} holds no run on fsaverage5 whose story is in {folder / 'stimuli' / 'gentle'}")
-    # the first word of a story is not at the first scan where a run begins with silence: events.tsv of the run says so
+    # words lie on the clock of the sound, which does not begin with the first scan where a run begins with silence
     first, unsaid = {}, []
     for run in scans:
         story, *rest = run.split("_run-")
         events = "_".join([subject, f"task-{story}", *(f"run-{one}" for one in rest), "events.tsv"])
-        onset_s = _story_onset_s(folder / subject / "func" / events)
+        onset_s = _sound_onset_s(folder / subject / "func" / events)
         unsaid += [run] if onset_s is None else []
         first[run] = -(onset_s or 0.0)
     if unsaid:
@@ -409,12 +524,13 @@ def _narratives(folder: Path, subject: str | None, task: str | None) -> StoryRec
         )
     words = _joined("Narratives", sets)
     about = {"layout": "Narratives", "subject": subject}
-    return StoryRecording(f"Narratives, {subject}", words, scans, 1.5, first, confounds, None, "fsaverage5", about)
+    name = f"Narratives, {subject}"
+    return StoryRecording(name, words, scans, 1.5, first, confounds, None, "fsaverage5", about, audio)
 
 
 def _little_prince(folder: Path, subject: str | None, task: str | None) -> StoryRecording:
     root, tr_s = folder / "derivatives", 2.0
-    subject = _one_of("subject", sorted(one.name for one in root.glob("sub-*") if one.is_dir()), subject, root)
+    subject = _one_of("subject", _little_prince_subjects(folder, task), subject, root)
     language = subject.removeprefix("sub-")[:2]
     table = folder / "annotation" / language / f"lpp{language}_word_information.csv"
     _expect_content(table)
@@ -472,17 +588,36 @@ def _both_hemispheres(left: Path) -> np.ndarray:
     return np.hstack([load_recording(left), load_recording(left.with_name(left.name.replace("hemi-L", "hemi-R")))])
 
 
-def _story_onset_s(events: Path) -> float | None:
-    """When the story begins in its run; None where no table of events says."""
+def _sound_onset_s(events: Path) -> float | None:
+    """When the sound of the story begins in its run, music before the words included; None where no events say."""
     if not events.is_file():
         return None
     table = pd.read_csv(events, sep="\t")
-    told: Any = table[table["trial_type"].astype(str).str.contains("story")] if "trial_type" in table else table
-    return float(told["onset"].iloc[0]) if len(told) else None
+    if "trial_type" not in table:
+        return float(table["onset"].iloc[0]) if len(table) else None
+    kinds = table["trial_type"].astype(str)
+    told: Any = table[kinds.str.contains("story")]
+    if not len(told):
+        return None
+    # music and story are of one file of sound, which begins with the music
+    with_it: Any = table[table["stim_file"] == told["stim_file"].iloc[0]] if "stim_file" in table else None
+    heard: Any = table[kinds.str.contains("story|music")] if with_it is None else with_it
+    return float(heard["onset"].min())
 
 
-def _aligned(folder: Path, story: str) -> bool:
-    return (folder / "stimuli" / "gentle" / story / "align.csv").is_file()
+def _narratives_runs(folder: Path, subject: str) -> list[Path]:
+    """Left hemispheres of runs whose story has words."""
+    func = folder / "derivatives" / "fmriprep" / subject / "func"
+    there = sorted(func.glob("*_space-fsaverage5*hemi-L*.func.gii"))
+    words = folder / "stimuli" / "gentle"
+    return [one for one in there if (words / _entity(one.name, "task") / "align.csv").is_file()]
+
+
+def _narratives_subjects(folder: Path, task: str | None) -> list[str]:
+    root = folder / "derivatives" / "fmriprep"
+    there = sorted(one.name for one in root.glob("sub-*") if one.is_dir())
+    tasks = {name: {_entity(one.name, "task") for one in _narratives_runs(folder, name)} for name in there}
+    return [name for name, of_subject in tasks.items() if (task in of_subject if task else of_subject)]
 
 
 def _entity(name: str, key: str) -> str:
@@ -501,10 +636,22 @@ def _joined(name: str, sets: list[StimulusSet]) -> StimulusSet:
     )
 
 
-# name -> what tells the layout, and its reader
-LAYOUTS: dict[str, tuple[str, Callable[[Path, str | None, str | None], StoryRecording]]] = {
-    "arrays": ("recording.json", _own),
-    "LeBel": ("derivative/TextGrids", _lebel),
-    "Narratives": ("stimuli/gentle", _narratives),
-    "Le Petit Prince": ("annotation", _little_prince),
+def _little_prince_subjects(folder: Path, _: str | None) -> list[str]:
+    return sorted(one.name for one in (folder / "derivatives").glob("sub-*") if one.is_dir())
+
+
+class _Layout(NamedTuple):
+    """A way in which data lie in a folder."""
+
+    mark: str  # what tells it: a file or folder, perhaps with wildcards
+    read: Callable[[Path, str | None, str | None], StoryRecording]
+    subjects: Callable[[Path, str | None], list[str]]
+
+
+LAYOUTS: dict[str, _Layout] = {
+    "arrays": _Layout("recording.json", _own, _no_subjects),
+    "LeBel": _Layout("derivative/TextGrids", _lebel, _lebel_subjects),
+    "Narratives": _Layout("stimuli/gentle", _narratives, _narratives_subjects),
+    "subjects": _Layout("*/recording.json", _own_of_subjects, _subjects_of_arrays),
+    "Le Petit Prince": _Layout("annotation", _little_prince, _little_prince_subjects),
 }

@@ -1,7 +1,6 @@
 """The subject of an evaluation: a model, what it is shown, and what its units did; for language and for vision."""
 
 import hashlib
-import json
 import math
 import re
 from abc import ABC, abstractmethod
@@ -27,7 +26,7 @@ from topographic.maps import Selection
 from topographic.maps.localizer import load_or_localize, localize
 from topographic.objectives.weight_terms import WeightSheet
 from topographic.recording import Preparation, Responses, record, record_images, record_tokens
-from topographic.recording.checksum import weights_checksum
+from topographic.recording.checksum import architecture_checksum, weights_checksum
 from topographic.recording.reading import evaluating
 from topographic.sheets import Layout, Sheet
 from topographic.stimuli import (
@@ -55,8 +54,6 @@ PUBLISHED_SETS = {
     "suites": "suites",  # ours: the published ones are not public
 }
 _MOST_LINES = 4000  # of a text in which regions are found: the tree holds the distances of all pairs
-# of a configuration, what says where a model came from and not what it computes
-_WHENCE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "auto_map"}
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -104,11 +101,8 @@ class Subject(ABC):
     @cached_property
     def identity(self) -> dict[str, str]:
         """Checksums of the model and of what reads for it: what every number depends on."""
-        written = getattr(getattr(self.model, "config", None), "to_json_string", None)
-        config = {} if written is None else json.loads(written(use_diff=False))
-        said = {key: one for key, one in config.items() if key not in _WHENCE}
-        architecture = digest([type(self.model).__name__, said])
-        return {"weights": weights_checksum(self.model), "architecture": architecture, **self._reader()}
+        own = {"weights": weights_checksum(self.model), "architecture": architecture_checksum(self.model)}
+        return {**own, **self._reader()}
 
     @cached_property
     def sheets(self) -> dict[str, Sheet]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from topographic.brain import StoryEncoding, load_mesh
 from topographic.evaluation.wording import number, p_value, percent
@@ -28,11 +29,6 @@ _LINES = {
 def write_encoding(file: str | Path, encoding: StoryEncoding, title: str) -> Path:
     """Write one self-contained page."""
     layers, targets = encoding.layers, encoding.targets
-    figure = draw_by_depth(
-        {said: layers[column].tolist() for column, said in _LINES.items()},
-        [f"{depth:g}" for depth in layers["depth"]],
-        y_label="mean r of held-out runs",
-    ).figure
     best = layers.loc[layers["layer"] == encoding.shown].iloc[0]
     # the largest first: a page of thousands of voxels is no page
     order = targets.sort_values("r", ascending=False, na_position="last").head(60)
@@ -45,10 +41,11 @@ def write_encoding(file: str | Path, encoding: StoryEncoding, title: str) -> Pat
         best_r=number(float(best["r"]), 3),
         added=number(float(best["R2 added by the layer"]), 3, signed=True),
         share=percent(float(best["share with q <= .05"])),
-        profile=embedded(figure),
+        profile=embedded(_profile(layers)),
         surfaces=_surfaces(encoding),
-        layers=_layer_cells(encoding),
+        layers=_layer_cells(layers, encoding.shown),
         alone=_alone_cells(encoding),
+        speech=None if encoding.speech is None else _speech(encoding.speech),
         targets=_target_cells(order),
         n_left_out=len(targets) - len(order),
         about=Cells(["", ""], [(str(key), _said(value)) for key, value in encoding.about.items()]),
@@ -71,19 +68,31 @@ def _surfaces(encoding: StoryEncoding) -> list[dict[str, Any]]:
     return found
 
 
-def _layer_cells(encoding: StoryEncoding) -> Cells:
-    header = ["layer", "depth", *_LINES.values(), "R² added by the layer", "targets with q ≤ .05"]
+def _layer_cells(layers: pd.DataFrame, shown: str | None = None) -> Cells:
+    lines = {column: said for column, said in _LINES.items() if column in layers}
+    header = ["layer", "depth", *lines.values(), "R² added by the layer", "targets with q ≤ .05"]
     rows = [
         [
-            str(row["layer"]) + (" (shown below)" if row["layer"] == encoding.shown else ""),
+            str(row["layer"]) + (" (shown below)" if row["layer"] == shown else ""),
             f"{row['depth']:g}",
-            *(number(float(row[column]), 3) for column in _LINES),
+            *(number(float(row[column]), 3) for column in lines),
             number(float(row["R2 added by the layer"]), 3, signed=True),
             percent(float(row["share with q <= .05"])),
         ]
-        for row in encoding.layers.to_dict("records")
+        for row in layers.to_dict("records")
     ]
     return Cells(header, rows)
+
+
+def _speech(layers: pd.DataFrame) -> dict[str, Any]:
+    """Figure and table of the layers of a speech encoder."""
+    return {"profile": embedded(_profile(layers)), "cells": _layer_cells(layers)}
+
+
+def _profile(layers: pd.DataFrame) -> Any:
+    lines = {said: layers[column].tolist() for column, said in _LINES.items() if column in layers}
+    labels = [f"{depth:g}" for depth in layers["depth"]]
+    return draw_by_depth(lines, labels, y_label="mean r of held-out runs").figure
 
 
 def _alone_cells(encoding: StoryEncoding) -> Cells:

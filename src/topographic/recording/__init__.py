@@ -30,6 +30,7 @@ from topographic.recording.sites import (
     suggested_sites,
     vision_layers,
 )
+from topographic.recording.speech import SPEECH_POOLINGS, record_speech
 from topographic.recording.static_vectors import WordVectors, load_vectors
 from topographic.recording.swaps import SwapDifferences, record_swaps
 from topographic.recording.tokens import record_tokens
@@ -40,6 +41,7 @@ __all__ = [
     "FIRST_MLP_LAYERS",
     "IMAGE_POOLINGS",
     "POOLINGS",
+    "SPEECH_POOLINGS",
     "VISION_LAYERS",
     "AlignedWords",
     "ContextWindow",
@@ -69,6 +71,7 @@ __all__ = [
     "readout_sheet",
     "record",
     "record_images",
+    "record_speech",
     "record_swaps",
     "record_tokens",
     "record_words",

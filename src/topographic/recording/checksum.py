@@ -1,13 +1,26 @@
-"""Which weights a result belongs to."""
+"""Which weights, and which architecture, a result belongs to."""
 
 import hashlib
+import json
 
 import torch
 from torch import nn
 
 from topographic.losses.wrappers import unwrapped
+from topographic.storage import digest as digest_of
 
-__all__ = ["weights_checksum"]
+__all__ = ["architecture_checksum", "weights_checksum"]
+
+# of a configuration, what says where a model came from and not what it computes
+_WHENCE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "auto_map"}
+
+
+def architecture_checksum(model: nn.Module) -> str:
+    """SHA-256 of a model's class and configuration, which say how its weights are used, and not where it came from."""
+    bare = unwrapped(model)
+    written = getattr(getattr(bare, "config", None), "to_json_string", None)
+    config = {} if written is None else json.loads(written(use_diff=False))
+    return digest_of([type(bare).__name__, {key: one for key, one in config.items() if key not in _WHENCE}])
 
 
 def weights_checksum(model: nn.Module, *, contents: bool = True) -> str:

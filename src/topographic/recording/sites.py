@@ -313,7 +313,8 @@ def _aliased(alias: str, modules: Mapping[str, nn.Module]) -> list[str]:
     if alias == "conv":
         return [site for site, module in modules.items() if isinstance(module, _CONVOLUTIONS)]
     if alias == "embed":
-        return next(([site] for name in ALIASES[alias] for site in modules if site.split(".")[-1] == name), [])
+        named = next(([site] for name in ALIASES[alias] for site in modules if _ends_as(site, name)), [])
+        return named or [one for one, module in modules.items() if _ends_as(one, "conv2") and _is_1d(module)][:1]
     for name in ALIASES[alias]:
         found = [f"{block}.{name}" for block in blocks if f"{block}.{name}" in modules]
         if found:
@@ -324,11 +325,26 @@ def _aliased(alias: str, modules: Mapping[str, nn.Module]) -> list[str]:
 def _blocks(modules: Mapping[str, nn.Module]) -> list[str]:
     """What is numbered and holds more: the blocks; of a network of stages the numbered parts of those."""
     numbered = [site for site in modules if re.search(r"\.\d+$", f".{site}") and any(modules[site].children())]
+    numbered = [site for site in numbered if not _only_convolves(modules[site])] or numbered
     outer = [site for site in numbered if not _within(site, numbered)]
     inner = [site for site in numbered if len(_within(site, outer)) == 1 and len(_within(site, numbered)) == 1]
     # a stage holds nothing but numbered blocks; a block holds other parts as well
     staged = bool(inner) and all(site.count(".") and _is_stage(site, modules) for site in outer)
     return inner if staged else outer
+
+
+def _only_convolves(module: nn.Module) -> bool:
+    """As what stands before the blocks of a speech encoder does, numbered as they are."""
+    parts = list(module.modules())
+    return any(map(_is_1d, parts)) and not any(isinstance(one, nn.Linear) for one in parts)
+
+
+def _is_1d(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv1d)
+
+
+def _ends_as(site: str, name: str) -> bool:
+    return site.split(".")[-1] == name
 
 
 def _is_stage(site: str, modules: Mapping[str, nn.Module]) -> bool:
@@ -359,7 +375,16 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "attn": ("attn_sheet", "self_attn", "attn", "attention", "self_attention", "self_attention.dense"),
     "mlp": ("mlp_sheet", "mlp", "feed_forward", "ffn", "output.dense", "fc2"),
     "resid": (),  # the blocks themselves
-    "embed": ("wte", "embed_tokens", "embed_in", "word_embeddings", "patch_embeddings", "embedder", "embeddings"),
+    "embed": (
+        "wte",
+        "embed_tokens",
+        "embed_in",
+        "word_embeddings",
+        "patch_embeddings",
+        "embedder",
+        "embeddings",
+        "feature_projection",  # of sound, before positions, as the second convolution of Whisper is
+    ),
     "conv": (),  # every convolution
 }
 

@@ -18,12 +18,13 @@ from topographic.recording.checksum import weights_checksum
 from topographic.recording.context import longest_context
 from topographic.recording.context_windows import ContextWindow, context_starts, context_windows
 from topographic.recording.hooks import tap
+from topographic.recording.keeping import kept_arrays
 from topographic.recording.placement import AnyLayout, chosen_sites, settled_layout
 from topographic.recording.reading import Text, check_fit, evaluating, per_token, provenance_of, text_batches
 from topographic.recording.responses import Responses
 from topographic.sheets.expectations import expect_kind, expect_whole
 from topographic.stimuli.stimulus_set import StimulusSet
-from topographic.storage import code_version, digest, locked, write_atomically
+from topographic.storage import code_version
 
 __all__ = ["predict_words", "record_words", "sees_ahead"]
 
@@ -381,18 +382,7 @@ def _kept(
         "around": [story.before, story.after],
     }
     key = {**about, **places, "code": code_version(__name__)}
-    files = {name: Path(folder) / f"{digest({**key, 'name': name})[:24]}.npy" for name in names}
-    with locked(Path(folder) / "words", wait=True):
-        missing = [name for name in names if not files[name].is_file()]
-        if missing:
-            for name, values in measure(missing).items():
-                if not np.isfinite(values).all():
-                    raise ValueError(
-                        f"{name!r} gives NaN or infinity; check the model's weights, or load it in float32"
-                    )
-                with write_atomically(files[name]) as temporary, open(temporary, "wb") as opened:
-                    np.save(opened, values)
-    return {name: np.load(file, mmap_mode="r") for name, file in files.items()}
+    return kept_arrays(folder, "words", key, names, measure)
 
 
 def _in_order(parts: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
@@ -36,6 +37,7 @@ __all__ = [
     "load",
     "load_diffusion_model",
     "load_model",
+    "load_speech_encoder",
     "load_tokenizer",
     "load_vision_model",
     "pretrained",
@@ -254,6 +256,53 @@ def load_vision_model(
     return _moved(model, device), prepare
 
 
+def load_speech_encoder(
+    source: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+) -> tuple[Any, Any]:
+    """A speech encoder and how it takes sound, as `record_speech` wants them.
+
+    Parameters
+    ----------
+    source : str or Path
+        Model folder or hub name: wav2vec 2.0, HuBERT, WavLM, or Whisper, of which the decoder is left away.
+    device, dtype : optional
+        As in `load_model`.
+
+    Returns
+    -------
+    model : PreTrainedModel
+        In evaluation mode.
+    extractor : feature extractor
+        With its ``sampling_rate``.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no model or a damaged one, or nothing says how it takes sound.
+    OSError
+        If there is nothing of that name.
+
+    Examples
+    --------
+    >>> load_speech_encoder("runs/absent")
+    Traceback (most recent call last):
+    FileNotFoundError: no folder or file at runs/absent; correct the name
+    """
+    found = found_source(source)
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(found.name, trust_remote_code=False, **found.options)
+    except (*_FILE_ERRORS, TypeError) as error:  # a TypeError where it is of another kind
+        raise ValueError(
+            f"{source} does not say how it takes sound ({said_briefly(error)}); expected a readable "
+            "preprocessor_config.json beside a speech encoder: copy it there, or give another model"
+        ) from error
+    if not isinstance(getattr(extractor, "sampling_rate", None), int):
+        raise ValueError(f"{source} takes no sound ({type(extractor).__name__}); give a speech encoder")
+    model = pretrained(AutoModel, found, dtype=_dtype(dtype), kind="speech encoder")
+    heard = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
+    return _moved(heard.eval(), device), extractor
+
+
 def load_diffusion_model(
     source: str | Path, *, device: str | torch.device | None = None
 ) -> tuple[DiffusionModel, Preparation]:
@@ -347,7 +396,13 @@ def kind_of(source: str | Path) -> Literal["language", "vision"]:
 
 
 def pretrained(
-    factory: Any, source: Source, *, dtype: torch.dtype = torch.float32, fresh_head: bool = False, **options: Any
+    factory: Any,
+    source: Source,
+    *,
+    dtype: torch.dtype = torch.float32,
+    fresh_head: bool = False,
+    kind: str | None = None,
+    **options: Any,
 ) -> Any:
     """A model whose weights all come from its file; with ``fresh_head`` its last layer may be new.
 
@@ -367,7 +422,7 @@ def pretrained(
         ) from error
     except _FILE_ERRORS as error:
         kinds = {AutoModelForImageClassification: "classifier of images", DiffusionModel: "diffusion model"}
-        kind = kinds.get(factory, "causal language model")
+        kind = kind or kinds.get(factory, "causal language model")
         raise ValueError(
             f"{source.name} cannot be read as a {kind} of transformers ({said_briefly(error)}); correct its files or "
             "give another model"

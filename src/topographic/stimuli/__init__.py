@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from topographic.stimuli.localizers import LOCALIZERS, load_localizer
     from topographic.stimuli.low_level import gray, matched_contrast, phase_scrambled, radial_power, resized
     from topographic.stimuli.minimal_pairs import load_minimal_pairs
+    from topographic.stimuli.sounds import load_sound, resampled
     from topographic.stimuli.stimulus_set import StimulusSet
     from topographic.stimuli.tables import stimuli_from
     from topographic.stimuli.word_sequences import sentence_blocks, word_runs
@@ -38,11 +39,13 @@ __all__ = [
     "load_images",
     "load_localizer",
     "load_minimal_pairs",
+    "load_sound",
     "load_words",
     "matched_contrast",
     "phase_scrambled",
     "radial_power",
     "read_textgrid",
+    "resampled",
     "resized",
     "sentence_blocks",
     "stimuli_from",
@@ -58,6 +61,7 @@ _FILES = {
     "localizers": ("LOCALIZERS", "load_localizer"),
     "low_level": ("gray", "matched_contrast", "phase_scrambled", "radial_power", "resized"),
     "minimal_pairs": ("load_minimal_pairs",),
+    "sounds": ("load_sound", "resampled"),
     "stimulus_set": ("StimulusSet",),
     "tables": ("stimuli_from",),
     "word_sequences": ("sentence_blocks", "word_runs"),
