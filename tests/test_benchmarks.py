@@ -49,7 +49,7 @@ def run_benchmark(monkeypatch, capsys):
         ("recording.py", ["--quick"], "| bare loop | record |"),
         ("story_words.py", ["--quick"], "| one pass a word | one pass a window |"),
         ("gpu.py", ["--device", "cpu", "--tiny"], "| recording of 2 blocks |"),
-        ("encoding.py", ["--quick"], "| seconds (median of 1, 1 threads) |"),
+        ("encoding.py", ["--quick"], "| encode |"),
         ("encoding.py", ["--quick", "--memory"], "peak memory"),
         ("topoformer.py", ["--quick"], "Transcription over local"),
         ("minimal_pairs.py", ["--quick"], "| one forward per prefix | processor |"),
