@@ -71,7 +71,7 @@ def _measures(settings: Sequence[Setting]) -> Iterator[Measure]:
 
 
 def _cost(one: Setting, pace: Mapping[str, Pace]) -> dict[str, Any]:
-    row: dict[str, Any] = {"mechanism": one.name, "parameters": one.cells[0].about["parameters"]}
+    row: dict[str, Any] = {"mechanism": _in_words(one), "parameters": one.cells[0].about["parameters"]}
     row |= {"validation loss": _said(one, _LOSS), "minus reference": _difference(one, _LOSS)}
     if one.numbers(_PAIRS):
         row["minimal pairs"] = _said(one, _PAIRS)
@@ -82,7 +82,7 @@ def _cost(one: Setting, pace: Mapping[str, Pace]) -> dict[str, Any]:
 
 
 def _order(one: Setting, place: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"mechanism": one.name}
+    row: dict[str, Any] = {"mechanism": _in_words(one)}
     for name in (*_ORDER, *_OF_WEIGHTS):
         measure = Measure(f"{place}: {name}")
         if one.numbers(measure):
@@ -95,10 +95,15 @@ def _order(one: Setting, place: str) -> dict[str, Any]:
 def _uses(one: Setting) -> dict[str, Any]:
     names = ("downsampled", "downsampled, units permuted", "pruned", "lesion: sentences", "lesion: specificity")
     names += ("lesion: specificity beyond other patches",)
-    row: dict[str, Any] = {"mechanism": one.name}
+    row: dict[str, Any] = {"mechanism": _in_words(one)}
     row |= {name: _said(one, Measure(name)) for name in names if one.numbers(Measure(name))}
     judged = one.numbers(Measure("lesion: p"))
     return row | ({"lesion: p": ", ".join(f"{p:.2f}" for p in judged.values())} if judged else {})
+
+
+def _in_words(one: Setting) -> str:
+    """Its name as one reads it, where the folders of its cells have no spaces."""
+    return one.name.replace("_", " ")
 
 
 def _said(one: Setting, measure: Measure, digits: int = 3) -> str:
@@ -133,7 +138,7 @@ def _pictures(settings: Sequence[Setting], choices: Mechanisms) -> list[Picture]
             shared = [seed for seed in x if seed in y and seed in beside]
             if shared:
                 values = [x[seed] for seed in shared], [y[seed] - beside[seed] for seed in shared]
-                panels.setdefault(place, []).append(Mechanism(one.name, *values, is_control=is_control))
+                panels.setdefault(place, []).append(Mechanism(_in_words(one), *values, is_control=is_control))
     if not panels:
         return []
     figure = draw_mechanisms(
