@@ -18,6 +18,7 @@ from topographic.sweeps.collect import (
     paired_difference,
 )
 from topographic.sweeps.pace import Pace
+from topographic.sweeps.plan import short_name
 
 __all__ = ["laid_out_settings", "mechanisms_part"]
 
@@ -54,13 +55,13 @@ def mechanisms_part(settings: Sequence[Setting], choices: Mechanisms, pace: Mapp
             for place in choices.sites
         ),
         Table("uses", "What is left of a changed model", [_uses(one) for one in every], _USES_NOTE),
-        Table("mechanisms", "Everything over seeds", grouped_rows(every, list(_measures(every))), _LONG_NOTE),
+        Table("mechanisms", "Everything over seeds", _over_seeds(every), _LONG_NOTE),
     ]
     return Findings(
         "Mechanisms of topography",
         f"Every mechanism is trained on the same tokens in the same order, and measured at the same places: "
         f"{', '.join(choices.sites)}. Means over the sheets of a place, then over seeds, with one standard deviation.",
-        [one for one in tables if one.rows],
+        [one for one in tables if len(one.columns) > 1],
         _pictures(every, choices),
     )
 
@@ -68,6 +69,13 @@ def mechanisms_part(settings: Sequence[Setting], choices: Mechanisms, pace: Mapp
 def _measures(settings: Sequence[Setting]) -> Iterator[Measure]:
     names = dict.fromkeys(name for one in settings for cell in one.cells for name in cell.about)
     yield from (Measure(name) for name in names if name not in _COUNTED)
+
+
+def _over_seeds(settings: Sequence[Setting]) -> list[dict[str, Any]]:
+    """Without what a setting consists of, which its name stands for and grouped.csv has."""
+    consists_of = {short_name(key) for one in settings for key in one.levels}
+    rows = grouped_rows(settings, list(_measures(settings)))
+    return [{key: value for key, value in row.items() if key not in consists_of} for row in rows]
 
 
 def _cost(one: Setting, pace: Mapping[str, Pace]) -> dict[str, Any]:

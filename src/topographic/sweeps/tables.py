@@ -64,11 +64,12 @@ def write_sweep(
     for name, findings in parts.items():
         save_findings(folder / "collected" / name, findings, {})
     recipe = ", ".join(f"{short_name(key)} {level_word(level)}" for key, level in base.items())
+    called = f"A setting is called by what differs from the recipe ({recipe}), which is called base. "
     words = _words(settings)
     lead = (
         f"{len(found)} models of {len(settings)} settings, each trained on {words.training} and mapped with the same "
-        f"nulls. A setting is called by what differs from the recipe ({recipe}), which is called base. Everything in "
-        "full: table.csv (by cell) and grouped.csv (over seeds)."
+        f"nulls. {'' if compared is not None else called}Everything in full: table.csv (by cell) and grouped.csv (over "
+        "seeds)."
     )
     return lead, {f"collected/{name}": findings for name, findings in parts.items()}
 
