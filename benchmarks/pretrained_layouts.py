@@ -2,6 +2,8 @@
 
     python benchmarks/pretrained_layouts.py MODEL --texts wiki.txt --stimuli SETS --out FOLDER --only 'model.layers.?'
     python benchmarks/pretrained_layouts.py MODEL --out FOLDER --tables     # of what is finished; measures nothing
+    python benchmarks/pretrained_layouts.py MODEL --out FOLDER --depth depth.png      # the same by layer
+    python benchmarks/pretrained_layouts.py MODEL --texts wiki.txt --out FOLDER --only 'model.layers.?' --maps maps.png
 
 Every site is laid out row-major, by a random rotation, by one fitted on the text, by one fitted on the same text with
 samples shuffled within units, and by an assignment. Every layout is judged by its loss on text it has not seen, and by
@@ -22,9 +24,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from topographic.drawing import draw_sheets
+from topographic.drawing.style import COLOURS, finish
 from topographic.layouts import cached_activations, fit_assignment, fit_rotation, moments, shuffled_within_units
 from topographic.layouts.blocks import fitting_neighborhoods
 from topographic.losses import spatial_correlation_loss
@@ -53,7 +58,10 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     if options.tables:
-        print(tables([load_json(path) for path in sorted((options.out / "cells").glob("*.json"))]))
+        print(tables(cells_in(options.out)))
+        return
+    if options.depth:
+        depth_figure(cells_in(options.out)).savefig(options.depth, dpi=150)
         return
     model, tokenizer = load_model(options.model, options.tokenizer, device="cpu")
     contrasts = contrasts_of(options.stimuli)
@@ -68,6 +76,9 @@ def main() -> None:
             options.out / "activations",
             n_tokens=options.fitted + options.held_out,
         )
+        if options.maps:
+            map_figure(recorded, names, heard, contrasts, options).savefig(options.maps, dpi=150)
+            return
         told = {"text": text.stem, "text_sha256": hashlib.sha256(text.read_bytes()).hexdigest()}
         told |= {"fitted": options.fitted, "held_out": options.held_out, "weights": weights_checksum(model)}
         cells = [
@@ -107,6 +118,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--depth", type=Path, help="file of a picture of what is finished; measures nothing")
+    parser.add_argument(
+        "--maps", type=Path, help="file of a picture: the first contrast, sites laid out on the first text"
+    )
     return parser.parse_args()
 
 
@@ -204,6 +219,56 @@ def laid_out(values: np.ndarray, mean: Tensor, scale: Tensor, matrix: Tensor) ->
     return ((torch.from_numpy(np.asarray(values, np.float32)) - mean) / scale) @ matrix
 
 
+def cells_in(folder: Path) -> list[dict[str, Any]]:
+    """All that is finished."""
+    return [load_json(path) for path in sorted((folder / "cells").glob("*.json"))]
+
+
+def depth_figure(cells: list[dict[str, Any]]) -> Figure:
+    """Moran's I of the first seed of every layer's rotation, by text, with its label null (mean, one sd) as a band."""
+    contrasts = list(cells[0]["contrasts"])
+    figure = Figure(figsize=(4.2 * len(contrasts), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(contrasts), sharey=True, squeeze=False)[0]
+    for number, text in enumerate(sorted({cell["text"] for cell in cells})):
+        own = [
+            one
+            for one in cells
+            if (one["text"], one["way"], one["seed"], one["units"]) == (text, "rotation", 0, "unit")
+        ]
+        depths = sorted((int(one["site"].split(".")[2]), one) for one in own if one["site"].count(".") == 2)
+        for ax, contrast in zip(axes, contrasts, strict=True):
+            found = [one["contrasts"][contrast] for _, one in depths]
+            at, null = [depth for depth, _ in depths], [one["label"] for one in found]
+            low, high = ([one["mean"] + sign * one["sd"] for one in null] for sign in (-1, 1))
+            ax.fill_between(at, low, high, color=COLOURS[number], alpha=0.18, linewidth=0)
+            ax.plot(at, [one["I"] for one in found], color=COLOURS[number], marker="o", markersize=3, label=text)
+            ax.set_title(contrast, fontsize=10, loc="left")
+            finish(ax, "block", "Moran's I of the map" if ax is axes[0] else "")
+    return figure
+
+
+def map_figure(
+    recorded: dict[str, np.ndarray],
+    names: list[str],
+    heard: dict[str, dict[str, Responses]],
+    contrasts: dict[str, Contrast],
+    options: argparse.Namespace,
+) -> Figure:
+    """Maps of the first contrast: a column per site, a row per way."""
+    name, one = next(iter(contrasts.items()))
+    rows: dict[str, tuple[Sheet, np.ndarray]] = {}
+    for site in names:
+        fitted = np.asarray(recorded[site][: options.fitted], np.float64)
+        mean, scale = moments(fitted, "unit")
+        sheet = grid(fitted.shape[1])
+        for way in options.ways:
+            matrix = matrix_of(fitted, sheet, {"site": site, "seed": 0, "units": "unit", "way": way})
+            values = laid_out(heard[name][site].values, mean, scale, matrix).numpy()
+            t = t_map(replace(heard[name][site], values=values, sheet=sheet), one.condition, one.baseline)
+            rows[f"layers.{block_of(site)}.{way}"] = (sheet, t.values)
+    return draw_sheets(rows, colour_label=f"Welch's t, {name}")
+
+
 def tables(cells: list[dict[str, Any]]) -> str:
     """One table for each text, treatment of units and contrast: sites down, ways across; then what holds over sites."""
     lines = []
@@ -256,6 +321,11 @@ def overview(cells: list[dict[str, Any]], ways: list[str]) -> Iterator[str]:
 def kind_of_site(site: str) -> str:
     """Its name without numbers."""
     return ".".join("*" if part.isdigit() else part for part in site.split("."))
+
+
+def block_of(site: str) -> int:
+    """The first number in its name."""
+    return next(int(part) for part in site.split(".") if part.isdigit())
 
 
 def by_depth(pairs: set[tuple[str, int]]) -> list[tuple[str, int]]:

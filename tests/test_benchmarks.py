@@ -129,6 +129,9 @@ def test_layouts_of_a_pretrained_model_are_judged_and_resumed(run_benchmark, tin
     printed = run_benchmark("pretrained_layouts.py", tiny_model, "--out", tmp_path, "--tables")
     assert printed.count("| transformer.h.* | 0 | rotation | 1 |") == 6
     assert printed.count("### sentences - nonwords") == 2
+    run_benchmark("pretrained_layouts.py", tiny_model, "--out", tmp_path, "--depth", tmp_path / "depth.png")
+    run_benchmark(*words, "--ways", "rotation", "shuffled", "--maps", tmp_path / "maps.png")
+    assert all(imread(tmp_path / f"{name}.png")[..., :3].std() > 0.02 for name in ("depth", "maps"))
 
 
 def test_every_benchmark_is_tried():
