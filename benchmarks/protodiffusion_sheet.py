@@ -85,7 +85,8 @@ def measured(folder: Path, judge, opened, options: argparse.Namespace) -> dict:
     numbers = {}
     for site, name in ((TABLE, "prototypes"), (LAYER, "condition")):
         decay = distance_decay(heard[site], block=BLOCK, n_draws=199)
-        numbers |= decay.near.to_columns(f"{name}, near") | decay.far.to_columns(f"{name}, far")
+        numbers |= decay.near.to_columns(f"{name}, near", of="unit")
+        numbers |= decay.far.to_columns(f"{name}, far", of="block")
     sheet, n_classes = heard[LAYER].sheet, len(opened.classes)
     shown = [number % n_classes for number in range(options.n)]
     told_apart = functional.silu(torch.from_numpy(heard[LAYER].values)).numpy()
