@@ -20,6 +20,8 @@ __all__ = ["SELECTION_SCORES", "Encoding", "checked_bands", "encode", "folds_for
 DEFAULT_ALPHAS = tuple(float(10**power) for power in range(11))
 # numbers in one temporary array of a fit; 256 MB of float32
 _BATCH_SIZE = 1 << 26
+# of these, predictions of all penalties: they are gone through several times, and 16 MB stay in a processor's cache
+_PREDICTIONS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -388,7 +390,7 @@ def _fit_fold(
     params = {
         "score_func": SELECTION_SCORES[fitting.select_by],
         "local_alpha": fitting.alpha_per_target,
-        "n_targets_batch": fitting.n_targets_batch or max(1, _BATCH_SIZE // (n * len(fitting.alphas))),
+        "n_targets_batch": fitting.n_targets_batch or max(256, _PREDICTIONS_AT_ONCE // (n * len(fitting.alphas))),
         "n_alphas_batch": max(1, min(len(fitting.alphas), _BATCH_SIZE // (n * size))),
     }
     fit = _fit_one_band if len(bands) == 1 else _fit_bands
