@@ -21,9 +21,9 @@ def word_data(tiny_subject, save_assembly, tmp_path):
             noise = rng.normal(size=8)
             row = {"sentence": text, "sent_id": index, "context_length": place, "word": word.strip(".")}
             row |= {name: noise[at] for at, name in enumerate(ERP_COMPONENTS)}
-            row["N400"] = 0.5 * surprisal[index][place] + 0.5 * noise[2]
+            row["N400"] = 3.0 * surprisal[index][place] + 0.5 * noise[2]
             row |= {"self_paced_reading_time": 250 + 10 * len(word) + 5 * noise[6], "Subtlex_log10": rng.normal()}
-            row["s_GPT2"] = surprisal[index][place] + rng.normal()
+            row["s_GPT2"] = surprisal[index][place] + 0.1 * rng.normal()
             rows.append(row)
     folder = tmp_path / "data"
     folder.mkdir()

@@ -28,6 +28,7 @@ __all__ = [
     "layers_and_controls",
     "part_states",
     "read_layers",
+    "tokens_per_word",
     "word_states",
     "word_surprisal",
 ]
@@ -53,6 +54,12 @@ def word_surprisal(
         word = np.minimum(np.searchsorted(words.ends, np.arange(len(one)), side="right"), len(words) - 1)
         found.append(-np.bincount(word, weights=one, minlength=len(words)))
     return found
+
+
+def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> list[Float[np.ndarray, " words"]]:
+    """Into how many tokens every word of every text falls; a word within the token of another has none."""
+    ends = [align_words(tokenizer, text.split(), text).ends for text in texts]
+    return [np.diff(one, prepend=0).astype(np.float64) for one in ends]
 
 
 def word_states(

@@ -1,9 +1,14 @@
 import dataclasses
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from topographic.brain.folds import run_folds
+from topographic.brain.word_scores import likelihood_gain
 from topographic.evaluation import Choices, NotMeasurable, Shown
 from topographic.evaluation.parts.word_surprisal import word_surprisal_gain
+from topographic.evaluation.word_readings import tokens_per_word
 
 GAIN = "gain (nats per 1,000 words)"
 
@@ -18,6 +23,27 @@ def test_planted_surprisal_is_found_where_it_was_planted(readers):
     assert 0 < table.loc[("N400", "GPT2 (given)"), GAIN] < table.loc[("N400", "this model"), GAIN]
     assert table["words"].nunique() == 1, "all surprisals are compared on the same words"
     assert found["corpora"].to_frame()["words"].tolist() == [320]
+
+
+def test_the_number_of_tokens_of_a_word_is_no_gain(readers, word_data):
+    """Reading times that follow into how many tokens words fall: no surprisal may claim them, not that of noise."""
+    (corpus,) = readers.corpora.values()
+    tokens = corpus.per_word(tokens_per_word(readers.tokenizer, corpus.texts))
+    assert len(np.unique(tokens)) > 2
+    table = pd.read_csv(word_data / "all_measures.csv")
+    table["self_paced_reading_time"] = 250 + 40 * tokens + 5 * np.random.default_rng(0).normal(size=len(tokens))
+    table.to_csv(word_data / "all_measures.csv", index=False)
+    read = dataclasses.replace(readers)
+    found = word_surprisal_gain(read, Choices(n_draws=19, word_folds=5, spill_over=1)).to_frame()
+    own = found.query("measure == 'self-paced reading time (ms)'").set_index("surprisal")[GAIN]
+    assert own[["this model", "untrained weights"]].abs().max() < 30
+    without = likelihood_gain(
+        table["self_paced_reading_time"].to_numpy(),
+        corpus.controls(),
+        {"surprisal": corpus.per_word(readers.surprisal(corpus.texts))},
+        run_folds(corpus.text, 5),
+    )
+    assert 1000 * without.mean() > 100, "it would claim them if tokens were not counted"
 
 
 def test_too_few_words_are_said_and_no_row(readers):

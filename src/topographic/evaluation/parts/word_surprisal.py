@@ -1,6 +1,6 @@
 """What surprisal says of reading times and potentials beyond length and frequency, on held-out sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from topographic.brain.word_scores import grouped_gain, likelihood_gain, usable_
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import word_surprisal
+from topographic.evaluation.word_readings import tokens_per_word, word_surprisal
 
 __all__ = ["word_surprisal_gain"]
 
@@ -34,9 +34,13 @@ def word_surprisal_gain(subject: LanguageSubject, choices: Choices) -> Findings:
         of_twin = [read[text] for text in corpus.texts]
         means.append(_about(corpus, own, of_twin))
         sources = _sources(corpus, own, of_twin, choices.spill_over)
+        # what no model predicts and surprisal holds all the same: it is summed over the tokens of a word
+        n_tokens = tokens_per_word(subject.tokenizer, corpus.texts)
+        controls = corpus.controls(choices.spill_over)
+        controls |= {f"tokens {back}": corpus.shifted(n_tokens, back) for back in range(choices.spill_over + 1)}
         for measure, values in corpus.measures.items():
             # the same words for every surprisal
-            usable = usable_words({measure: values}, corpus.controls(choices.spill_over), *sources.values())
+            usable = usable_words({measure: values}, controls, *sources.values())
             about = {"corpus": corpus.name, "measure": measure}
             if usable.sum() < _FEWEST_WORDS or len(np.unique(corpus.text[usable])) < 2:
                 notes.append(
@@ -45,14 +49,15 @@ def word_surprisal_gain(subject: LanguageSubject, choices: Choices) -> Findings:
                 )
                 continue
             rows += [
-                {**about, "surprisal": source, **_gain(corpus, measure, columns, usable, choices)}
+                {**about, "surprisal": source, **_gain(corpus, measure, controls, columns, usable, choices)}
                 for source, columns in sources.items()
             ]
     shown = ("words", _GAIN, "low", "high", "p")
     return Findings(
         "Surprisal",
-        "How much more probable held-out words' measures are where surprisal stands beside length, log frequency, "
-        f"punctuation and position, all but the last also of the {choices.spill_over} words before (spill-over): "
+        "How much more probable held-out words' measures are where surprisal stands beside length, number of tokens, "
+        f"log frequency, punctuation and position, all but the last also of the {choices.spill_over} words before "
+        "(spill-over): "
         "log-likelihood of linear regression in nats, whole texts or sentences held out. Intervals (95 %) "
         "and p (sign flips, one-sided) "
         "are over sentences or texts. The first row of a measure is this model; below it the same architecture with "
@@ -92,9 +97,14 @@ def _sources(
 
 
 def _gain(
-    corpus: WordCorpus, measure: str, columns: dict[str, np.ndarray], usable: np.ndarray, choices: Choices
+    corpus: WordCorpus,
+    measure: str,
+    controls: Mapping[str, np.ndarray],
+    columns: Mapping[str, np.ndarray],
+    usable: np.ndarray,
+    choices: Choices,
 ) -> dict[str, Any]:
-    controls, text = corpus.controls(choices.spill_over), corpus.text[usable]
+    text = corpus.text[usable]
     gains = likelihood_gain(
         corpus.measures[measure][usable],
         {name: one[usable] for name, one in controls.items()},
