@@ -60,7 +60,7 @@ def planted(tmp_path_factory, stand_ins):
     surprisal = bare.per_word(word_surprisal(subject.model, subject.tokenizer, texts, batch_size=64, progress=False))
     noise = source.standard_normal((3, count))
     folder = tmp_path_factory.mktemp("data")
-    times = 200 + 400 * (surprisal - surprisal.mean()) / surprisal.std() + 10 * noise[1]
+    times = 200 + 800 * (surprisal - surprisal.mean()) / surprisal.std() + 10 * noise[1]
     signal = own @ source.standard_normal(6)
     write_corpus(folder, texts, {"n400": signal / signal.std() + 0.3 * noise[0], "rt": times})
     nothing = tmp_path_factory.mktemp("nothing")
