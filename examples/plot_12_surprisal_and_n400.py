@@ -117,5 +117,5 @@ pd.DataFrame(found).round(2)
 
 table = np.column_stack([one for name, one in controls.items() if "before" not in name])
 n400 = prediction_map(states, corpus.measures["N400"], grid((10, 10)), "h.1", controls=table, name="N400", n_draws=99)
-figure = n400.plot(title="r of every unit with the N400").figure
+figure = n400.plot(title="r with the N400").figure
 figure
