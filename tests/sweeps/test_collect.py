@@ -22,7 +22,7 @@ from topographic.sweeps.collect import (
     read_cell,
     settings_of,
 )
-from topographic.sweeps.plan import find_reference, plan_cells
+from topographic.sweeps.plan import find_reference, plan_cells, short_name
 
 Z = Measure("z (unit)", "noun-verb", 2.0)
 
@@ -268,3 +268,20 @@ def test_what_cannot_be_compared():
         over_replicates([])
     with pytest.raises(ValueError, match="2 values, 1 of them finite"):
         over_replicates([1.0, math.nan])
+
+
+def test_settings_of_named_blocks_are_called_as_the_recipe_calls_them():
+    blocks = [{"name": "no mechanism", "seed": [0, 1]}, {"name": "smooth, strongly", "neighbor_weights.weight": [2.0]}]
+    blocks[1] |= {"neighbor_weights.sites": [["transformer.h.*.mlp.c_fc"]], "seed": [0, 1]}
+    cells = plan_cells(Recipe(run="runs/x", model=ModelConfig("tiny", n_layer=1)), blocks)
+    found = [CellNumbers(cell, {}, {"validation loss": 5.0 + cell.seed}, {}) for cell in cells]
+    control = {cell.name: cells[cell.seed].name for cell in cells}
+    none, smooth = settings_of(found, lambda cell: control[cell.name])
+    assert (none.name, smooth.name) == ("no mechanism", "smooth, strongly")
+    assert (none.reference, smooth.reference.name) == (None, "no mechanism")
+    rows = grouped_rows([none, smooth], [Measure("validation loss")])
+    assert [row["setting"] for row in rows] == ["no mechanism", "smooth, strongly"]
+    lean = grouped_rows([none, smooth], [Measure("validation loss")], with_levels=False)
+    columns, fewer = ({key for row in table for key in row} for table in (rows, lean))
+    assert columns - fewer == {*map(short_name, none.levels)}
+    assert lean[1]["difference"] == 0.0

@@ -64,6 +64,14 @@ def published_models(name: str, measure: str) -> list[dict[str, Any]]:
     return rows
 
 
+def published_brain_scores() -> list[dict[str, Any]]:
+    """A row per score of Brain-Score Language: its model, data and folds."""
+    return [
+        {"model": one.model, "data": one.setting["data"], "folds": one.setting["folds"], one.measure: one.value}
+        for one in published("brain_language")
+    ]
+
+
 def published_note(kind: str) -> str:
     """How to read the published models of TopoNets."""
     material = {"language": "text", "vision": "images"}[kind]

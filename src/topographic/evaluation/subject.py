@@ -16,7 +16,13 @@ from torch import nn
 
 from topographic.behaviour import MinimalPairScores, Suite, load_suites, perplexity, token_log_probabilities
 from topographic.brain.assemblies import ResponseAssembly, load_assemblies
-from topographic.brain.word_corpora import SentenceCorpus, WordCorpus, load_sentence_corpora, load_word_corpora
+from topographic.brain.word_corpora import (
+    ERP_COMPONENTS,
+    SentenceCorpus,
+    WordCorpus,
+    load_sentence_corpora,
+    load_word_corpora,
+)
 from topographic.evaluation.choices import Shown
 from topographic.evaluation.results import NotMeasurable, plain
 from topographic.evaluation.word_readings import word_surprisal
@@ -275,6 +281,14 @@ class LanguageSubject(Subject):
     def corpora(self) -> dict[str, WordCorpus]:
         """Corpora measured word by word; none where no folder of them was given."""
         return {} if self.shown.data is None else load_word_corpora(self.shown.data)
+
+    @property
+    def erp_corpus(self) -> WordCorpus:
+        """The first of these that has all six event-related potentials."""
+        for corpus in self.corpora.values():
+            if set(ERP_COMPONENTS) <= set(corpus.measures):
+                return corpus
+        raise NotMeasurable(f"no corpus with event-related potentials lies below {self.shown.data}")
 
     @cached_property
     def sentence_corpora(self) -> dict[str, SentenceCorpus]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from topographic.behaviour import token_log_probabilities
 from topographic.brain.stories import untrained
+from topographic.brain.word_corpora import WordCorpus
 from topographic.drawing.site_names import site_labels
 from topographic.losses.wrappers import unwrapped
 from topographic.recording import (
@@ -28,6 +29,7 @@ __all__ = [
     "layers_and_controls",
     "part_states",
     "read_layers",
+    "reading_controls",
     "tokens_per_word",
     "word_states",
     "word_surprisal",
@@ -60,6 +62,14 @@ def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> list[Float[np.ndarr
     """Into how many tokens every word of every text falls; a word within the token of another has none."""
     ends = [align_words(tokenizer, text.split(), text).ends for text in texts]
     return [np.diff(one, prepend=0).astype(np.float64) for one in ends]
+
+
+def reading_controls(corpus: WordCorpus, tokenizer: Any, spill_over: int) -> dict[str, Float[np.ndarray, " words"]]:
+    """Controls of the corpus, and into how many tokens words fall: surprisal is summed over these, whatever it says."""
+    counts = tokens_per_word(tokenizer, corpus.texts)
+    return corpus.controls(spill_over) | {
+        f"tokens {back}": corpus.shifted(counts, back) for back in range(spill_over + 1)
+    }
 
 
 def word_states(

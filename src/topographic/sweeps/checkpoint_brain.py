@@ -23,7 +23,7 @@ from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.word_encoding import states_of
 from topographic.evaluation.results import NotMeasurable
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import embedding_site, tokens_per_word
+from topographic.evaluation.word_readings import embedding_site, reading_controls
 from topographic.recording import RandomTokens, record
 from topographic.stimuli import StimulusSet
 
@@ -171,10 +171,8 @@ def reading_gain(subject: LanguageSubject, material: BrainMaterial, choices: Cho
         if not times:
             continue
         own = subject.surprisal(corpus.texts)
-        n_tokens, back_to = tokens_per_word(subject.tokenizer, corpus.texts), range(choices.spill_over + 1)
-        controls = corpus.controls(choices.spill_over)
-        controls |= {f"tokens {back}": corpus.shifted(n_tokens, back) for back in back_to}
-        added = {f"surprisal {back}": corpus.shifted(own, back) for back in back_to}
+        controls = reading_controls(corpus, subject.tokenizer, choices.spill_over)
+        added = {f"surprisal {back}": corpus.shifted(own, back) for back in range(choices.spill_over + 1)}
         for name, values in times.items():
             usable = usable_words({name: values}, controls, added)
             text = corpus.text[usable]

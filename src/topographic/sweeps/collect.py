@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -236,11 +236,13 @@ def settings_of(found: Sequence[CellNumbers], reference_of: Callable[[Cell], str
         references = [reference_of(member.cell) for member in one.cells]
         homes = [home[reference] for reference in references if reference in home]
         reference = alone[homes[0]] if homes and homes[0] != name else None
-        settings.append(Setting(name, one.levels, one.cells, reference))
+        settings.append(replace(one, reference=reference))
     return settings
 
 
-def grouped_rows(settings: Sequence[Setting], measures: Sequence[Measure]) -> list[dict[str, Any]]:
+def grouped_rows(
+    settings: Sequence[Setting], measures: Sequence[Measure], *, with_levels: bool = True
+) -> list[dict[str, Any]]:
     """Every measure of every setting over its seeds, and its paired difference to the reference."""
     rows = []
     for measure in measures:
@@ -248,7 +250,8 @@ def grouped_rows(settings: Sequence[Setting], measures: Sequence[Measure]) -> li
             values = one.numbers(measure)
             if not values:
                 continue
-            row: dict[str, Any] = {"setting": one.name, **_level_columns(one.levels), "measure": measure.name}
+            levels = _level_columns(one.levels) if with_levels else {}
+            row: dict[str, Any] = {"setting": one.name, **levels, "measure": measure.name}
             if measure.contrast is not None:
                 row |= {"contrast": measure.contrast, "FWHM (mm)": measure.fwhm_mm}
             row |= over_replicates(values.values())._asdict()

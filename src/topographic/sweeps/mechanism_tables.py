@@ -18,7 +18,6 @@ from topographic.sweeps.collect import (
     paired_difference,
 )
 from topographic.sweeps.pace import Pace
-from topographic.sweeps.plan import short_name
 
 __all__ = ["laid_out_settings", "mechanisms_part"]
 
@@ -55,7 +54,13 @@ def mechanisms_part(settings: Sequence[Setting], choices: Mechanisms, pace: Mapp
             for place in choices.sites
         ),
         Table("uses", "What is left of a changed model", [_uses(one) for one in every], _USES_NOTE),
-        Table("mechanisms", "Everything over seeds", _over_seeds(every), _LONG_NOTE),
+        # without what a setting consists of, which its name stands for and grouped.csv has
+        Table(
+            "mechanisms",
+            "Everything over seeds",
+            grouped_rows(every, list(_measures(every)), with_levels=False),
+            _LONG_NOTE,
+        ),
     ]
     return Findings(
         "Mechanisms of topography",
@@ -71,15 +76,8 @@ def _measures(settings: Sequence[Setting]) -> Iterator[Measure]:
     yield from (Measure(name) for name in names if name not in _COUNTED)
 
 
-def _over_seeds(settings: Sequence[Setting]) -> list[dict[str, Any]]:
-    """Without what a setting consists of, which its name stands for and grouped.csv has."""
-    consists_of = {short_name(key) for one in settings for key in one.levels}
-    rows = grouped_rows(settings, list(_measures(settings)))
-    return [{key: value for key, value in row.items() if key not in consists_of} for row in rows]
-
-
 def _cost(one: Setting, pace: Mapping[str, Pace]) -> dict[str, Any]:
-    row: dict[str, Any] = {"mechanism": _in_words(one), "parameters": one.cells[0].about["parameters"]}
+    row: dict[str, Any] = {"mechanism": one.name, "parameters": one.cells[0].about["parameters"]}
     row |= {"validation loss": _said(one, _LOSS), "minus reference": _difference(one, _LOSS)}
     if one.numbers(_PAIRS):
         row["minimal pairs"] = _said(one, _PAIRS)
@@ -90,7 +88,7 @@ def _cost(one: Setting, pace: Mapping[str, Pace]) -> dict[str, Any]:
 
 
 def _order(one: Setting, place: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"mechanism": _in_words(one)}
+    row: dict[str, Any] = {"mechanism": one.name}
     for name in (*_ORDER, *_OF_WEIGHTS):
         measure = Measure(f"{place}: {name}")
         if one.numbers(measure):
@@ -103,15 +101,10 @@ def _order(one: Setting, place: str) -> dict[str, Any]:
 def _uses(one: Setting) -> dict[str, Any]:
     names = ("downsampled", "downsampled, units permuted", "pruned", "lesion: sentences", "lesion: specificity")
     names += ("lesion: specificity beyond other patches",)
-    row: dict[str, Any] = {"mechanism": _in_words(one)}
+    row: dict[str, Any] = {"mechanism": one.name}
     row |= {name: _said(one, Measure(name)) for name in names if one.numbers(Measure(name))}
     judged = one.numbers(Measure("lesion: p"))
     return row | ({"lesion: p": ", ".join(f"{p:.2f}" for p in judged.values())} if judged else {})
-
-
-def _in_words(one: Setting) -> str:
-    """Its name as one reads it, where the folders of its cells have no spaces."""
-    return one.name.replace("_", " ")
 
 
 def _said(one: Setting, measure: Measure, digits: int = 3) -> str:
@@ -146,7 +139,7 @@ def _pictures(settings: Sequence[Setting], choices: Mechanisms) -> list[Picture]
             shared = [seed for seed in x if seed in y and seed in beside]
             if shared:
                 values = [x[seed] for seed in shared], [y[seed] - beside[seed] for seed in shared]
-                panels.setdefault(place, []).append(Mechanism(_in_words(one), *values, is_control=is_control))
+                panels.setdefault(place, []).append(Mechanism(one.name, *values, is_control=is_control))
     if not panels:
         return []
     figure = draw_mechanisms(

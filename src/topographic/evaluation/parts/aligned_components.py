@@ -11,7 +11,7 @@ from topographic.brain.word_corpora import ERP_COMPONENTS
 from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.word_encoding import states_of
-from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, under
+from topographic.evaluation.results import Findings, Picture, Table, under
 from topographic.evaluation.subject import LanguageSubject
 from topographic.maps import UnitMap
 from topographic.maps.autocorrelation import each_morans_i
@@ -26,10 +26,7 @@ _N_COMPONENTS = 3
 
 def aligned_components(subject: LanguageSubject, choices: Choices) -> Findings:
     """PLS-SVD of the states after every word and the six potentials at it, sentences held out."""
-    corpora = [one for one in subject.corpora.values() if set(ERP_COMPONENTS) <= set(one.measures)]
-    if not corpora:
-        raise NotMeasurable(f"no corpus with event-related potentials lies below {subject.shown.data}")
-    corpus, sites = corpora[0], list(subject.sheets)
+    corpus, sites = subject.erp_corpus, list(subject.sheets)
     potentials = np.column_stack([corpus.measures[name] for name in ERP_COMPONENTS])
     usable = np.isfinite(potentials).all(1)
     controls = np.column_stack([np.ones(usable.sum()), *(one[usable] for one in corpus.controls().values())])

@@ -7,7 +7,7 @@ import numpy as np
 from topographic.brain.assemblies import ResponseAssembly
 from topographic.brain.assembly_scores import score_assembly
 from topographic.evaluation.choices import Choices
-from topographic.evaluation.published_numbers import published
+from topographic.evaluation.published_numbers import published_brain_scores
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
 from topographic.evaluation.word_readings import layers_and_controls, part_states
@@ -32,10 +32,7 @@ def response_assemblies(subject: LanguageSubject, choices: Choices) -> Findings:
         rows += [{"data": name, **_without_nan(row)} for row in scores.table.to_dict("records")]
         persons += [{"data": name, **row} for row in scores.subjects.to_dict("records")]
         notes += [f"{name}: {note}." for note in scores.notes]
-    known = [
-        {"model": one.model, "data": one.setting["data"], "folds": one.setting["folds"], one.measure: one.value}
-        for one in published("brain_language")
-    ]
+    known = published_brain_scores()
     return Findings(
         "Recordings of Brain-Score",
         "Ridge regression from the state after the last token of each part of a text, read after the parts before it: "

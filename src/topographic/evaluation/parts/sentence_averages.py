@@ -10,7 +10,7 @@ from topographic.brain.word_corpora import SentenceCorpus
 from topographic.brain.word_scores import grouped_correlation, grouped_gain, held_out_words
 from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
-from topographic.evaluation.published_numbers import published
+from topographic.evaluation.published_numbers import published_brain_scores
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
 from topographic.evaluation.word_readings import EMBEDDING, embedding_site, layers_and_controls
@@ -44,10 +44,7 @@ def sentence_averages(subject: LanguageSubject, choices: Choices) -> Findings:
                 added = grouped_gain(errors[0] - errors[1], topics, **drawn)
                 row |= {"added R2": added.value, "low (R2)": added.low, "high (R2)": added.high, "p": added.p}
             rows.append(row)
-    known = [
-        {"model": one.model, "data": one.setting["data"], "folds": one.setting["folds"], one.measure: one.value}
-        for one in published("brain_language")
-    ]
+    known = published_brain_scores()
     return Findings(
         "Averages per sentence",
         "Ridge regression from states of whole sentences, topics held out together; intervals (95 %) and p (sign "

@@ -7,7 +7,7 @@ from topographic.brain.word_corpora import ERP_COMPONENTS
 from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.word_encoding import states_of
-from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, under
+from topographic.evaluation.results import Findings, Picture, Table, under
 from topographic.evaluation.subject import LanguageSubject
 from topographic.maps import morans_i, spectral_surrogates
 from topographic.maps.references import compare
@@ -20,10 +20,7 @@ _SHOWN = ("mean", "p")
 
 def word_maps(subject: LanguageSubject, choices: Choices) -> Findings:
     """Maps of the six components, their smoothness, and how alike the maps of two components are."""
-    corpora = [one for one in subject.corpora.values() if set(ERP_COMPONENTS) <= set(one.measures)]
-    if not corpora:
-        raise NotMeasurable(f"no corpus with event-related potentials lies below {subject.shown.data}")
-    corpus = corpora[0]
+    corpus = subject.erp_corpus
     sites = list(subject.sheets)
     states = states_of(subject, corpus, sites)
     controls = np.column_stack(list(corpus.controls().values()))
