@@ -259,7 +259,10 @@ def encode(
             found["r"][fold, usable] = pearson_r(observed[test], predicted)
             found["r2"][fold, usable] = r2_score(observed[test], predicted)
             found["alpha"][fold, usable], shares[fold][:, usable] = one["alphas"], one["shares"]
-            band_r2[fold][:, usable] = _split_r2(observed[test], one["parts"], one["intercept"])
+            several = len(bands) > 1
+            band_r2[fold][:, usable] = (
+                _split_r2(observed[test], one["parts"], one["intercept"]) if several else found["r2"][fold, usable]
+            )
             if weights is not None and intercepts is not None:
                 weights[:, usable] += one["weights"] / len(folds)
                 intercepts[usable] += one["raw_intercept"] / len(folds)
@@ -414,20 +417,20 @@ def _fit_fold(
 def _fit_one_band(
     engine: Any, fitted: list[np.ndarray], observed: np.ndarray, inner: list, params: dict, fitting: _Fitting
 ) -> tuple:
-    from himalaya.kernel_ridge import KernelRidgeCV
-    from himalaya.ridge import RidgeCV
+    from himalaya.kernel_ridge import solve_kernel_ridge_cv_eigenvalues
+    from himalaya.ridge import solve_ridge_cv_svd
 
-    features = fitted[0]
-    in_kernel = features.shape[1] > len(features)
-    alphas = np.asarray(fitting.alphas, dtype=fitting.dtype)
-    shared = {"alphas": alphas, "fit_intercept": True, "solver_params": params, "cv": inner}
-    model: Any = KernelRidgeCV(**shared, warn=False) if in_kernel else RidgeCV(**shared)
-    model.fit(features, observed)
-    chosen, intercept = engine.to_numpy(model.best_alphas_), engine.to_numpy(model.intercept_)
+    # the solvers of KernelRidgeCV and RidgeCV, without the estimators' second look at every number
+    x, y, alphas = (engine.asarray(one, dtype=fitting.dtype) for one in (fitted[0], observed, fitting.alphas))
+    shared = {"alphas": alphas, "fit_intercept": True, "cv": inner, **params}
     ones = np.ones((1, observed.shape[1]), fitting.dtype)
-    if in_kernel:
-        return chosen, ones, engine.to_numpy(model.dual_coef_), None, intercept
-    return chosen, ones, None, [engine.to_numpy(model.coef_)], intercept
+    if x.shape[1] > x.shape[0]:
+        chosen, dual, _, intercept = (
+            engine.to_numpy(one) for one in solve_kernel_ridge_cv_eigenvalues(x @ x.T, y, **shared)
+        )
+        return chosen, ones, dual, None, intercept
+    chosen, weights, _, intercept = (engine.to_numpy(one) for one in solve_ridge_cv_svd(x, y, **shared, warn=False))
+    return chosen, ones, None, [weights], intercept
 
 
 def _fit_bands(
