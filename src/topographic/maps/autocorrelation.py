@@ -113,10 +113,11 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
     weights = _row_standardised_weights(unit_map.sheet, contiguity, present)
     # float32 null maps stay that: rounding moves I by 1e-7
     chosen = slice(None) if present.all() else present
+    in_type = {kind: weights.in_type(kind) for kind in {maps.dtype for maps in unit_map.nulls.values()}}
     value = float(_autocorrelation(unit_map.values[None, chosen].astype(np.float64), weights)[0])
     nulls = {}
     for null, maps in unit_map.nulls.items():
-        draws = _autocorrelation(maps[:, chosen], weights)
+        draws = _autocorrelation(maps[:, chosen], in_type[maps.dtype])
         if np.isnan(draws).any() and np.isnan(maps[:, present]).any():
             raise ValueError(
                 f"the map at {unit_map.site!r}: null {null!r} is NaN where the map is not; draw it from the same units"
@@ -144,31 +145,33 @@ class _Weights(NamedTuple):
     """Row-standardised weights ``w_ij``: those of a unit with neighbours sum to 1."""
 
     once: csr_array  # w_ij + w_ji of each pair, i < j
-    columns: Float[np.ndarray, " units"]  # sums over i
-    rows: Float[np.ndarray, " units"]
+    sums: Float[np.ndarray, "2 units"]  # 1 / n, and the sums over i of w_ij + w_ji
+    total: float  # over all pairs in both directions
 
-    @property
-    def total(self) -> float:
-        """Sum over all pairs in both directions."""
-        return float(self.rows.sum())
+    def in_type(self, kind: np.dtype) -> "_Weights":
+        """The same in the type of the maps."""
+        return self._replace(once=self.once.astype(kind), sums=self.sums.astype(kind))
 
 
 def _row_standardised_weights(sheet: Sheet, contiguity: Contiguity, present: Bool[np.ndarray, " units"]) -> _Weights:
     """Weights among the units that are present."""
     pairs = adjacent_pairs(sheet, contiguity).numpy()
-    pairs = pairs[present[pairs[:, 0]] & present[pairs[:, 1]]]
+    if not present.all():
+        pairs = pairs[present[pairs].all(axis=1)]
     if not len(pairs):
         raise NotMeasurable(f"sheet {sheet.name!r}: no two units with a value are neighbours; give the sheet `edges`")
     place = np.cumsum(present) - 1
-    rows, columns = place[pairs].T
+    rows, columns = np.ascontiguousarray(place[pairs].T)
     n_units = int(present.sum())
     degree = np.bincount(rows, minlength=n_units)
-    weight = 1.0 / degree[rows]
-    first = rows < columns
-    # both directions of every pair are there
-    both = weight[first] + 1.0 / degree[columns[first]]
-    once = csr_array((both, (rows[first], columns[first])), shape=(n_units, n_units))
-    return _Weights(once, np.bincount(columns, weight, n_units), (degree > 0).astype(np.float64))
+    share = 1.0 / np.maximum(degree, 1)
+    in_use = (degree > 0).astype(np.float64)
+    sums = np.stack([np.full(n_units, 1 / n_units), in_use + np.bincount(columns, share[rows], n_units)])
+    # both directions of every pair are there, sorted
+    rows, columns = rows[rows < columns], columns[rows < columns]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_units))])
+    once = csr_array((share[rows] + share[columns], columns, starts), shape=(n_units, n_units))
+    return _Weights(once, sums, float(in_use.sum()))
 
 
 def _autocorrelation(maps: Float[np.ndarray, "maps units"], weights: _Weights) -> Float[np.ndarray, " maps"]:
@@ -178,8 +181,9 @@ def _autocorrelation(maps: Float[np.ndarray, "maps units"], weights: _Weights) -
     centred, each pair is met once, and a batch of maps stays in the cache.
     """
     n_maps, n_units = maps.shape
-    once = weights.once.astype(maps.dtype)
-    sums = np.stack([np.full(n_units, 1 / n_units), weights.columns + weights.rows]).astype(maps.dtype)
+    if weights.sums.dtype != maps.dtype:
+        weights = weights.in_type(maps.dtype)
+    once, sums = weights.once, weights.sums
     # room for every batch in turn: memory that is new each time costs as much as the sums
     room = np.empty(min(n_maps, _MAPS_AT_ONCE) * n_units, maps.dtype)
     mean, joined, squares, agreement = np.empty((4, n_maps), maps.dtype)
@@ -188,7 +192,7 @@ def _autocorrelation(maps: Float[np.ndarray, "maps units"], weights: _Weights) -
         of_units = room[: given.size].reshape(n_units, len(given))  # each unit's values side by side
         np.copyto(of_units, given.T)
         mean[batch], joined[batch] = sums @ of_units
-        squares[batch] = np.einsum("mu,mu->m", given, given)
+        squares[batch] = np.matmul(given[:, None, :], given[:, :, None])[:, 0, 0]  # half the time of einsum's
         agreement[batch] = np.einsum("um,um->m", of_units, once @ of_units)
 
     flat = []
@@ -211,7 +215,7 @@ def _normal_moments(weights: _Weights, n_units: int) -> tuple[float, float]:
     """Mean and standard deviation of I for independent normal values (Cliff & Ord 1981)."""
     total = weights.total
     s1 = np.square(weights.once.data).sum()
-    s2 = np.square(weights.columns + weights.rows).sum()
+    s2 = np.square(weights.sums[1]).sum()
     expected = -1.0 / (n_units - 1)
     variance = (n_units**2 * s1 - n_units * s2 + 3 * total**2) / ((n_units**2 - 1) * total**2) - expected**2
     return expected, float(np.sqrt(variance))

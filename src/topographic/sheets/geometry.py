@@ -248,8 +248,9 @@ def _pairs_on_lattice(places: Int64[np.ndarray, "rows columns"], contiguity: str
     n_rows, n_columns = places.shape
     steps = [(0, 1), (1, 0)] + [(1, 1), (1, -1)] * (contiguity == "queen")
     moved = [padded[1 + down : 1 + down + n_rows, 1 + right : 1 + right + n_columns] for down, right in steps]
-    pairs = np.concatenate([np.stack([places.ravel(), other.ravel()], axis=1) for other in moved])
-    return pairs[(pairs >= 0).all(axis=1)]
+    first, second = np.tile(places.ravel(), len(steps)), np.concatenate([other.ravel() for other in moved])
+    there = (first >= 0) & (second >= 0)
+    return np.stack([first[there], second[there]], axis=1)
 
 
 def adjacent_pairs(sheet: Sheet, contiguity: str = "queen") -> Int64[Tensor, "pairs 2"]:
