@@ -8,6 +8,9 @@ MODEL  ?=
 SHEETS ?= runs/demo-pretrained
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# packages are compiled once when they are installed, not by every process that starts
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo demo-pretrained test check docs gpu budgets clean
 
 demo: $(VENV)/.demo
