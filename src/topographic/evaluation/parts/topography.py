@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from topographic.drawing.site_names import site_labels
+from topographic.drawing.site_names import arrange_sites, site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.contrast_maps import Contrast, contrasts_explained, measure_contrasts
 from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, under
@@ -57,9 +57,7 @@ def statistic_of_topography(subject: LanguageSubject, choices: Choices) -> Findi
         {"of": kind, "sheets": len(some), **mean_over_sheets(some).to_columns("t_g")} for kind, some in kinds.items()
     ]
     rows = [{"sheet": labels[site], "of": kind_of_site(site), **one.to_columns("t_g")} for site, one in found.items()]
-    lines = {"t_g": [one.value for one in found.values()]}
-    lines["units permuted"] = [one.nulls["unit"].mean for one in found.values()]
-    figure = draw_by_depth(lines, list(labels.values()), y_label="t_g").figure
+    figure = _draw_statistic({site: (one.value, one.nulls["unit"].mean) for site, one in found.items()})
     return Findings(
         "Topographic statistic",
         "Minus the rank correlation between how alike two units respond and how far they lie apart, over the pairs "
@@ -73,6 +71,19 @@ def statistic_of_topography(subject: LanguageSubject, choices: Choices) -> Findi
         [Picture("depth", "Topographic statistic by depth", figure, headline=True)],
         notes=sorted(set(notes)),
     )
+
+
+def _draw_statistic(found: Mapping[str, tuple[float, float]]) -> Any:
+    """The statistic by layer, a line for each kind of module, and the mean of its null."""
+    layers, kinds, places = arrange_sites(list(found))
+    if not layers:  # names tell no layers: sheet by sheet
+        lines = {"t_g": [one for one, _ in found.values()], "units permuted": [null for _, null in found.values()]}
+        return draw_by_depth(lines, list(site_labels(list(found)).values()), y_label="t_g").figure
+    values, nulls = np.full((2, len(layers), len(kinds)), np.nan)
+    for site, place in places.items():
+        values[place], nulls[place] = found[site]
+    lines = dict(zip(kinds, values.T.tolist(), strict=True)) | {"units permuted": np.nanmean(nulls, axis=1).tolist()}
+    return draw_by_depth(lines, layers, y_label="t_g").figure
 
 
 def linguistic_suites(subject: LanguageSubject, choices: Choices) -> Findings:
