@@ -2,6 +2,7 @@
 
     python benchmarks/topoformer.py
     python benchmarks/topoformer.py --device cuda --batch-size 32
+    python benchmarks/topoformer.py --published CLONE        # beside the published attention (TahaBinhuraib/topoformer)
     python benchmarks/topoformer.py --quick                  # see that it runs
 
 A layer is attention and MLP, forward and backward. All are timed in turns (A B C A B C ...), so that what else the
@@ -9,8 +10,11 @@ machine does hits each; ratios are of one round each.
 """
 
 import argparse
+import importlib
 import statistics
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 from spatial_loss import paired_seconds
@@ -42,6 +46,23 @@ class PlainAttention(nn.Module):
         return self.output(attended), None
 
 
+class PublishedAttention(nn.Module):
+    """Its attention as it stands; the block around it, which does not run as it was released, is ours."""
+
+    def __init__(self, n_units: int, checkout: str) -> None:
+        super().__init__()
+        sys.path.insert(0, checkout)
+        asked = {"hidden_size": n_units, "sq": 0.3, "sr": 0.3, "mask_type": "circular", "qkv_bias": True, "relu": False}
+        asked |= {"learned_spatial_querying": False, "local_querying": False}
+        asked |= {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
+        config = type("Config", (SimpleNamespace,), {"__getitem__": lambda own, name: getattr(own, name)})(**asked)
+        self.attention = importlib.import_module("topoformer.models.attention").AttentionOutput(config)
+
+    def forward(self, hidden_states: Tensor, **_: object) -> tuple[Tensor, None]:
+        """What is attended to, through the output map."""
+        return self.attention(hidden_states)
+
+
 def main() -> None:
     options = parse_options()
     if options.threads:
@@ -55,6 +76,9 @@ def main() -> None:
     fields = [receptive_fields(grid(n_units, wrap=True), 0.3).to(options.device) for _ in range(2)]
     transcribed.attn = PlainAttention(n_units, *fields).to(options.device)
     arms = {"local": block(local, options), "without locality": block(plain, options), "transcription": transcribed}
+    if options.published:
+        arms["published"] = block(plain, options)
+        arms["published"].attn = PublishedAttention(n_units, options.published).to(options.device)
     hidden_states = torch.randn(
         (options.batch_size, options.tokens, n_units), generator=torch.Generator().manual_seed(0)
     ).to(options.device)
@@ -84,8 +108,10 @@ def main() -> None:
                 f"| {name} | {1000 * statistics.median(seconds[name]):.1f} ms | {statistics.median(ratios):.2f} | "
                 f"{kept[name]:.1f} MB | {kept[name] / kept[base]:.2f} |"
             )
-        ratios = [slow / fast for slow, fast in zip(seconds["transcription"], seconds["local"], strict=True)]
-        print(f"\nTranscription over local: {statistics.median(ratios):.2f}\n")
+        print()
+        for name in set(compared) - {"local", base}:
+            ratios = [slow / fast for slow, fast in zip(seconds[name], seconds["local"], strict=True)]
+            print(f"{name.capitalize()} over local: {statistics.median(ratios):.2f}\n")
 
 
 def block(config: TopoformerConfig, options: argparse.Namespace) -> TopoformerBlock:
@@ -121,6 +147,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice by default")
+    parser.add_argument("--published", help="folder of a clone of the published code")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs")
