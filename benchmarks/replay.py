@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--vocabulary", type=int, default=8192)
-    parser.add_argument("--sentences", type=int, default=48)
+    parser.add_argument("--sentences", type=int, default=24)
     parser.add_argument("--draws", type=int, default=2, help="of each control")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)

@@ -393,6 +393,25 @@ def test_blocks_of_ones_own(ways, options, n_runs):
     assert model.parts.blocks[0].calls - before == n_runs
 
 
+def test_an_encoder_of_torch_that_fuses_only_while_nothing_is_edited():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(WIDTH, 2, 64, batch_first=True)
+        model = nn.ModuleDict({"encoder": nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)}).eval()
+    batch = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(3))
+
+    @torch.no_grad()
+    def said():
+        found = [model["encoder"](batch) for _ in range(2)]
+        with edit(model, {"encoder.layers.2": differently(1)}):
+            found += [model["encoder"](batch) for _ in range(2)]
+        return found
+
+    plain = said()
+    with replayed(model, "encoder.layers.2"):
+        assert all(map(equal, plain, said()))
+
+
 def test_a_model_that_goes_another_way_with_the_same_input_is_an_error():
     model = Stack("plain", "plain", "plain", "plain").eval()
     with torch.no_grad(), replayed(model, "parts.blocks.3"):
