@@ -5,7 +5,7 @@
     python benchmarks/replay.py --quick               # a small model
 
 Every reading is the perplexity of the same sentences under another edit of one site. The two ways run in turns in one
-process; their tables are compared to the last bit. Prints a Markdown table.
+process; their tables are compared digit by digit. Prints a Markdown table.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
     print(
         f"{type(model).__name__}, {len(texts)} sentences, edits at {block}, {options.pairs} pairs, {options.clock} time"
     )
-    print("\n| curve | readings | as usual | replayed | times faster (range) |")
+    print("\n| curve | readings | as usual | replayed | times faster (quartiles) |")
     print("|---|---|---|---|---|")
     for name, curve in {"steering": steered, "lesions": lesioned}.items():
         print(compared(name, curve(model, block, reader(tokenizer, texts), options.draws), options), flush=True)
