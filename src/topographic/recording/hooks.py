@@ -192,7 +192,7 @@ def changes_of(module: nn.Module) -> list[Callable[[nn.Module, Any], Any]] | Non
     forward = vars(module).get("forward")
     if forward is None:
         return []
-    function = getattr(forward, "__func__", None)
+    function: Any = getattr(forward, "__func__", None)
     found = []
     while hasattr(function, "change"):
         found.append(function.change)
