@@ -48,6 +48,7 @@ def run_benchmark(monkeypatch, capsys):
         ("nulls.py", ["clusters", "--quick"], "| one draw after the other |"),
         ("recording.py", ["--quick"], "| bare loop | record |"),
         ("story_words.py", ["--quick"], "| one pass a word | one pass a window |"),
+        ("replay.py", ["--quick"], "| steering | 13 |"),
         ("gpu.py", ["--device", "cpu", "--tiny"], "| recording of 2 blocks |"),
         ("encoding.py", ["--quick"], "| encode |"),
         ("encoding.py", ["--quick", "--memory"], "peak memory"),

@@ -17,6 +17,7 @@ from topographic.interventions.controls import (
 from topographic.interventions.lesion_curves import LesionCurve, grown_patch, lesion_curve
 from topographic.interventions.lesions import LesionEffect, corrected_p, lesion_effects
 from topographic.interventions.perturb import ablate, drive
+from topographic.interventions.replay import replayed
 from topographic.interventions.steering import SteeringEffect, steering_curve
 from topographic.interventions.stimulation import direction_controls, micro_stimulation
 
@@ -45,5 +46,6 @@ __all__ = [
     "model_control",
     "prune",
     "pruning_curve",
+    "replayed",
     "steering_curve",
 ]

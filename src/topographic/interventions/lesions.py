@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from topographic.interventions.controls import CONTROLS, Selections, is_contiguous, matched_controls, one_per_site
 from topographic.interventions.measures import Measure, measured
 from topographic.interventions.perturb import ablate
+from topographic.interventions.replay import replayed
 from topographic.recording import Responses, carried_sheets
 from topographic.recording.placement import check_places
 from topographic.sheets import Sheet
@@ -154,19 +155,32 @@ def lesion_effects(
                 for kind in CONTROLS
                 if kind in judges
             }
-        lesioned = _finite(measure, model, "under the lesion")
-    intact = _finite(measure, model, "for the intact model")
+    own = frozenset(one.site for one in selections)
+    alike: dict[frozenset[str], list[str]] = {own: []}  # kinds by the sites they change: together before any other
+    for kind, controls in drawn.items():
+        sites = own.union(one.site for control in controls for one in one_per_site(control))
+        alike.setdefault(sites, []).append(kind)
+    values: dict[str, list[dict[str, float]]] = {}
+    lesioned: dict[str, float] = {}
+    intact: dict[str, float] = {}
+    for sites, kinds in alike.items():
+        with replayed(model, sorted(sites)):
+            if sites == own:
+                with ablate(model, selections, seed=seed, **how):
+                    lesioned = _finite(measure, model, "under the lesion")
+                intact = _finite(measure, model, "for the intact model")
+            for kind in kinds:
+                values[kind] = []
+                for draw, control in enumerate(tqdm(drawn[kind], desc=f"{kind} control", leave=False)):
+                    with ablate(model, control, seed=seed + draw, **how):
+                        values[kind].append(_finite(measure, model, f"under draw {draw} of the {kind} control"))
     n_units = sum(selection.n_selected for selection in selections)
     rows = [LesionEffect(name, "intact", 0, value, 0.0, float("nan")) for name, value in intact.items()]
     rows += [LesionEffect(name, "lesion", n_units, value, 0.0, float("nan")) for name, value in lesioned.items()]
-    for kind, controls in drawn.items():
-        draws = []
-        for draw, control in enumerate(tqdm(controls, desc=f"{kind} control", leave=False)):
-            with ablate(model, control, seed=seed + draw, **how):
-                draws.append(_finite(measure, model, f"under draw {draw} of the {kind} control"))
+    for kind in drawn:
         for name in intact:
-            values = np.array([draw[name] for draw in draws])
-            row = _compared(name, kind, n_units, intact[name], lesioned[name], values)
+            of_draws = np.array([draw[name] for draw in values[kind]])
+            row = _compared(name, kind, n_units, intact[name], lesioned[name], of_draws)
             row = row if removed is None else replace(row, tolerance=tolerance)
             rows.append(row if kind in judges else replace(row, p=float("nan")))
     return rows

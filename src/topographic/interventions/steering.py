@@ -11,6 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from topographic.interventions.perturb import drive
+from topographic.interventions.replay import replayed
 from topographic.interventions.stimulation import as_direction
 from topographic.maps import Selection, UnitMap
 from topographic.sheets.expectations import expect_number
@@ -126,13 +127,15 @@ def steering_curve(
             with drive(model, direction=direction, strength=strength, relayout=relayout):
                 return _read(measure, model, f"at strength {strength:g}")
 
-        before = read(of_target, 0.0)
-        at = {strength: read(of_target, strength) if strength else before for strength in strengths}
-        beside = {
-            (kind, strength): [read(one, strength) if strength else before for one in draws]
-            for kind, draws in drawn.items()
-            for strength in strengths
-        }
+        sites = {site for one in [of_target, *(one for draws in drawn.values() for one in draws)] for site in one}
+        with replayed(model, sorted(sites)):
+            before = read(of_target, 0.0)
+            at = {strength: read(of_target, strength) if strength else before for strength in strengths}
+            beside = {
+                (kind, strength): [read(one, strength) if strength else before for one in draws]
+                for kind, draws in drawn.items()
+                for strength in strengths
+            }
     rows = []
     for name, intact in before.items():
         for strength in strengths:

@@ -252,6 +252,7 @@ def _through_sheet(site: str) -> Callable[[nn.Module, Any], Any]:
         changed = module.sheet.around(activations)
         return output if changed is activations else with_tensor(output, key, changed)
 
+    change.of_output_alone = True  # and of what is done to the sheet: what was said once may be said again
     return change
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from topographic.recording.sites import find_sites, modules_by_site
 
-__all__ = ["change_forward", "edit", "first_tensor", "listen", "tap", "with_tensor"]
+__all__ = ["change_forward", "changes_of", "edit", "first_tensor", "listen", "tap", "with_tensor", "wrap_forward"]
 
 # The functions marked no_type_check run inside compiled models; the run-time checks of annotations that
 # the tests switch on everywhere else cannot be traced by torch.compile.
@@ -179,8 +179,30 @@ def _changed_forward(module: nn.Module, change: Callable[[nn.Module, Any], Any])
 
 def change_forward(module: nn.Module, change: Callable[[nn.Module, Any], Any]) -> Callable[[], None]:
     """Pass a module's output through ``change(module, output)`` from now on; what is returned undoes it."""
+    return _put_forward(module, _then(_unbound_forward(module), change))
+
+
+def wrap_forward(module: nn.Module, around: Callable[..., Any]) -> Callable[[], None]:
+    """Let ``around(module, forward, *args, **kwargs)`` answer for a module from now on; what is returned undoes it."""
+    return _put_forward(module, _around(_unbound_forward(module), around))
+
+
+def changes_of(module: nn.Module) -> list[Callable[[nn.Module, Any], Any]] | None:
+    """What `change_forward` put on a module, the latest first; None where its forward was replaced in another way."""
+    forward = vars(module).get("forward")
+    if forward is None:
+        return []
+    function: Any = getattr(forward, "__func__", None)
+    found = []
+    while hasattr(function, "change"):
+        found.append(function.change)
+        function = function.__wrapped__
+    return found if function is type(module).forward else None
+
+
+def _put_forward(module: nn.Module, function: Callable[..., Any]) -> Callable[[], None]:
     previous = vars(module).get("forward")
-    ours = MethodType(_then(_unbound_forward(module), change), module)
+    ours = MethodType(function, module)
     module.forward = ours
 
     def undo() -> None:
@@ -214,6 +236,15 @@ def _then(inner: Callable[..., Any], change: Callable[[nn.Module, Any], Any]) ->
         return change(self, inner(self, *args, **kwargs))
 
     # callers read the signature (transformers does to choose arguments)
+    forward.__wrapped__, forward.change = inner, change
+    return forward
+
+
+@no_type_check
+def _around(inner: Callable[..., Any], around: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(self, *args, **kwargs):
+        return around(self, inner, *args, **kwargs)
+
     forward.__wrapped__ = inner
     return forward
 
