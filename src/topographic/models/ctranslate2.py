@@ -12,14 +12,15 @@ from typing import BinaryIO
 
 import torch
 from torch import Tensor
-from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from topographic.models.conversion import misfits
 
-__all__ = ["load_whisper", "read_ctranslate2", "whisper_weights"]
+__all__ = ["load_whisper", "read_ctranslate2", "whisper_extractor", "whisper_weights"]
 
 _VERSION = 6  # of the file, since CTranslate2 3.0
 _TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)  # by their number
+_FRAMES_PER_S = 50
 # what a part of the file is called in transformers; of several names each has an equal share of the rows
 _PARTS = {
     "conv1": ("conv1",),
@@ -50,9 +51,32 @@ _SETTINGS = {
 
 
 def load_whisper(path: str | Path) -> WhisperForConditionalGeneration:
-    """A Whisper of transformers with the weights of CTranslate2's file, in float32 and in evaluation mode.
+    """A Whisper of transformers with the weights of a file of CTranslate2.
 
-    Which tokens begin and end a text is not in that file, but in the tokenizer beside it.
+    Parameters
+    ----------
+    path : str or Path
+        A ``model.bin`` of version 6, which CTranslate2 has written since 3.0, in any of its types. Weights of 8 and 16
+        bits are divided by their scales: they are numbers of few bits, kept in many.
+
+    Returns
+    -------
+    WhisperForConditionalGeneration
+        In float32 and in evaluation mode. Which tokens begin and end a text is not in that file, but in the tokenizer
+        beside it: `generate` has to be told.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, of another version or type, or holds another model.
+    FileNotFoundError
+        If there is none.
+
+    Examples
+    --------
+    >>> load_whisper("absent/model.bin")
+    Traceback (most recent call last):
+    FileNotFoundError: no file at absent/model.bin; expected CTranslate2's model.bin
     """
     config, weights = whisper_weights(path)
     config.name_or_path = str(Path(path).parent)
@@ -63,6 +87,17 @@ def load_whisper(path: str | Path) -> WhisperForConditionalGeneration:
     model.load_state_dict(weights, assign=True)
     model.tie_weights()
     return model.eval()
+
+
+def whisper_extractor(config: WhisperConfig) -> WhisperFeatureExtractor:
+    """How a Whisper of these sizes takes sound: a frame of its encoder is .02 s, and it takes whole seconds."""
+    if config.max_source_positions % _FRAMES_PER_S:
+        raise ValueError(
+            f"{config.max_source_positions} positions of the encoder; expected a multiple of {_FRAMES_PER_S}, a second"
+        )
+    return WhisperFeatureExtractor(
+        feature_size=config.num_mel_bins, chunk_length=config.max_source_positions // _FRAMES_PER_S
+    )
 
 
 def whisper_weights(path: str | Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
@@ -82,7 +117,10 @@ def whisper_weights(path: str | Path) -> tuple[WhisperConfig, dict[str, Tensor]]
     embeddings = stored.get("decoder/embeddings/weight")
     output = stored.pop("decoder/projection/weight", embeddings)
     if output is not None and embeddings is not None and not torch.equal(output, embeddings):
-        raise ValueError(f"{path}: decoder/projection/weight differs from decoder/embeddings/weight; expected tied ones")
+        raise ValueError(
+            f"{path}: decoder/projection/weight differs from decoder/embeddings/weight, which it is in every Whisper; "
+            "give another"
+        )
     weights = {}
     for name, tensor in stored.items():
         if tensor.ndim:
@@ -152,8 +190,8 @@ class _File:
             )
         if n_bytes == 0 or n_bytes != math.prod(shape) * _TYPES[kind].itemsize:
             raise ValueError(
-                f"{self._path}: {name} has {n_bytes} bytes for the shape {shape} of {_TYPES[kind]}; it is damaged: copy "
-                "it again"
+                f"{self._path}: {name} has {n_bytes} bytes for the shape {shape} of {_TYPES[kind]}; it is damaged: "
+                "copy it again"
             )
         # a bytearray, as torch wants what it could write to
         return name, torch.frombuffer(bytearray(self.take(n_bytes)), dtype=_TYPES[kind]).reshape(shape)
