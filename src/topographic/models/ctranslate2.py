@@ -18,7 +18,7 @@ from topographic.models.conversion import misfits
 
 __all__ = ["load_whisper", "read_ctranslate2", "whisper_extractor", "whisper_weights"]
 
-_VERSION = 6  # of the file, since CTranslate2 3.0
+_VERSION = 6  # of the file, which CTranslate2 4 writes
 _TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)  # by their number
 _FRAMES_PER_S = 50
 # what a part of the file is called in transformers; of several names each has an equal share of the rows
@@ -56,7 +56,7 @@ def load_whisper(path: str | Path) -> WhisperForConditionalGeneration:
     Parameters
     ----------
     path : str or Path
-        A ``model.bin`` of version 6, which CTranslate2 has written since 3.0, in any of its types. Weights of 8 and 16
+        A ``model.bin`` of version 6, as CTranslate2 4 writes it, in any of its types. Weights of 8 and 16
         bits are divided by their scales: they are numbers of few bits, kept in many.
 
     Returns
@@ -139,7 +139,7 @@ def read_ctranslate2(path: str | Path) -> tuple[str, dict[str, Tensor]]:
         file = _File(path, opened)
         if (version := file.number("I")) != _VERSION:
             raise ValueError(
-                f"{path} begins with {version}; expected {_VERSION}, the version of CTranslate2's files since 3.0: "
+                f"{path} begins with {version}; expected {_VERSION}, the version of the files of CTranslate2 4: "
                 "convert the model again"
             )
         spec, _revision = file.text(), file.number("I")
@@ -217,7 +217,8 @@ def _placed(name: str, tensor: Tensor) -> dict[str, Tensor]:
     parts, kind = _PARTS[found[3]], _KINDS[found[4]]
     where = f"model.{found[1]}." + (f"layers.{int(found[2])}." if found[2] else "")
     shares = zip(parts, tensor.chunk(len(parts)), strict=False)  # too few rows make too few shares, which are missed
-    return {f"{where}{part}.{kind}": share for part, share in shares if not f"{part}.{kind}".endswith("k_proj.bias")}
+    placed = {f"{where}{part}.{kind}": share.clone() for part, share in shares}
+    return {name: share for name, share in placed.items() if not name.endswith("k_proj.bias")}
 
 
 def _config(path: str | Path, stored: Mapping[str, Tensor], settings: Mapping[str, int]) -> WhisperConfig:
