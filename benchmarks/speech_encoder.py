@@ -62,13 +62,14 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, help="without it a sound that is made up")
     parser.add_argument("--kept", type=Path, help="folder for what was heard")
     parser.add_argument("--draws", type=int, default=199, help="of the null")
+    parser.add_argument("--band-draws", type=int, default=50, help="weightings of two bands that are tried")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of untrained weights")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.quick:
-        vars(options).update(draws=19, seeds=[0])
+        vars(options).update(draws=19, band_draws=3, seeds=[0])
     model, extractor = load_speech_encoder(options.model, device="cpu") if options.model else small_encoder()
     clips = list(read_clips(options.speech) if options.speech else made_up_clips())
     seconds = sum(len(clip.samples) / clip.rate_hz for clip in clips)
@@ -182,7 +183,8 @@ def compare(model: nn.Module, extractor: Any, clips: list[Clip], window_s: float
         print_row(f"depth {depth:.2f}", with_p(tables.pop("trained"), targets.to_numpy(), options.draws, how))
         print_row("untrained", spread([encode(one, targets.to_numpy(), **how).r for one in tables.values()]))
         for name in found:
-            beside, _ = beside_controls(found[name][site], {"log-mels": second}, targets.to_numpy(), **how)
+            many = {"n_band_draws": options.band_draws, **how}
+            beside, _ = beside_controls(found[name][site], {"log-mels": second}, targets.to_numpy(), **many)
             added.setdefault(site, {})[name] = beside["added by model"].to_numpy()
     print(f"\n| R2 added | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
     for site, rows in added.items():
