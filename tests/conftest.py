@@ -1,6 +1,6 @@
 """Fixtures shared by all tests lie in `fixtures`."""
 
-FIXTURES = ("everywhere", "diffusion_runs", "heard_stories", "trained_runs", "written_runs")
+FIXTURES = ("everywhere", "ctranslate2_files", "diffusion_runs", "heard_stories", "trained_runs", "written_runs")
 
 
 def pytest_configure(config):

@@ -49,6 +49,7 @@ def run_benchmark(monkeypatch, capsys):
         ("recording.py", ["--quick"], "| bare loop | record |"),
         ("story_words.py", ["--quick"], "| one pass a word | one pass a window |"),
         ("replay.py", ["--quick"], "| steering | 13 |"),
+        ("speech_encoder.py", ["--quick"], "| depth 1.00 |"),
         ("gpu.py", ["--device", "cpu", "--tiny"], "| recording of 2 blocks |"),
         ("encoding.py", ["--quick"], "| encode |"),
         ("encoding.py", ["--quick", "--memory"], "peak memory"),
@@ -180,6 +181,17 @@ def test_calibration_runs(run_benchmark, tmp_path):
     assert printed.count("| false alarms |") == 36
     assert printed.count("| coverage |") == 20
     assert "| interval of a profile's mean | 5 items, lognormal | coverage |" in printed
+
+
+def test_words_of_a_transcript_are_counted(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    found = runpy.run_path(str(BENCHMARKS / "speech_encoder.py"))
+    words, errors = found["words_of"], found["word_errors"]
+    assert words("Mr. Dashwood, cold-hearted:") == ["mister", "dashwood", "cold", "hearted"]
+    meant = words("he was not an ill disposed young man")
+    for said, wrong in (("", 8), ("he was not an old young man", 2), ("he he was not an ill disposed young man", 1)):
+        assert errors(meant, words(said)) == errors(words(said), meant) == wrong
+    assert errors(meant, meant) == 0
 
 
 def test_a_row_that_does_not_hold_is_named_and_ends_in_an_error(monkeypatch, capsys, tmp_path):

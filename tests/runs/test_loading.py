@@ -32,6 +32,7 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from topographic.brain import untrained
 from topographic.cli import main
 from topographic.layouts import Adaptor, Adaptors, ModelSource
 from topographic.models import fresh_vision_model, vision_config
@@ -450,3 +451,33 @@ def test_of_whisper_the_decoder_is_left_away(tmp_path):
     (tmp_path / "ears" / "config.json").write_text('{"model_type": "whisper", "d_model": "many"}')
     with pytest.raises(ValueError, match=r"cannot be read as a speech encoder of transformers"):
         load_speech_encoder(tmp_path / "ears")
+
+
+def test_a_whisper_of_ctranslate2_is_a_speech_encoder(
+    small_whisper, ctranslate2_variables, write_ctranslate2, tmp_path
+):
+    file = write_ctranslate2(tmp_path / "package" / "model" / "model.bin", ctranslate2_variables(small_whisper))
+    model, extractor = load_speech_encoder(tmp_path / "package", device="cpu")
+    assert (type(model), model.name_or_path, extractor.feature_size) == (WhisperEncoder, str(file.parent), 12)
+    assert not model.training
+    assert load_speech_encoder(file.parent, device="cpu", dtype="bfloat16")[0].dtype == torch.bfloat16
+    # and hears what transformers' own does, untrained weights something else
+    sound = np.sin(np.arange(16000) / 9.0) * np.linspace(0, 1, 16000)
+    hear = {"sites": "resid", "window_s": 0.5, "progress": False}
+    heard = record_speech(model, extractor, sound, 16000, **hear)
+    assert list(heard) == ["layers.0", "layers.1"]
+    wanted = record_speech(
+        small_whisper, extractor, sound, 16000, "model.encoder.layers.*", window_s=0.5, progress=False
+    )
+    before = record_speech(untrained(model), extractor, sound, 16000, **hear)
+    for site, one in heard.items():
+        assert one.values.shape == (10, 24)
+        np.testing.assert_array_equal(one.values, wanted[f"model.encoder.{site}"].values)
+        assert np.abs(one.values - before[site].values).max() > 0.1
+    with pytest.raises(
+        ValueError, match=r"model holds model\.bin, as CTranslate2 writes it, which is read as a speech en"
+    ):
+        load(tmp_path / "package")
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(ValueError, match=r"model\.bin is truncated: 3 bytes are missing; copy it again"):
+        load_speech_encoder(file.parent)

@@ -6,7 +6,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from topographic.runs import sources
-from topographic.runs.sources import Source, found_source, is_path
+from topographic.runs.sources import Source, ctranslate2_file, found_source, is_path
 
 
 class Unreachable(Exception):
@@ -111,6 +111,10 @@ def test_folders_of_runs_and_models(tmp_path):
     [
         ([], r"holds no model \(no config\.json\); give a run, the folder of a model or a hub name"),
         (["config.yaml"], r"holds no model; finish its training first: topo train '.*a b/config\.yaml' run='.*a b'$"),
+        (
+            ["model.bin"],
+            r"holds model\.bin, as CTranslate2 writes it, which is read as a speech encoder alone \(a Whisper, t",
+        ),
         (["config.json"], r"holds no weights; expected model\.safetensors beside config\.json"),
         (
             ["config.json", "pytorch_model.bin"],
@@ -122,6 +126,17 @@ def test_folders_without_a_model(names, message, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         found_source(write(tmp_path / "a b", *names))
     assert "\n" not in str(caught.value)
+
+
+def test_where_weights_of_ctranslate2_lie(tmp_path):
+    file = write(tmp_path / "package" / "model", "model.bin", "config.json") / "model.bin"
+    assert ctranslate2_file(tmp_path / "package") == ctranslate2_file(str(file.parent)) == file
+    for beside in ("model.safetensors", "model.safetensors.index.json"):
+        both = write(tmp_path / beside, "model.bin", beside, "config.json")
+        assert ctranslate2_file(both) is None
+        assert found_source(both).folder == both
+    assert ctranslate2_file(tmp_path / "absent") is None
+    assert ctranslate2_file("openai/whisper-tiny.en") is None
 
 
 def test_a_file_that_is_no_model(tmp_path):

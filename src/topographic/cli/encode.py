@@ -48,8 +48,8 @@ class EncodeCommand:
     vectors: str | None = None
     """Folder of static word vectors, measured by themselves beside the layers."""
     speech: str | None = None
-    """Folder or name of a speech encoder (wav2vec 2.0, HuBERT, Whisper) whose layers are measured as well, where the
-    data have the sound of every run as a WAV file."""
+    """Folder or name of a speech encoder (wav2vec 2.0, HuBERT, Whisper, also as CTranslate2 keeps it) whose layers are
+    measured as well, where the data have the sound of every run as a WAV file."""
     speech_window_s: float = 16.0
     """Seconds of sound that it hears at once."""
     speech_stride_s: float = 0.1

@@ -4,6 +4,7 @@ from topographic.models.architectures import architecture, fresh_model
 from topographic.models.configuration_mlp import PixelMLPConfig
 from topographic.models.configuration_topoformer import TopoformerConfig
 from topographic.models.configuration_topolm import TopoLMConfig
+from topographic.models.ctranslate2 import load_whisper
 from topographic.models.modeling_mlp import PixelMLPForImageClassification, register_pixel_mlp
 from topographic.models.modeling_prototypes import (
     PrototypeClassifierConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "architecture",
     "fresh_model",
     "fresh_vision_model",
+    "load_whisper",
     "preset",
     "register",
     "register_pixel_mlp",

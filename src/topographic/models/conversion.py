@@ -12,7 +12,7 @@ from torch import Tensor
 from topographic.models.modeling_topolm import TopoLMForCausalLM
 from topographic.storage import save_json
 
-__all__ = ["Conversion", "bare_weights", "load_weights", "plain"]
+__all__ = ["Conversion", "bare_weights", "load_weights", "misfits", "plain"]
 
 # left behind by torch.compile and DistributedDataParallel, in either order
 _PREFIXES = re.compile(r"^((_orig_mod|module)\.)+")
@@ -65,6 +65,17 @@ def bare_weights(stored: Mapping[str, Any], path: str | Path) -> dict[str, Tenso
 def load_weights(model: TopoLMForCausalLM, weights: Mapping[str, Tensor], path: str | Path) -> None:
     """Copy weights into a model that has exactly these."""
     own = {name: tensor for name, tensor in model.named_parameters() if name != "lm_head.weight"}
+    if faults := misfits(own, weights):
+        raise ValueError(
+            f"{path}: weights do not fit its model_args: {faults}; the two must come from one training run"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
+
+
+def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """What is missing, too much or of another shape, the first of it in words; nothing where all weights fit."""
     faults = [f"{name} is missing" for name in own if name not in weights]
     faults += [f"{name} has no place in this model" for name in weights if name not in own]
     faults += [
@@ -72,15 +83,7 @@ def load_weights(model: TopoLMForCausalLM, weights: Mapping[str, Tensor], path: 
         for name, tensor in own.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
-    if faults:
-        raise ValueError(
-            f"{path}: weights do not fit its model_args: {faults[0]}"
-            + (f", and {len(faults) - 1} more" if len(faults) > 1 else "")
-            + "; the two must come from one training run"
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(weights[name])
+    return ", and ".join([*faults[:1], *([f"{len(faults) - 1} more"] if len(faults) > 1 else [])])
 
 
 def plain(value: Any) -> Any:

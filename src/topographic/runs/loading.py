@@ -25,10 +25,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from topographic.diffusion import DiffusionConfig, DiffusionModel
 from topographic.layouts import Adaptors, ModelSource, is_layout, rebase
-from topographic.models import register, register_vision
+from topographic.models import load_whisper, register, register_vision
+from topographic.models.ctranslate2 import whisper_extractor
 from topographic.recording import Preparation, own_layout, suggested_sites, weights_checksum
 from topographic.runs.own_sheets import own_sections, trained_sites
-from topographic.runs.sources import Source, found_source, said_briefly
+from topographic.runs.sources import Source, ctranslate2_file, found_source, said_briefly
 from topographic.sheets import LAYOUTS, Layout, Sheet
 from topographic.storage import load_json
 
@@ -264,7 +265,8 @@ def load_speech_encoder(
     Parameters
     ----------
     source : str or Path
-        Model folder or hub name: wav2vec 2.0, HuBERT, WavLM, or Whisper, of which the decoder is left away.
+        Model folder or hub name: wav2vec 2.0, HuBERT, WavLM, or Whisper, of which the decoder is left away; or a folder
+        with a Whisper that CTranslate2 has written (``model.bin``).
     device, dtype : optional
         As in `load_model`.
 
@@ -288,6 +290,9 @@ def load_speech_encoder(
     Traceback (most recent call last):
     FileNotFoundError: no folder or file at runs/absent; correct the name
     """
+    if (file := ctranslate2_file(source)) is not None:
+        whisper = load_whisper(file)
+        return _moved(nn.Module.to(whisper.get_encoder(), _dtype(dtype)), device), whisper_extractor(whisper.config)
     found = found_source(source)
     try:
         extractor = AutoFeatureExtractor.from_pretrained(found.name, trust_remote_code=False, **found.options)

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-__all__ = ["Source", "found_source", "is_path", "said_briefly"]
+__all__ = ["Source", "ctranslate2_file", "found_source", "is_path", "said_briefly"]
 
 _PATIENCE_S = 5.0  # for the hub's first answer
 _SUFFIXES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".yaml", ".yml", ".txt")
@@ -56,10 +56,17 @@ def found_source(source: str | Path, *, needs_model: bool = True) -> Source:
         return Source(str(path.parent), {"gguf_file": path.name}, path.parent)
     if path.is_file():
         raise ValueError(f"{path} is a file; expected a run, the folder of a model, a .gguf file or a name on the hub")
-    folder = path / "model" if (path / "model").is_dir() else path
+    folder = _model_folder(path)
     if needs_model:
         _require_model(folder)
     return Source(str(folder), {}, folder)
+
+
+def ctranslate2_file(source: str | Path) -> Path | None:
+    """The weights of a folder as CTranslate2 writes them; None where there are others, or none."""
+    folder = _model_folder(Path(source).expanduser())
+    there = (folder / "model.bin").is_file() and not any(folder.glob("*.safetensors*"))
+    return folder / "model.bin" if there else None
 
 
 def said_briefly(error: BaseException) -> str:
@@ -80,7 +87,16 @@ def _nearest(path: Path) -> str:
     return f": the nearest are {', '.join(names)}" if names else ""
 
 
+def _model_folder(path: Path) -> Path:
+    return path / "model" if (path / "model").is_dir() else path
+
+
 def _require_model(folder: Path) -> None:
+    if ctranslate2_file(folder) is not None:
+        raise ValueError(
+            f"{folder} holds model.bin, as CTranslate2 writes it, which is read as a speech encoder alone (a Whisper, "
+            "topo encode speech=FOLDER); give a folder with model.safetensors"
+        )
     if not (folder / "config.json").is_file():
         if (folder / "config.yaml").is_file():
             words = f"topo train {shlex.quote(str(folder / 'config.yaml'))} run={shlex.quote(str(folder))}"
