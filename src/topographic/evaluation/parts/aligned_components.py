@@ -29,7 +29,8 @@ def aligned_components(subject: LanguageSubject, choices: Choices) -> Findings:
     corpus, sites = subject.erp_corpus, list(subject.sheets)
     potentials = np.column_stack([corpus.measures[name] for name in ERP_COMPONENTS])
     usable = np.isfinite(potentials).all(1)
-    controls = np.column_stack([np.ones(usable.sum()), *(one[usable] for one in corpus.controls().values())])
+    given = corpus.controls(tokenizer=subject.tokenizer).values()
+    controls = np.column_stack([np.ones(usable.sum()), *(one[usable] for one in given)])
     shifts = stream(choices.seed, "aligned components").integers(1, usable.sum(), max(choices.n_draws, 2))
     orders = np.stack([np.roll(np.arange(usable.sum()), shift) for shift in shifts])
     text = corpus.text[usable]
@@ -60,12 +61,12 @@ def aligned_components(subject: LanguageSubject, choices: Choices) -> Findings:
     drawn_maps = draw_maps(first, limit=limit, colour_label="weight")
     return Findings(
         "Components shared with potentials",
-        "PLS-SVD of the states after the last token of every word and six event-related potentials at it, length, log "
-        "frequency, position and punctuation taken out of both. r: correlation of the scores of both sides in "
-        f"sentences that were not fitted to, mean over {len(folds)} folds. I: how smoothly the weights of the units "
-        "lie on the sheet. Both beside the same with the potentials moved around the words, all fitted again, which "
-        "keeps what units and what neighbouring words have in common; p is one-sided and not corrected over "
-        "components and sheets. A model that sees what comes after a word has that in its states too.",
+        "PLS-SVD of the states after the last token of every word and six event-related potentials at it, length, "
+        "number of tokens, log frequency, position and punctuation taken out of both. r: correlation of the scores of "
+        f"both sides in sentences that were not fitted to, mean over {len(folds)} folds. I: how smoothly the weights "
+        "of the units lie on the sheet. Both beside the same with the potentials moved around the words, all fitted "
+        "again, which keeps what units and what neighbouring words have in common; p is one-sided and not corrected "
+        "over components and sheets. A model that sees what comes after a word has that in its states too.",
         [
             Table("alignment", "Held-out alignment", rows, "", ("component", "sheet"), ("r", "p", "I", "p (I)")),
             Table("potentials", "Weights of the potentials", weights, "Each component has length 1."),
