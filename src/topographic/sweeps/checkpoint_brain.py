@@ -88,7 +88,10 @@ class BrainMaterial:
             sentences = [self._of_sentences(one) for one in load_sentence_corpora(self.data).values()]
             found = {"potentials": [one for one in words if one is not None], "sentence averages": sentences}
             by_controls = {
-                (kind, place, folds): held_out_words(one.controls, one.measures, cut)
+                # a feature that says nothing: what least squares from the controls predict
+                (kind, place, folds): held_out_words(
+                    np.zeros((len(one.groups), 1)), one.measures, cut, controls=one.controls
+                )
                 for kind, some in found.items()
                 for place, one in enumerate(some)
                 for folds, cut in one.folds.items()
@@ -122,7 +125,8 @@ def alignment(subject: LanguageSubject, material: BrainMaterial, units: UnitSets
 
     Units of random draws, of the embedding layer too, are drawn five times: means over the draws, ends of intervals
     included; words whose type was never seen are predicted from the first draw alone. Intervals and p are over
-    sentences or topics. Added R2: beside the controls of words, or length and position of sentences.
+    sentences or topics. Added R2: to what least squares from the controls leave, those of words, or length and
+    position of sentences.
     """
     read = material.targets(subject.tokenizer)
     if not read.of:
@@ -282,7 +286,7 @@ def _added(
 ) -> dict[str, float]:
     """How much more of the variance features predict beside the controls than the controls alone."""
     both = [
-        held_out_words(np.column_stack([one.controls, own]), one.measures, one.folds[""])
+        held_out_words(own, one.measures, one.folds[""], controls=one.controls)
         for one, own in zip(targets, features, strict=True)
     ]
     observed = _standard(targets, [one.measures for one in targets])

@@ -58,9 +58,10 @@ def word_encoding(subject: LanguageSubject, choices: Choices) -> Findings:
                 "context",
                 "What context adds",
                 context,
-                "r - embedding: r of the layer less that of the embedding layer. Added R2: by the layer beside "
-                "embedding layer, length, tokens, frequency, position and punctuation in one regression; p by sign "
-                "flips of sentences, one-sided. Below 0 where more features cost more than they say.",
+                "r - embedding: r of the layer less that of the embedding layer. Added R2: by the layer beside the "
+                "embedding layer in one ridge regression, to what least squares from length, tokens, frequency, "
+                "position and punctuation leave; p by sign flips of sentences, one-sided. Below 0 where more features "
+                "cost more than they say.",
                 ("corpus", "measure", "sheet"),
                 ("r - embedding", "low", "high", "added R2", "low (R2)", "high (R2)", "p"),
             ),
@@ -125,9 +126,10 @@ def _of_corpus(
         for name, values in features.items()
         for kind, one in folds.items()
     }
-    joint = {"": np.column_stack([features[CONTROLS], features[EMBEDDING]])[usable]}
+    joint = {"": features[EMBEDDING][usable]}
     joint |= {name: np.column_stack([joint[""], features[name][usable]]) for name in layers if name in features}
-    both = {name: held_out_words(values, targets, folds[""]) for name, values in joint.items()}
+    controls = features[CONTROLS][usable]
+    both = {name: held_out_words(values, targets, folds[""], controls=controls) for name, values in joint.items()}
     scores, context = [], []
     for column, measure in enumerate(corpus.measures):
         about = {"corpus": corpus.name, "measure": measure}
