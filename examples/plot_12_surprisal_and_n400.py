@@ -83,7 +83,8 @@ corpus
 
 # %%
 # The gain of surprisal over length, frequency and position, also of the word before, in nats per word on sentences that
-# were held out; intervals and p are over sentences.
+# were held out; intervals and p are over sentences. A word is one token here; where a model cuts words into several,
+# ``corpus.controls(1, tokenizer)`` counts them too, because surprisal is summed over them.
 
 controls = {name: one for name, one in corpus.controls(1).items() if np.ptp(one[np.isfinite(one)]) > 0}
 usable = usable_words(controls)

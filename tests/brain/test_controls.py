@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from topographic.brain import (
     beside_controls,
@@ -49,6 +51,16 @@ def test_blocks_are_smoothed_within_their_group_only():
         orthogonal_autocorrelated_features(np.array([0, 0]), -1)
 
 
+def letters_and_here():
+    """A tokenizer that cuts words into letters, but for one."""
+    made = Tokenizer(models.WordLevel({"?": 0, "here": 1}, unk_token="?"))
+    made.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(" ", "removed"),
+        pre_tokenizers.Split(Regex("here|."), "isolated"),
+    ])
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="?")
+
+
 def test_controls_of_words_come_to_the_scans_as_features_do():
     times, scans = np.array([0.5, 1.0, 4.5]), np.arange(4) * 2.0
     found = word_controls(["a", "word", "here"], times, scans, log_frequencies=[3.0, 2.0, 1.0], method="sum")
@@ -58,6 +70,9 @@ def test_controls_of_words_come_to_the_scans_as_features_do():
     assert found["position"].shape == (4, 1)
     default = word_controls(["a", "word", "here"], times, scans)
     np.testing.assert_allclose(default["word rate"], downsample(np.ones((3, 1)), times, scans))
+    counted = word_controls(["a", "word", "here"], times, scans, tokenizer=letters_and_here(), method="sum")
+    assert counted["tokens"].ravel().tolist() == [5, 0, 1, 0]
+    assert list(counted) == ["word rate", "word length", "tokens", "position"]
     with pytest.raises(ValueError, match="2 entries of 'log frequency' for 3 onsets"):
         word_controls(["a", "word", "here"], times, scans, log_frequencies=[1.0, 2.0])
 

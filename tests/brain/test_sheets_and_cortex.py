@@ -36,6 +36,9 @@ def test_a_map_is_the_partial_correlation_of_every_unit():
     np.testing.assert_allclose(found.values, expected, rtol=1e-5)
     assert found.provenance["target"] == "N400"
     assert not found.nulls
+    idle = np.column_stack([controls, np.ones(90)])  # words of one token each: a control that does not vary
+    same = prediction_map(x, y, grid(16), "h.0", controls=idle, n_draws=0)
+    np.testing.assert_allclose(same.values, found.values, rtol=1e-6)
 
 
 def test_autocorrelated_noise_predicts_nothing():

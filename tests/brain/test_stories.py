@@ -8,16 +8,19 @@ from topographic.brain import (
     SpeechEncoder,
     StoryEncoding,
     StoryRecording,
+    convolve_hrf,
     encode,
     encode_stories,
     features_at_scans,
     load_story_data,
+    stories,
     synthetic_recording,
     untrained,
 )
+from topographic.brain.controls import word_columns
 from topographic.brain.downsample import trim, zscore_runs
 from topographic.maps import NotMeasurable
-from topographic.recording import WordVectors
+from topographic.recording import WordVectors, align_words
 from topographic.stimuli import StimulusSet, load_localizer
 from topographic.training.text.tokenizer import train_tokenizer
 
@@ -75,7 +78,7 @@ def test_the_planted_layer_is_found_where_it_was_put_and_nowhere_else(model, tok
     assert planted.mean() > table["r untrained"][:3].mean()
     assert rate.shape == (2,)
     assert found.vertex_r.shape == (100,)
-    assert found.about["controls"] == ["word rate", "word length", "position", "head motion"]
+    assert found.about["controls"] == ["word rate", "word length", "tokens", "position", "head motion"]
     assert planted.mean() > table["r random tokens"][:3].mean() + 0.1
     alone = found.alone.set_index("feature")["r"]
     assert list(alone.index) == [*found.about["controls"], "surprisal and entropy", "neighbours in time (OASM)"]
@@ -89,6 +92,33 @@ def test_the_planted_layer_is_found_where_it_was_put_and_nowhere_else(model, tok
     assert alone["word rate"] == pytest.approx(by_hand.mean(), abs=1e-3)
     assert abs(alone["neighbours in time (OASM)"]) < 0.01, "folds of whole runs do not leak"
     assert repr(found).startswith("StoryEncoding(2 layers, transformer.h.0: mean r")
+
+
+@pytest.mark.unchecked
+def test_scans_that_follow_the_number_of_tokens_are_told_by_no_layer(model, tokenizer, monkeypatch):
+    """Words of three letters with the same last token: how many there are the layer tells, beyond rate and length."""
+    draw, runs, n_words = np.random.default_rng(0), ["one", "two", "three"], 350
+    spoken = [f"{a}{b}e" for a, b in draw.choice(list("etaoin"), (len(runs) * n_words, 2))]
+    onsets = 0.5 * np.arange(n_words)
+    of = np.repeat(runs, n_words)
+    words = StimulusSet("w", spoken, ["word"] * len(spoken), of.tolist(), onset_s=np.tile(onsets, len(runs)).tolist())
+    scans = {}
+    for run in runs:
+        tokens = align_words(tokenizer, np.array(spoken)[of == run].tolist()).n_tokens
+        heard = convolve_hrf(tokens[:, None] - tokens.mean(), onsets, 2.0 * np.arange(88))
+        scans[run] = (heard / heard.std() + 0.5 * draw.normal(size=(88, 4))).astype(np.float32)
+    recording = StoryRecording("told by tokens", words, scans, 2.0, dict.fromkeys(runs, -1.0))
+    settings = {"depths": (0.5,), "n_tokens": 32, "n_draws": 2, "n_band_draws": 3, "alphas": (1.0, 100.0, 10000.0)}
+    found = encode_stories(model, tokenizer, recording, progress=False, **settings)
+    assert found.about["controls"] == ["word rate", "word length", "tokens", "position"]
+    layer = found.layers.set_index("layer").loc["transformer.h.0"]
+    assert layer["r controls"] > 0.8
+    assert layer["R2 added by the layer"] < 0.01
+    monkeypatch.setattr(stories, "word_columns", lambda words, _, frequencies: word_columns(words, None, frequencies))
+    without = encode_stories(model, tokenizer, recording, progress=False, **settings)
+    layer = without.layers.set_index("layer").loc["transformer.h.0"]
+    assert abs(layer["r controls"]) < 0.1
+    assert layer["R2 added by the layer"] > 0.05, "it would be the layer's if tokens were not counted"
 
 
 def test_a_model_that_predicts_no_word_says_so_and_static_vectors_stand_beside(model, tokenizer, recording):

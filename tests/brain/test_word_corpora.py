@@ -2,6 +2,8 @@ import csv
 
 import numpy as np
 import pytest
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from topographic.brain.word_corpora import (
     ERP_COMPONENTS,
@@ -46,6 +48,25 @@ def test_spill_over_comes_of_the_words_before_measured_or_not(tmp_path):
     np.testing.assert_array_equal(controls["length of word 2 before"], [np.nan, 3, np.nan])
     np.testing.assert_array_equal(controls["log frequency of word 1 before"], [np.nan, 5, np.nan])
     np.testing.assert_array_equal(controls["position"], [1, 2, 1])
+
+
+def test_tokens_of_words_are_counted_where_a_tokenizer_is_given(tmp_path):
+    """A word within the token of another has none: nothing of the model's is read at it."""
+    pieces = Tokenizer(models.WordLevel({"?": 0, "sa": 1, "t": 2, "dog ran": 3}, unk_token="?"))
+    pieces.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex("(?<!dog) (?!ran)"), "removed"),
+        pre_tokenizers.Split(Regex("dog ran|cat|sa|t|[.]"), "isolated"),
+    ])
+    rows = [*ROWS, {**ROWS[2], "position": 2, "word": "ran"}, {**ROWS[2], "position": 3, "word": "off"}]
+    corpus = load_word_corpus(written(tmp_path, rows))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, unk_token="?")
+    found = corpus.controls(1, tokenizer)
+    np.testing.assert_array_equal(found["tokens"], [1, 3, 1, 0, 2])  # cat | sa, t, . | dog ran | | off, .
+    np.testing.assert_array_equal(found["tokens of word 1 before"], [1, 1, 1, 1, 0])
+    without = corpus.controls(1)
+    assert set(found) - set(without) == {"tokens", "tokens of word 1 before"}
+    for name, values in without.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_values_of_all_words_come_to_the_measured_ones(tmp_path):

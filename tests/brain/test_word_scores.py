@@ -60,8 +60,35 @@ def test_held_out_predictions_are_those_of_scikit_learn():
     np.testing.assert_allclose(found[test], model.predict(scaled[test]))
     with pytest.raises(ValueError, match="not finite; leave out the words that lack one"):
         held_out_words(np.full((320, 1), np.nan), y, run_folds(SENTENCES, 5))
-    with pytest.raises(ValueError, match="expected as many words in both"):
+    with pytest.raises(
+        ValueError, match=r"features \(319, 12\) and measures \(320, 2\); expected as many words in all"
+    ):
         held_out_words(x[1:], y, run_folds(SENTENCES, 5))
+    with pytest.raises(ValueError, match=r"measures \(320, 2\), controls \(319, 1\); expected as many words in all"):
+        held_out_words(x, y, run_folds(SENTENCES, 5), controls=x[1:, :1])
+
+
+def test_no_penalty_falls_on_controls():
+    """What a control says is no state's, however large the penalty; with the control among the states it would be."""
+    rng, folds = np.random.default_rng(0), run_folds(SENTENCES, 5)
+    tokens = 1.0 + rng.poisson(0.5, (320, 1))
+    states = tokens + 0.5 * rng.normal(size=(320, 20))
+    y = tokens + tokens.std() * rng.normal(size=(320, 1))
+
+    def error(features, **options):
+        said = held_out_words(features, y, folds, alphas=(3000.0,), **options)
+        return np.square(y - said).mean() / y.var()
+
+    alone = error(np.zeros((320, 1)), controls=tokens)
+    assert abs(error(states, controls=tokens) - alone) < 0.005
+    assert error(np.hstack([tokens, states])) < error(tokens) - 0.2
+    train, test = folds.pairs[0]
+    line = np.polyfit(tokens[train, 0], y[train, 0], 1)
+    by_hand = np.polyval(line, tokens[test])
+    # columns that are mixtures of controls leave nothing to fit to
+    for features in (np.zeros((320, 1)), tokens * [1.0, -3.0] + [0.0, 2.0]):
+        found = held_out_words(features, y, folds, controls=np.hstack([tokens, np.ones_like(tokens)]))
+        np.testing.assert_allclose(found[test], by_hand)
 
 
 def test_the_bootstrap_draws_sentences():

@@ -41,6 +41,7 @@ def test_the_tokens_of_every_word_spell_it(make):
     assert found.starts[0] == 0
     assert found.ends[-1] == len(found.ids)
     np.testing.assert_array_equal(found.starts[1:], found.ends[:-1])  # no token is lost or held twice
+    np.testing.assert_array_equal(found.n_tokens, found.ends - found.starts)
     for word, start, end in zip(WORDS, found.starts, found.ends, strict=True):
         assert text[offsets[start][0] : offsets[end - 1][1]].strip() == word
 
@@ -70,6 +71,7 @@ def test_a_token_over_two_words_belongs_to_both():
     assert (found.starts[0], found.ends[0]) == (0, 1)
     assert found.starts[1] == 0
     assert found.ids[found.ends[2] - 1] == 2
+    assert found.n_tokens.tolist() == [1, 0, 2]  # but is counted once; the space before the last word is a token
 
 
 def test_what_cannot_be_aligned():

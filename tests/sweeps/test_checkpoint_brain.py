@@ -7,13 +7,11 @@ from topographic.brain.word_corpora import WordCorpus
 from topographic.brain.word_scores import grouped_correlation, held_out_words
 from topographic.evaluation import Choices, NotMeasurable, Shown
 from topographic.evaluation.parts.word_encoding import states_of
-from topographic.evaluation.word_readings import embedding_site, word_surprisal
-from topographic.recording import record
+from topographic.evaluation.word_readings import CONTROLS, EMBEDDING, embedding_site, word_surprisal
+from topographic.recording import align_words, record
 from topographic.stimuli import StimulusSet
 from topographic.sweeps import checkpoint_brain as module
 from topographic.sweeps.checkpoint_brain import (
-    CONTROLS,
-    EMBEDDING,
     RANDOM_TOKENS,
     BrainMaterial,
     UnitSets,
@@ -40,7 +38,7 @@ def write_corpus(folder, texts, columns):
         for index, text in enumerate(texts):
             for position, word in enumerate(text.split()):
                 row = [values[place] for values in columns.values()]
-                out.writerow([index, position, word, WORDS.index(word) / 3, *row])
+                out.writerow([index, position, word, WORDS.index(word) / 3 if word in WORDS else 0.0, *row])
                 place += 1
 
 
@@ -99,7 +97,8 @@ def test_noise_follows_no_units(planted):
 def test_numbers_are_those_of_ridge_regression_on_whole_sentences(planted):
     subject, sites, folder, _ = planted
     material = BrainMaterial(folder, CHOICES)
-    (target,) = material.targets["potentials"]
+    read = material.targets(subject.tokenizer)
+    (target,) = read.of["potentials"]
     heard = states_of(subject, target.corpus, [*sites, embedding_site(subject.model)])
     every = np.column_stack([heard[site] for site in sites])
     y = target.corpus.measures["n400"]
@@ -107,7 +106,28 @@ def test_numbers_are_those_of_ridge_regression_on_whole_sentences(planted):
     expected = grouped_correlation(y, predicted, target.corpus.text, n_draws=99)
     row = scores(subject, sites, folder)["localized here"]
     assert (row["r"], row["low"]) == pytest.approx((expected.value, expected.low))
-    assert material.by_controls is material.by_controls  # once for all checkpoints
+    assert material.targets(subject.tokenizer) is read  # once for all checkpoints of a tokenizer
+    assert target.controls.shape[1] == 5
+
+
+def test_the_number_of_tokens_of_a_word_is_told_by_no_units(planted, tmp_path, monkeypatch):
+    subject, sites, *_ = planted
+    source = np.random.default_rng(0)
+    texts = [" ".join(f"{a}{b}e" for a, b in source.choice(list("dogthc"), (8, 2))) for _ in range(60)]
+    tokens = np.concatenate([align_words(subject.tokenizer, text.split()).n_tokens for text in texts])
+    assert len(np.unique(tokens)) > 2
+    said = (tokens - tokens.mean()) / tokens.std()
+    write_corpus(tmp_path / "own", texts, {"n400": said + 0.3 * source.normal(size=len(tokens))})
+    sets = {"localized here": [np.arange(30)]}
+    counted = scores(subject, sites, tmp_path / "own", sets)
+    assert counted[CONTROLS]["r"] > 0.9
+    for name in ("localized here", EMBEDDING):
+        assert counted[name]["added R2"] < 0.01
+        assert counted[name]["p (R2)"] > 0.05
+    controls = WordCorpus.controls
+    monkeypatch.setattr(WordCorpus, "controls", lambda corpus, tokenizer: controls(corpus))
+    without = scores(subject, sites, tmp_path / "own", sets)
+    assert without["localized here"]["low (R2)"] > 0.1, "units would seem to add it"
 
 
 def test_units_are_counted_site_after_site_in_the_order_given(planted):
@@ -155,6 +175,7 @@ def test_sentences_are_read_whole_and_topics_held_out(planted, tmp_path):
     assert found["localized here"]["items"] == 8
     assert found["localized here"]["r"] > 0.7
     assert "r (types)" not in found["localized here"]
+    assert list(found)[-1] == "length and position"
 
 
 def test_what_no_corpus_was_given_for_says_so(planted, tmp_path):

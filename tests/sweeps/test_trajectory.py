@@ -189,7 +189,7 @@ def test_every_checkpoint_stands_beside_as_many_units_of_other_kinds(stand_ins, 
     columns = [f"potentials r{name}" for name in ("", ", random units", ", random tokens", ", embedding layer")]
     assert np.isfinite(table[[*columns, "potentials r, localized at the last"]].to_numpy()).all()
     assert table["potentials r, untrained"].tolist() == [table["potentials r"].iloc[0]] * 3
-    assert table["potentials r, length, frequency, position"].nunique() == 1
+    assert table["potentials r, length, tokens, frequency, position, punctuation"].nunique() == 1
     assert (table["low (potentials r)"] < table["potentials r"]).all()
     assert table["potentials r, localized at the last"].iloc[-1] == table["potentials r"].iloc[-1]
     assert table["reading gain (nats per 1,000 words)"].nunique() > 1

@@ -14,7 +14,7 @@ from topographic.brain.controls import orthogonal_autocorrelated_features
 from topographic.brain.encoding import encode
 from topographic.brain.folds import Folds, run_folds
 from topographic.brain.scores import group_sign_flip
-from topographic.brain.word_scores import grouped_gain
+from topographic.brain.word_scores import grouped_gain, without_controls
 from topographic.maps.nulls import check_draws, stream
 
 __all__ = ["LENGTH", "NEIGHBOURS", "AssemblyScores", "score_assembly"]
@@ -214,15 +214,8 @@ def _encoded(
 def _least_squares(values: np.ndarray, block: _Block, _: Sequence[float]) -> np.ndarray:
     found = np.full(block.observed.shape, np.nan)
     for train, test in block.folds.pairs:
-        found[test] = (block.observed - _without(values, block.observed, train))[test]
+        found[test] = (block.observed - without_controls(values, block.observed, train))[test]
     return found
-
-
-def _without(control: np.ndarray, values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """What least squares, fitted on the training rows, leave of the columns of ``values`` in all rows."""
-    centre, scale = control[train].mean(axis=0), control[train].std(axis=0)
-    design = np.column_stack([np.ones(len(control)), (control - centre) / np.where(scale > 0, scale, 1.0)])
-    return values - design @ np.linalg.lstsq(design[train], values[train], rcond=None)[0]
 
 
 def _over_targets(
@@ -278,7 +271,7 @@ def _gains(
         gains = np.full(block.observed.shape, np.nan)
         for pair in block.folds.pairs:
             train, test = pair
-            left, features = _without(control, block.observed, train), _without(control, own, train)
+            left, features = (without_controls(control, one, train) for one in (block.observed, own))
             # a column that is a mixture of the controls leaves nothing but rounding errors
             features[:, features[train].std(axis=0) <= 1e-9 * np.abs(own).max(axis=0)] = 0.0
             one_fold = Folds(block.folds.name, (pair,))

@@ -10,8 +10,15 @@ from scipy.ndimage import gaussian_filter1d
 
 from topographic.brain.downsample import downsample
 from topographic.brain.encoding import Encoding, encode
+from topographic.recording.alignment import align_words
 
-__all__ = ["beside_controls", "exponential_features", "orthogonal_autocorrelated_features", "word_controls"]
+__all__ = [
+    "beside_controls",
+    "exponential_features",
+    "orthogonal_autocorrelated_features",
+    "word_columns",
+    "word_controls",
+]
 
 
 def orthogonal_autocorrelated_features(
@@ -95,16 +102,31 @@ def exponential_features(
     return vectors[:, order] * np.sqrt(np.maximum(values[order], 0))
 
 
+def word_columns(
+    words: Sequence[str],
+    tokenizer: Any = None,
+    log_frequencies: Sequence[float] | np.ndarray | None = None,
+) -> dict[str, Float[np.ndarray, " words"]]:
+    """What the words of one run hold besides meaning: that they are there, letters, tokens, frequency."""
+    columns = {"word rate": np.ones(len(words)), "word length": np.array([len(word) for word in words], dtype=float)}
+    if tokenizer is not None:
+        columns["tokens"] = align_words(tokenizer, words).n_tokens.astype(np.float64)
+    if log_frequencies is not None:
+        columns["log frequency"] = np.asarray(log_frequencies, dtype=np.float64)
+    return columns
+
+
 def word_controls(
     words: Sequence[str],
     times_s: Shaped[np.ndarray, " times"],
     scan_times_s: Shaped[np.ndarray, " scans"],
     *,
+    tokenizer: Any = None,
     log_frequencies: Sequence[float] | np.ndarray | None = None,
     method: str = "lanczos",
     **options: Any,
 ) -> dict[str, Float[np.ndarray, "scans 1"]]:
-    """What a story holds besides meaning, at the times of scans: rate, length, position and frequency of words.
+    """What a story holds besides meaning, at the times of scans: rate, length, tokens, position, frequency of words.
 
     Parameters
     ----------
@@ -112,6 +134,8 @@ def word_controls(
         The words of one run.
     times_s, scan_times_s : ndarray
         Their onsets and the scans.
+    tokenizer : PreTrainedTokenizerFast, optional
+        Of the model that stands beside the controls: the state after a word tells into how many tokens it falls.
     log_frequencies : sequence of float, optional
         Of each word.
     method, **options
@@ -120,17 +144,15 @@ def word_controls(
     Returns
     -------
     dict of str to ndarray, shape (scans, 1)
-        "word rate", "word length" (letters), "position" (scan's share of the run, centred), and "log frequency" where
-        given.
+        "word rate", "word length" (letters), "position" (scan's share of the run, centred), and where given "tokens"
+        (`AlignedWords`: a word within the token of another has none) and "log frequency".
 
     Raises
     ------
     ValueError
-        If there is not one onset or frequency per word.
+        If there is not one onset or frequency per word, or as `align_words`.
     """
-    columns = {"word rate": np.ones(len(words)), "word length": np.array([len(word) for word in words], dtype=float)}
-    if log_frequencies is not None:
-        columns["log frequency"] = np.asarray(log_frequencies, dtype=np.float64)
+    columns = word_columns(words, tokenizer, log_frequencies)
     for name, values in columns.items():
         if len(values) != len(times_s):
             raise ValueError(f"{len(values)} entries of {name!r} for {len(times_s)} onsets; expected one per word")

@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.spatial.transform import Rotation
 
 from topographic.brain.encoding import Encoding
+from topographic.brain.word_scores import without_controls
 from topographic.maps import Referenced, UnitMap, spectral_surrogates
 from topographic.maps.nulls import check_draws, stream
 from topographic.maps.references import compare
@@ -88,19 +89,17 @@ def prediction_map(
         raise ValueError(
             f"{len(values)} samples of {site!r} for {len(target)} of the measure; expected as many, and of the controls"
         )
-    given = [np.ones(len(target))] if controls is None else [np.ones(len(target)), controls]
-    fixed = np.linalg.qr(np.column_stack(given).astype(np.float64))[0]
-    everything = np.column_stack([fixed, target, values]).astype(np.float64)
-    if not np.isfinite(everything).all():
+    fixed = np.empty((len(target), 0)) if controls is None else controls.astype(np.float64)
+    given = np.column_stack([target, values]).astype(np.float64)
+    if not (np.isfinite(given).all() and np.isfinite(fixed).all()):
         raise ValueError(f"responses of {site!r}, measure or controls are not finite; leave those samples out")
-    residual = everything[:, fixed.shape[1] :]
-    residual = residual - fixed @ (fixed.T @ residual)
+    residual = without_controls(fixed, given)
     size = np.linalg.norm(residual, axis=0)
-    small = size < 1e-6 * np.linalg.norm(everything[:, fixed.shape[1] :], axis=0)
+    small = size < 1e-6 * np.linalg.norm(given, axis=0)
     residual = residual / np.where(small, np.inf, size)
     units, measure = residual[:, 1:], residual[:, 0]
     r = np.where(small[1:], np.nan, measure @ units)
-    provenance = {"target": name, "n_samples": len(target), "n_controls": fixed.shape[1] - 1, "seed": seed}
+    provenance = {"target": name, "n_samples": len(target), "n_controls": fixed.shape[1], "seed": seed}
     if not n_draws:
         return UnitMap(site, r, sheet, "r", provenance=provenance)
     shifts = stream(seed, "prediction shift").integers(1, len(target), n_draws)

@@ -1,7 +1,7 @@
 """Encoding of stories: a model's layers against one subject's scans, with every control beside them."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from topographic.brain.controls import beside_controls, orthogonal_autocorrelated_features
+from topographic.brain.controls import beside_controls, orthogonal_autocorrelated_features, word_columns
 from topographic.brain.downsample import trim
 from topographic.brain.encoding import Encoding, encode
 from topographic.brain.nuisance import framewise_displacement_mm, motion_regressors
@@ -203,13 +203,13 @@ def encode_stories(
 
     Notes
     -----
-    Controls: word rate, length, position, log frequency where given, head motion where there are confounds, each a
-    band; the embedding layer as a layer of its own; the same layers with random weights, and with random tokens, as
-    many. By themselves stand also surprisal with entropy (causal models), static vectors, and features that know only
-    which scans are neighbours (OASM), whose score is 0 unless folds leak. Where targets have parcels, tests and
-    controls are those of parcels' means, and single vertices get the scores of one layer only. Layers of a speech
-    encoder have the same controls and the loudness of the sound, the same tests and folds; their untrained weights hear
-    the same sound.
+    Controls: word rate, length, number of tokens, position, log frequency where given, head motion where there are
+    confounds, each a band; the embedding layer as a layer of its own; the same layers with random weights, and with
+    random tokens, as many. By themselves stand also surprisal with entropy (causal models), static vectors, and
+    features that know only which scans are neighbours (OASM), whose score is 0 unless folds leak. Where targets have
+    parcels, tests and controls are those of parcels' means, and single vertices get the scores of one layer only.
+    Layers of a speech encoder have the same controls and the loudness of the sound, the same tests and folds; their
+    untrained weights hear the same sound.
     """
     if len(recording.scans) < 2:
         raise NotMeasurable(
@@ -241,7 +241,7 @@ def encode_stories(
     runs = labels[kept]
     scans = zscored_scans(np.concatenate(list(recording.scans.values())), labels, kept).astype(np.float32)
     tested, names = _parcel_means(scans, recording.parcels)
-    controls = _controls(recording, placed, log_frequencies, motion_parameters, labels, kept)
+    controls = _controls(recording, tokenizer, placed, log_frequencies, motion_parameters, labels, kept)
     others = dict(controls)
     notes: list[str] = []
     if getattr(unwrapped(model), "get_output_embeddings", lambda: None)() is None or sees_ahead(model, tokenizer):
@@ -520,16 +520,21 @@ def _mean_r(fitted: Encoding, tested: np.ndarray) -> float:
 
 def _controls(
     recording: StoryRecording,
-    placed: Any,
+    tokenizer: Any,
+    placed: Callable[[np.ndarray], np.ndarray],
     log_frequencies: Sequence[float] | np.ndarray | None,
     motion_parameters: int,
     labels: np.ndarray,
     kept: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    words = recording.words
-    columns = {"word rate": np.ones(len(words)), "word length": np.array([len(item) for item in words.items], float)}
-    if log_frequencies is not None:
-        columns["log frequency"] = np.asarray(log_frequencies, dtype=float)
+    """Words with their tokens, place in the run and head motion; a run is cut into tokens as the model reads it."""
+    words, runs = np.array(recording.words.items), np.array(recording.words.runs)
+    columns: dict[str, np.ndarray] = {}
+    for run in recording.scans:
+        rows = runs == run
+        frequencies = None if log_frequencies is None else np.asarray(log_frequencies, dtype=float)[rows]
+        for name, values in word_columns(words[rows].tolist(), tokenizer, frequencies).items():
+            columns.setdefault(name, np.empty(len(words)))[rows] = values
     found = {name: placed(column[:, None]) for name, column in columns.items()}
     position = np.concatenate([np.linspace(-1, 1, len(scans)) for scans in recording.scans.values()])[:, None]
     found["position"] = zscored_scans(position, labels, kept)

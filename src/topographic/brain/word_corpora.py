@@ -5,12 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from topographic.recording.alignment import align_words
 from topographic.storage import digest, read_text
 
 __all__ = [
@@ -129,11 +130,14 @@ class WordCorpus:
         kept = [one.tolist() for one in np.nan_to_num(np.stack(arrays), nan=-1e9)]
         return digest([self.name, list(self.texts), list(self.measures), list(self.surprisal), kept])
 
-    def controls(self, spill_over: int = 0) -> dict[str, Float[np.ndarray, " words"]]:
+    def controls(self, spill_over: int = 0, tokenizer: Any = None) -> dict[str, Float[np.ndarray, " words"]]:
         """Length, log frequency, punctuation of every word and of the words before it, and the place in its text.
 
         Punctuation says whether a mark follows the word: readers pause at the ends of clauses and sentences, and a
         model has one token more there, so that even the surprisal of an untrained one tells these words from others.
+
+        With the tokenizer of a model that reads the texts also into how many tokens words fall (`AlignedWords`):
+        surprisal is summed over them, and the state after a word tells how many there were, whatever they say.
 
         A word before the first of its text has none (NaN), nor has the frequency of a word form that was nowhere
         measured; those rows cannot be used with this much spill-over.
@@ -142,6 +146,9 @@ class WordCorpus:
         words = [text.split() for text in self.texts]
         split = [[_bare(word) for word in text] for text in words]
         marked = [np.array([not word[-1].isalnum() for word in text], dtype=np.float64) for text in words]
+        counts = None
+        if tokenizer is not None:
+            counts = [align_words(tokenizer, text.split(), text).n_tokens.astype(np.float64) for text in self.texts]
         found: dict[str, np.ndarray] = {"position": self.position.astype(np.float64)}
         for back in range(spill_over + 1):
             rows = list(zip(self.text, self.position - back, strict=True))
@@ -151,6 +158,8 @@ class WordCorpus:
             given = self.log_frequencies if back == 0 else [frequency_of.get(one or "", np.nan) for one in forms]
             found[f"log frequency{of}"] = np.asarray(given, dtype=np.float64)
             found[f"punctuation{of}"] = self.shifted(marked, back)
+            if counts is not None:
+                found[f"tokens{of}"] = self.shifted(counts, back)
         return found
 
     def per_word(self, values: Sequence[np.ndarray]) -> Float[np.ndarray, " words"]:

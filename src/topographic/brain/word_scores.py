@@ -20,6 +20,7 @@ __all__ = [
     "likelihood_gain",
     "sentence_and_type_folds",
     "usable_words",
+    "without_controls",
 ]
 
 DEFAULT_ALPHAS = tuple(float(10**power) for power in range(7))
@@ -244,6 +245,7 @@ def held_out_words(
     targets: Shaped[np.ndarray, "rows measures"],
     folds: Folds,
     *,
+    controls: Shaped[np.ndarray, "others controls"] | None = None,
     alphas: Sequence[float] | np.ndarray = DEFAULT_ALPHAS,
 ) -> Float[np.ndarray, "rows measures"]:
     """Held-out predictions of ridge regression, one alpha per measure by leaving one training word out.
@@ -256,6 +258,9 @@ def held_out_words(
         Potentials, reading times.
     folds : Folds
         `run_folds` of whole sentences, `sentence_and_type_folds`.
+    controls : ndarray, shape (words, controls), optional
+        Fitted by least squares, and features to what these leave of features and measures: with a penalty on controls,
+        features would be credited with what it keeps controls from saying.
     alphas : sequence of float
         Penalties tried.
 
@@ -285,18 +290,37 @@ def held_out_words(
     from sklearn.linear_model import RidgeCV
 
     features = np.asarray(features, dtype=np.float64)
-    if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets):
-        raise ValueError(f"features {features.shape} and measures {targets.shape}; expected as many words in both")
-    if not (np.isfinite(features).all() and np.isfinite(targets).all()):
+    fixed = np.empty((len(features), 0)) if controls is None else np.asarray(controls, dtype=np.float64)
+    if features.ndim != 2 or targets.ndim != 2 or not len(features) == len(targets) == len(fixed):
+        of_controls = "" if controls is None else f", controls {fixed.shape}"
+        raise ValueError(
+            f"features {features.shape} and measures {targets.shape}{of_controls}; expected as many words in all"
+        )
+    if not all(np.isfinite(one).all() for one in (features, targets, fixed)):
         raise ValueError("a feature or measure is not finite; leave out the words that lack one (`usable_words`)")
-    found = np.full(targets.shape, np.nan)
+    found, largest = np.full(targets.shape, np.nan), np.abs(features).max(axis=0)
     for train, test in folds.pairs:
-        centre, scale = features[train].mean(axis=0), features[train].std(axis=0)
-        scaled = (features - centre) / np.where(scale > 1e-9 * np.abs(features).max(axis=0), scale, np.inf)
+        own, left = (without_controls(fixed, one, train) for one in (features, targets))
+        # a column that is a mixture of the controls leaves nothing but rounding errors
+        scale = own[train].std(axis=0)
+        scaled = own / np.where(scale > 1e-9 * largest, scale, np.inf)
         model = RidgeCV(alphas=np.asarray(alphas, dtype=np.float64), alpha_per_target=True)
-        model.fit(scaled[train], targets[train])
-        found[test] = np.asarray(model.predict(scaled[test])).reshape(len(test), -1)
+        model.fit(scaled[train], left[train])
+        said = np.asarray(model.predict(scaled[test])).reshape(len(test), -1)
+        found[test] = targets[test] - left[test] + said
     return found
+
+
+def without_controls(
+    controls: Shaped[np.ndarray, "words controls"],
+    values: Shaped[np.ndarray, "rows columns"],
+    fitted: Shaped[np.ndarray, " fitted"] | None = None,
+) -> Float[np.ndarray, "rows columns"]:
+    """What least squares from controls and a constant, fitted on all rows or these, leave in all rows."""
+    rows = np.arange(len(controls)) if fitted is None else fitted
+    centre, scale = controls[rows].mean(axis=0), controls[rows].std(axis=0)
+    design = np.column_stack([np.ones(len(controls)), (controls - centre) / np.where(scale > 0, scale, 1.0)])
+    return values - design @ np.linalg.lstsq(design[rows], values[rows], rcond=None)[0]
 
 
 def usable_words(*columns: Mapping[str, Float[np.ndarray, " words"]]) -> Bool[np.ndarray, " words"]:

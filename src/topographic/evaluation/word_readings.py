@@ -1,4 +1,4 @@
-"""A model that reads corpora word by word: its states after every word, its surprisal, and its controls."""
+"""A model that reads corpora word by word: its states after every word, its surprisal, and what stands beside them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,6 @@ from torch import nn
 
 from topographic.behaviour import token_log_probabilities
 from topographic.brain.stories import untrained
-from topographic.brain.word_corpora import WordCorpus
 from topographic.drawing.site_names import site_labels
 from topographic.losses.wrappers import unwrapped
 from topographic.recording import (
@@ -24,18 +23,18 @@ from topographic.recording.alignment import align_words
 from topographic.stimuli import StimulusSet
 
 __all__ = [
+    "CONTROLS",
     "EMBEDDING",
     "embedding_site",
     "layers_and_controls",
     "part_states",
     "read_layers",
-    "reading_controls",
-    "tokens_per_word",
     "word_states",
     "word_surprisal",
 ]
 
-EMBEDDING = "embedding layer"
+# columns of WordCorpus.controls with a tokenizer, and the first layer, as tables call them
+CONTROLS, EMBEDDING = "length, tokens, frequency, position, punctuation", "embedding layer"
 _TOKENS_AT_ONCE = 4000  # all tokens of so many are held before those that end a word are kept
 
 
@@ -56,20 +55,6 @@ def word_surprisal(
         word = np.minimum(np.searchsorted(words.ends, np.arange(len(one)), side="right"), len(words) - 1)
         found.append(-np.bincount(word, weights=one, minlength=len(words)))
     return found
-
-
-def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> list[Float[np.ndarray, " words"]]:
-    """Into how many tokens every word of every text falls; a word within the token of another has none."""
-    ends = [align_words(tokenizer, text.split(), text).ends for text in texts]
-    return [np.diff(one, prepend=0).astype(np.float64) for one in ends]
-
-
-def reading_controls(corpus: WordCorpus, tokenizer: Any, spill_over: int) -> dict[str, Float[np.ndarray, " words"]]:
-    """Controls of the corpus, and into how many tokens words fall: surprisal is summed over these, whatever it says."""
-    counts = tokens_per_word(tokenizer, corpus.texts)
-    return corpus.controls(spill_over) | {
-        f"tokens {back}": corpus.shifted(counts, back) for back in range(spill_over + 1)
-    }
 
 
 def word_states(

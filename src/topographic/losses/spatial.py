@@ -34,11 +34,12 @@ def spatial_correlation_loss(
 
     Parameters
     ----------
-    activations : Tensor, shape (*sheets, samples, units), or sequence of Tensor, shape (samples, units)
-        What the units did. A sequence holds one tensor per sheet and saves the copy of a stack.
-    positions_mm : Tensor, shape (*sheets, units, axes) or (units, axes)
+    activations : Tensor, shape (..., samples, units), or sequence of Tensor, shape (samples, units)
+        What the units did; leading axes are sheets. A sequence holds one tensor per sheet and saves the copy of a
+        stack.
+    positions_mm : Tensor, shape (..., units, axes) or (units, axes)
         Positions in mm; without the leading axes they are shared by all sheets. They are held fixed.
-    neighborhoods : Tensor of int64, shape (*sheets, neighborhoods, units_per_neighborhood)
+    neighborhoods : Tensor of int64, shape (..., neighborhoods, units_per_neighborhood)
         Unit indices, all from 0 to ``units - 1``; without the leading axes they are shared by all sheets.
     norm : {"l1", "l2", "linf"}
         Distance on the sheet.
@@ -46,13 +47,13 @@ def spatial_correlation_loss(
         Period per axis of a torus (`Sheet.period_mm`).
     reduction : {"mean", "none"}
         Mean over neighbourhoods and sheets, or one value for each.
-    sample_mask : Tensor of bool, shape (*sheets, samples) or (samples,), optional
+    sample_mask : Tensor of bool, shape (..., samples) or (samples,), optional
         False for samples that must not count, such as padding. Shapes stay as they are: left-out samples
         get weight zero in every mean and product, so that nothing waits for the device.
 
     Returns
     -------
-    Tensor, shape () or (*sheets, neighborhoods)
+    Tensor, shape () or (..., neighborhoods)
         The loss, in float64 for float64 activations and in float32 for all others, inside autocast too.
 
     Raises

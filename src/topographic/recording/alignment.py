@@ -32,6 +32,11 @@ class AlignedWords:
         """Number of words."""
         return len(self.starts)
 
+    @property
+    def n_tokens(self) -> Places:
+        """How many tokens every word adds to those before it; one within the token of another adds none."""
+        return np.diff(self.ends, prepend=0)
+
     def __repr__(self) -> str:
         """One line."""
         return f"AlignedWords({len(self)} words, {len(self.ids)} tokens)"

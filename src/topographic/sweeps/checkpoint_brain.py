@@ -1,7 +1,7 @@
 """A checkpoint beside the brain and readers: as many features of every kind, and what does not depend on the model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from topographic.brain.assembly_scores import LENGTH
 from topographic.brain.folds import Folds, run_folds
 from topographic.brain.word_corpora import SentenceCorpus, WordCorpus, load_sentence_corpora, load_word_corpora
 from topographic.brain.word_scores import (
@@ -23,13 +24,15 @@ from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.word_encoding import states_of
 from topographic.evaluation.results import NotMeasurable
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import embedding_site, reading_controls
+from topographic.evaluation.word_readings import CONTROLS, EMBEDDING, embedding_site
 from topographic.recording import RandomTokens, record
 from topographic.stimuli import StimulusSet
+from topographic.training.text.tokenizer import tokenizer_checksum
 
-__all__ = ["CONTROLS", "EMBEDDING", "RANDOM_TOKENS", "BrainMaterial", "UnitSets", "alignment", "reading_gain"]
+__all__ = ["RANDOM_TOKENS", "BrainMaterial", "UnitSets", "alignment", "reading_gain"]
 
-CONTROLS, EMBEDDING, RANDOM_TOKENS = "length, frequency, position", "embedding layer", "random tokens"
+RANDOM_TOKENS = "random tokens"
+_CONTROLS = {"potentials": CONTROLS, "sentence averages": LENGTH}
 _MILLISECONDS = "(ms)"  # measures of reading: told by likelihood, not by correlation
 _FEWEST_WORDS = 200
 
@@ -57,41 +60,50 @@ class _Target(NamedTuple):
     controls: Float[np.ndarray, "items controls"]
 
 
+class _Targets(NamedTuple):
+    """Targets by kind, and held-out predictions of their controls alone, by kind, corpus and folds."""
+
+    of: Mapping[str, list[_Target]]
+    by_controls: Mapping[tuple[str, int, str], np.ndarray]
+
+
 @dataclass(frozen=True, eq=False)
 class BrainMaterial:
-    """Corpora, folds, and what controls alone predict: read and computed once for all checkpoints."""
+    """Corpora, folds, and what controls alone predict: read and computed once for all checkpoints of a tokenizer."""
 
     data: str | Path
     choices: Choices
+    _targets: dict[str, _Targets] = field(default_factory=dict, repr=False)
 
     @cached_property
     def corpora(self) -> dict[str, WordCorpus]:
         """Corpora measured word by word."""
         return load_word_corpora(self.data)
 
-    @cached_property
-    def targets(self) -> dict[str, list[_Target]]:
+    def targets(self, tokenizer: Any) -> _Targets:
         """Potentials: all measures of words but times; sentence averages: one response per sentence."""
-        words = [self._of_words(one) for one in self.corpora.values()]
-        sentences = [self._of_sentences(one) for one in load_sentence_corpora(self.data).values()]
-        found = {"potentials": [one for one in words if one is not None], "sentence averages": sentences}
-        return {name: some for name, some in found.items() if some}
+        key = tokenizer_checksum(tokenizer)
+        if key not in self._targets:
+            words = [self._of_words(one, tokenizer) for one in self.corpora.values()]
+            sentences = [self._of_sentences(one) for one in load_sentence_corpora(self.data).values()]
+            found = {"potentials": [one for one in words if one is not None], "sentence averages": sentences}
+            by_controls = {
+                # a feature that says nothing: what least squares from the controls predict
+                (kind, place, folds): held_out_words(
+                    np.zeros((len(one.groups), 1)), one.measures, cut, controls=one.controls
+                )
+                for kind, some in found.items()
+                for place, one in enumerate(some)
+                for folds, cut in one.folds.items()
+            }
+            self._targets[key] = _Targets({name: some for name, some in found.items() if some}, by_controls)
+        return self._targets[key]
 
-    @cached_property
-    def by_controls(self) -> dict[tuple[str, int, str], np.ndarray]:
-        """Held-out predictions of the controls alone, by kind, corpus and folds."""
-        return {
-            (kind, place, folds): held_out_words(one.controls, one.measures, cut)
-            for kind, some in self.targets.items()
-            for place, one in enumerate(some)
-            for folds, cut in one.folds.items()
-        }
-
-    def _of_words(self, corpus: WordCorpus) -> _Target | None:
+    def _of_words(self, corpus: WordCorpus, tokenizer: Any) -> _Target | None:
         kept = {name: values for name, values in corpus.measures.items() if not name.endswith(_MILLISECONDS)}
         if not kept:
             return None
-        controls = corpus.controls()
+        controls = corpus.controls(tokenizer=tokenizer)
         usable = usable_words(kept, controls)
         text, types = corpus.text[usable], np.array(corpus.types)[usable]
         n = min(self.choices.word_folds, len(np.unique(text)))
@@ -113,12 +125,15 @@ def alignment(subject: LanguageSubject, material: BrainMaterial, units: UnitSets
 
     Units of random draws, of the embedding layer too, are drawn five times: means over the draws, ends of intervals
     included; words whose type was never seen are predicted from the first draw alone. Intervals and p are over
-    sentences or topics. Added R2: beside length, frequency and position.
+    sentences or topics. Added R2: to what least squares from the controls leave, those of words, or length and
+    position of sentences.
     """
-    if not material.targets:
+    read = material.targets(subject.tokenizer)
+    if not read.of:
         raise NotMeasurable(f"no corpus of potentials or averages per sentence lies below {material.data}")
     first, rows = units.first, []
-    for kind, targets in material.targets.items():
+    for kind, targets in read.of.items():
+        controls = _CONTROLS[kind]
         features = [_features(subject, one, units, choices) for one in targets]
         drawn: dict[str, Any] = {"n_draws": max(choices.n_draws, 2), "seed": choices.seed}
         kinds = ["", *(["types"] if all("types" in one.folds for one in targets) else [])]
@@ -138,15 +153,15 @@ def alignment(subject: LanguageSubject, material: BrainMaterial, units: UnitSets
             for folds in kinds
         }
         for folds in kinds:
-            alone = [material.by_controls[kind, place, folds] for place in range(len(targets))]
-            predicted[CONTROLS, folds] = [_standard(targets, alone)]
-        for name in (*features[0], CONTROLS):
+            alone = [read.by_controls[kind, place, folds] for place in range(len(targets))]
+            predicted[controls, folds] = [_standard(targets, alone)]
+        for name in (*features[0], controls):
             row: dict[str, Any] = {"of": kind, "features": name, "items": len(np.unique(groups))}
-            row["number"] = targets[0].controls.shape[1] if name == CONTROLS else features[0][name][0].shape[1]
+            row["number"] = targets[0].controls.shape[1] if name == controls else features[0][name][0].shape[1]
             for folds in kinds:
                 found = [grouped_correlation(observed, one, groups, **drawn) for one in predicted[name, folds]]
                 row |= _means({"r": "value", "low": "low", "high": "high"}, found, folds)
-            if name not in (first, CONTROLS):
+            if name not in (first, controls):
                 beside = [
                     grouped_correlation(observed, predicted[first, ""][0], groups, beside=one, **drawn)
                     for one in predicted[name, ""]
@@ -155,7 +170,7 @@ def alignment(subject: LanguageSubject, material: BrainMaterial, units: UnitSets
                     {"first - this": "value", "low (first - this)": "low", "high (first - this)": "high"}, beside
                 )
             if name in (first, EMBEDDING):
-                row |= _added(targets, [one[name][0] for one in features], predicted[CONTROLS, ""][0], drawn)
+                row |= _added(targets, [one[name][0] for one in features], predicted[controls, ""][0], drawn)
             rows.append(row)
     return {"rows": rows}
 
@@ -171,7 +186,7 @@ def reading_gain(subject: LanguageSubject, material: BrainMaterial, choices: Cho
         if not times:
             continue
         own = subject.surprisal(corpus.texts)
-        controls = reading_controls(corpus, subject.tokenizer, choices.spill_over)
+        controls = corpus.controls(choices.spill_over, subject.tokenizer)
         added = {f"surprisal {back}": corpus.shifted(own, back) for back in range(choices.spill_over + 1)}
         for name, values in times.items():
             usable = usable_words({name: values}, controls, added)
@@ -260,8 +275,8 @@ def _groups(targets: Sequence[_Target]) -> Int[np.ndarray, " all"]:
 def _means(names: Mapping[str, str], found: Sequence[Any], folds: str = "") -> dict[str, float | None]:
     """Means over draws, None where predictions do not vary."""
     made = {}
-    for title, field in names.items():
-        values = np.array([getattr(one, field) for one in found], dtype=float)
+    for title, name in names.items():
+        values = np.array([getattr(one, name) for one in found], dtype=float)
         made[f"{title} ({folds})" if folds else title] = float(values.mean()) if np.isfinite(values).all() else None
     return made
 
@@ -271,7 +286,7 @@ def _added(
 ) -> dict[str, float]:
     """How much more of the variance features predict beside the controls than the controls alone."""
     both = [
-        held_out_words(np.column_stack([one.controls, own]), one.measures, one.folds[""])
+        held_out_words(own, one.measures, one.folds[""], controls=one.controls)
         for one, own in zip(targets, features, strict=True)
     ]
     observed = _standard(targets, [one.measures for one in targets])

@@ -10,9 +10,10 @@ from tqdm.auto import tqdm
 
 from topographic.behaviour import FUNCTIONAL_TASKS
 from topographic.evaluation.results import Findings, NotMeasurable, Picture, Table, plain, save_findings, save_table
+from topographic.evaluation.word_readings import CONTROLS, EMBEDDING
 from topographic.plots.trajectory_figures import Course, Growth, draw_courses, draw_growth
 from topographic.storage import code_version, digest, load_json, locked, save_json
-from topographic.sweeps.checkpoint_brain import CONTROLS, EMBEDDING, RANDOM_TOKENS, UnitSets
+from topographic.sweeps.checkpoint_brain import RANDOM_TOKENS, UnitSets
 from topographic.sweeps.curve_statistics import Curves, compare_explained, interval_over_series, relation_end
 from topographic.sweeps.series import Checkpoint, Series
 from topographic.sweeps.trajectory_parts import (
@@ -34,7 +35,6 @@ _HERE, _LAST, _RANDOM, _UNTRAINED = "localized here", "localized at the last", "
 _RANDOM_DRAWS = 5
 _POTENTIALS, _SENTENCES = "potentials r", "sentence averages r"
 _ALIGNMENT = {"potentials": _POTENTIALS, "sentence averages": _SENTENCES}
-_BESIDE = (_LAST, _RANDOM, _UNTRAINED, RANDOM_TOKENS, EMBEDDING, CONTROLS)
 _EXPLAINED = (_POTENTIALS, _READING, _SENTENCES, _TOPOGRAPHY)
 _DRAWN = (_PAIRS, "SyntaxGym", "perplexity", _SENTENCES, "unit null", "overlap with last")
 _OVER_SEEDS = (

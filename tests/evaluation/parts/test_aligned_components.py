@@ -1,30 +1,11 @@
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from topographic.brain import load_word_corpora
 from topographic.brain.word_corpora import ERP_COMPONENTS
 from topographic.evaluation import Choices, NotMeasurable, Shown
 from topographic.evaluation.parts.aligned_components import aligned_components
-from topographic.evaluation.parts.word_encoding import states_of
-
-
-@pytest.fixture
-def follows_a_corner(readers, word_data):
-    """The same corpus, with potentials that follow what units in a corner of the first sheet say of a word."""
-    (corpus,) = load_word_corpora(word_data).values()
-    site, sheet = next(iter(readers.sheets.items()))
-    states = states_of(readers, corpus, [site])[site]
-    corner = (sheet.positions_mm.numpy() < 2).all(1)
-    said = ((states - states.mean(0)) / states.std(0))[:, corner].mean(1)
-    table = pd.read_csv(word_data / "all_measures.csv")
-    noise = np.random.default_rng(1).normal(size=(len(table), 2))
-    for column, name in enumerate(("N400", "P600")):
-        table[name] = said / said.std() + 0.5 * noise[:, column]
-    table.to_csv(word_data / "all_measures.csv", index=False)
-    return dataclasses.replace(readers, sites=[site]), corner
 
 
 def test_a_planted_component_is_found_where_it_was_put(follows_a_corner):
@@ -41,6 +22,20 @@ def test_a_planted_component_is_found_where_it_was_put(follows_a_corner):
     potentials = found["potentials"].to_frame().set_index("component").loc[1, list(ERP_COMPONENTS)].astype(float)
     assert set(potentials.abs().nlargest(2).index) == {"N400", "P600"}
     assert np.square(potentials).sum() == pytest.approx(1)
+
+
+def test_the_number_of_tokens_of_a_word_is_nothing_shared(told_by_tokens, uncounted):
+    def first(subject):
+        rows = aligned_components(subject, Choices(n_draws=39, word_folds=4))["alignment"].to_frame()
+        return rows.query("component == 1").iloc[0]
+
+    one = dataclasses.replace(told_by_tokens, sites=told_by_tokens.sites[:1])
+    found = first(one)
+    assert found["p"] > 0.05
+    uncounted()
+    without = first(dataclasses.replace(one))
+    assert without["p"] == 0.025, "sheet and potentials would seem to share it"
+    assert without["r"] > found["r"] + 0.2
 
 
 def test_without_potentials_it_is_said(readers, tmp_path):

@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
 from topographic.evaluation import Choices
 from topographic.evaluation.parts.word_encoding import states_of, word_encoding
+from topographic.evaluation.word_readings import CONTROLS
 
 
 def test_every_score_stands_beside_its_controls(readers):
@@ -11,8 +14,8 @@ def test_every_score_stands_beside_its_controls(readers):
     names = table["features"].unique().tolist()
     assert names[:4] == [
         "mean of the training words",
-        "length, frequency, position, punctuation",
-        "length, frequency, position, punctuation, surprisal",
+        "length, tokens, frequency, position, punctuation",
+        "length, tokens, frequency, position, punctuation, surprisal",
         "embedding layer",
     ]
     assert [name.split(",")[0] for name in names[-2:]] == ["untrained", "random tokens"]
@@ -26,6 +29,24 @@ def test_every_score_stands_beside_its_controls(readers):
     context = found["context"].to_frame()
     assert set(context["sheet"]) == set(names[4:-2])
     assert context["p"].between(0, 1).all()
+
+
+def test_the_number_of_tokens_of_a_word_is_told_by_no_state(told_by_tokens, uncounted):
+    """What follows into how many tokens words fall is the controls': neither states nor surprisal add to it."""
+    counted = word_encoding(told_by_tokens, Choices(n_draws=49, word_folds=4))
+    uncounted()
+    without = word_encoding(dataclasses.replace(told_by_tokens), Choices(n_draws=49, word_folds=4))
+    r, r_without = (
+        one.to_frame().query("measure == 'N400'").set_index("features")["r"].iloc[1:3] for one in (counted, without)
+    )
+    assert list(r.index) == [CONTROLS, f"{CONTROLS}, surprisal"]
+    assert r.iloc[0] > 0.9
+    assert abs(r.iloc[1] - r.iloc[0]) < 0.01
+    assert r_without.iloc[0] < 0.1 < 0.9 < r_without.iloc[1], "surprisal, a sum over tokens, would claim it"
+    added, claimed = (one["context"].to_frame().query("measure == 'N400'") for one in (counted, without))
+    assert (added["added R2"] < 0.01).all()
+    assert (added["p"] > 0.05).all()
+    assert (claimed["low (R2)"] > 0.1).all(), "so would layers, beside the embedding of the last token"
 
 
 def test_states_come_in_the_order_of_the_words(readers):

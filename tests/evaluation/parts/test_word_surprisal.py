@@ -8,7 +8,6 @@ from topographic.brain.folds import run_folds
 from topographic.brain.word_scores import likelihood_gain
 from topographic.evaluation import Choices, NotMeasurable, Shown
 from topographic.evaluation.parts.word_surprisal import word_surprisal_gain
-from topographic.evaluation.word_readings import tokens_per_word
 
 GAIN = "gain (nats per 1,000 words)"
 
@@ -28,7 +27,7 @@ def test_planted_surprisal_is_found_where_it_was_planted(readers):
 def test_the_number_of_tokens_of_a_word_is_no_gain(readers, word_data):
     """Reading times that follow into how many tokens words fall: no surprisal may claim them, not that of noise."""
     (corpus,) = readers.corpora.values()
-    tokens = corpus.per_word(tokens_per_word(readers.tokenizer, corpus.texts))
+    tokens = corpus.controls(tokenizer=readers.tokenizer)["tokens"]
     assert len(np.unique(tokens)) > 2
     table = pd.read_csv(word_data / "all_measures.csv")
     table["self_paced_reading_time"] = 250 + 40 * tokens + 5 * np.random.default_rng(0).normal(size=len(tokens))

@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 from topographic.brain.folds import run_folds
 from topographic.brain.pls import pls_alignment, pls_svd
 from topographic.brain.word_corpora import ERP_COMPONENTS
+from topographic.brain.word_scores import without_controls
 from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.parts.word_encoding import states_of
@@ -29,18 +30,18 @@ def aligned_components(subject: LanguageSubject, choices: Choices) -> Findings:
     corpus, sites = subject.erp_corpus, list(subject.sheets)
     potentials = np.column_stack([corpus.measures[name] for name in ERP_COMPONENTS])
     usable = np.isfinite(potentials).all(1)
-    controls = np.column_stack([np.ones(usable.sum()), *(one[usable] for one in corpus.controls().values())])
+    controls = np.column_stack(list(corpus.controls(tokenizer=subject.tokenizer).values()))[usable]
     shifts = stream(choices.seed, "aligned components").integers(1, usable.sum(), max(choices.n_draws, 2))
     orders = np.stack([np.roll(np.arange(usable.sum()), shift) for shift in shifts])
     text = corpus.text[usable]
     folds = run_folds(text, min(choices.word_folds, len(np.unique(text))))
-    brain = _without(controls, potentials[usable])
+    brain = without_controls(controls, potentials[usable])
     states, titles = states_of(subject, corpus, sites), site_labels(sites)
     rows: list[dict[str, Any]] = []
     weights: list[dict[str, Any]] = []
     maps: dict[str, dict[str, UnitMap]] = {}
     for site in tqdm(sites, desc="components shared with potentials", unit="site", disable=not subject.progress):
-        units, sheet = _without(controls, states[site][usable].astype(np.float64)), subject.sheets[site]
+        units, sheet = without_controls(controls, states[site][usable].astype(np.float64)), subject.sheets[site]
         found = pls_alignment(units, brain, n_components=_N_COMPONENTS, folds=folds, orders=orders)
         drawn = np.stack([pls_svd(units, brain[order], _N_COMPONENTS)[0].T for order in orders])
         covariance = np.square(pls_svd(units, brain, len(ERP_COMPONENTS))[1])
@@ -60,12 +61,12 @@ def aligned_components(subject: LanguageSubject, choices: Choices) -> Findings:
     drawn_maps = draw_maps(first, limit=limit, colour_label="weight")
     return Findings(
         "Components shared with potentials",
-        "PLS-SVD of the states after the last token of every word and six event-related potentials at it, length, log "
-        "frequency, position and punctuation taken out of both. r: correlation of the scores of both sides in "
-        f"sentences that were not fitted to, mean over {len(folds)} folds. I: how smoothly the weights of the units "
-        "lie on the sheet. Both beside the same with the potentials moved around the words, all fitted again, which "
-        "keeps what units and what neighbouring words have in common; p is one-sided and not corrected over "
-        "components and sheets. A model that sees what comes after a word has that in its states too.",
+        "PLS-SVD of the states after the last token of every word and six event-related potentials at it, length, "
+        "number of tokens, log frequency, position and punctuation taken out of both. r: correlation of the scores of "
+        f"both sides in sentences that were not fitted to, mean over {len(folds)} folds. I: how smoothly the weights "
+        "of the units lie on the sheet. Both beside the same with the potentials moved around the words, all fitted "
+        "again, which keeps what units and what neighbouring words have in common; p is one-sided and not corrected "
+        "over components and sheets. A model that sees what comes after a word has that in its states too.",
         [
             Table("alignment", "Held-out alignment", rows, "", ("component", "sheet"), ("r", "p", "I", "p (I)")),
             Table("potentials", "Weights of the potentials", weights, "Each component has length 1."),
@@ -73,9 +74,3 @@ def aligned_components(subject: LanguageSubject, choices: Choices) -> Findings:
         [Picture("shared_1", "First shared component", drawn_maps, headline=True)],
         maps={key: one for name, some in maps.items() for key, one in under(name, some).items()},
     )
-
-
-def _without(controls: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """What least squares from the controls leaves."""
-    fixed = np.linalg.qr(controls)[0]
-    return values - fixed @ (fixed.T @ values)

@@ -13,11 +13,10 @@ from topographic.drawing.site_names import site_labels
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import EMBEDDING, layers_and_controls, word_states
+from topographic.evaluation.word_readings import CONTROLS, EMBEDDING, layers_and_controls, word_states
 
 __all__ = ["states_of", "word_encoding"]
 
-_CONTROLS = "length, frequency, position, punctuation"
 _NEITHER = "mean of the training words"
 
 
@@ -41,9 +40,9 @@ def word_encoding(subject: LanguageSubject, choices: Choices) -> Findings:
         f"{choices.word_folds} folds of whole sentences; r (types): {choices.word_folds // 2} x "
         f"{choices.word_folds // 2} folds whose test "
         "words have neither their sentence nor their type among the training words. Intervals (95 %) are over "
-        "sentences or texts. Controls: length, log frequency, position and whether a mark follows; the embedding "
-        "layer; the same architecture with weights as before training; as many random tokens in place of the "
-        "text's, through the trained model; and "
+        "sentences or texts. Controls: length, number of tokens, log frequency, position and whether a mark follows; "
+        "the embedding layer; the same architecture with weights as before training; as many random tokens in place "
+        "of the text's, through the trained model; and "
         "the mean of the training words, which is what features that say only which words are neighbours (OASM) come "
         "to here, because no two folds share a sentence: one number per fold, whose r is below 0.",
         [
@@ -59,9 +58,10 @@ def word_encoding(subject: LanguageSubject, choices: Choices) -> Findings:
                 "context",
                 "What context adds",
                 context,
-                "r - embedding: r of the layer less that of the embedding layer. Added R2: by the layer beside "
-                "embedding layer, length, frequency, position and punctuation in one regression; p by sign flips of "
-                "sentences, one-sided. Below 0 where more features cost more than they say.",
+                "r - embedding: r of the layer less that of the embedding layer. Added R2: by the layer beside the "
+                "embedding layer in one ridge regression, to what least squares from length, tokens, frequency, "
+                "position and punctuation leave; p by sign flips of sentences, one-sided. Below 0 where more features "
+                "cost more than they say.",
                 ("corpus", "measure", "sheet"),
                 ("r - embedding", "low", "high", "added R2", "low (R2)", "high (R2)", "p"),
             ),
@@ -96,12 +96,12 @@ def _features(subject: LanguageSubject, corpus: WordCorpus, choices: Choices) ->
     def read(model: Any, tokenizer: Any, sites: list[str]) -> dict[str, np.ndarray]:
         return states_of(subject, corpus, sites, model=model, tokenizer=tokenizer)
 
-    controls = np.column_stack(list(corpus.controls().values()))
+    controls = np.column_stack(list(corpus.controls(tokenizer=subject.tokenizer).values()))
     surprisal = corpus.per_word(subject.surprisal(corpus.texts))
     found = {
         _NEITHER: np.zeros((len(corpus), 1)),
-        _CONTROLS: controls,
-        f"{_CONTROLS}, surprisal": np.column_stack([controls, surprisal]),
+        CONTROLS: controls,
+        f"{CONTROLS}, surprisal": np.column_stack([controls, surprisal]),
     }
     return found | layers_and_controls(read, subject.model, subject.tokenizer, list(subject.sheets), choices.seed)
 
@@ -126,9 +126,10 @@ def _of_corpus(
         for name, values in features.items()
         for kind, one in folds.items()
     }
-    joint = {"": np.column_stack([features[_CONTROLS], features[EMBEDDING]])[usable]}
+    joint = {"": features[EMBEDDING][usable]}
     joint |= {name: np.column_stack([joint[""], features[name][usable]]) for name in layers if name in features}
-    both = {name: held_out_words(values, targets, folds[""]) for name, values in joint.items()}
+    controls = features[CONTROLS][usable]
+    both = {name: held_out_words(values, targets, folds[""], controls=controls) for name, values in joint.items()}
     scores, context = [], []
     for column, measure in enumerate(corpus.measures):
         about = {"corpus": corpus.name, "measure": measure}

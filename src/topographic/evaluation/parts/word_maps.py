@@ -23,7 +23,7 @@ def word_maps(subject: LanguageSubject, choices: Choices) -> Findings:
     corpus = subject.erp_corpus
     sites = list(subject.sheets)
     states = states_of(subject, corpus, sites)
-    controls = np.column_stack(list(corpus.controls().values()))
+    controls = np.column_stack(list(corpus.controls(tokenizer=subject.tokenizer).values()))
     titles, rows, pictures, kept, n400 = site_labels(sites), [], [], {}, {}
     draws = {"n_draws": max(choices.n_draws, 2), "seed": choices.seed}
     for component in ERP_COMPONENTS:
@@ -67,11 +67,11 @@ def word_maps(subject: LanguageSubject, choices: Choices) -> Findings:
             compared.append(row)
     return Findings(
         "Units that follow potentials",
-        "Correlation of every unit's state after a word with the potential at it, length, log frequency, position "
-        "and punctuation taken out of both, on the sheet. Largest |r| and Moran's I stand beside those of the same "
-        "maps with the potential moved around the words (shift null), which keeps what units have in common. "
-        "Whether two maps are "
-        "alike is held against the second with its potential moved (shift) and against maps as smooth (spectral).",
+        "Correlation of every unit's state after a word with the potential at it, length, number of tokens, "
+        "log frequency, position and punctuation taken out of both, on the sheet. Largest |r| and Moran's I stand "
+        "beside those of the same maps with the potential moved around the words (shift null), which keeps what units "
+        "have in common. Whether two maps are alike is held against the second with its potential moved (shift) and "
+        "against maps as smooth (spectral).",
         [
             Table(
                 "maps", "By component and sheet", rows, "", ("component", "sheet"), ("largest |r|", "I", "p (shift)")

@@ -12,7 +12,7 @@ from topographic.brain.word_scores import grouped_gain, likelihood_gain, usable_
 from topographic.evaluation.choices import Choices
 from topographic.evaluation.results import Findings, NotMeasurable, Table
 from topographic.evaluation.subject import LanguageSubject
-from topographic.evaluation.word_readings import reading_controls, word_surprisal
+from topographic.evaluation.word_readings import word_surprisal
 
 __all__ = ["word_surprisal_gain"]
 
@@ -34,7 +34,7 @@ def word_surprisal_gain(subject: LanguageSubject, choices: Choices) -> Findings:
         of_twin = [read[text] for text in corpus.texts]
         means.append(_about(corpus, own, of_twin))
         sources = _sources(corpus, own, of_twin, choices.spill_over)
-        controls = reading_controls(corpus, subject.tokenizer, choices.spill_over)
+        controls = corpus.controls(choices.spill_over, subject.tokenizer)
         for measure, values in corpus.measures.items():
             # the same words for every surprisal
             usable = usable_words({measure: values}, controls, *sources.values())
