@@ -103,7 +103,7 @@ def autocorrelation(options: argparse.Namespace) -> None:
             "esda, one null, weights made before": lambda: [
                 Moran(one, lattice, permutations=n_draws) for one in values
             ],
-            "topographic, three nulls, weights of every sheet": lambda: [morans_i(one) for one in maps],
+            "topographic, three nulls, weights made before": lambda: [morans_i(one) for one in maps],
         },
         options,
     )

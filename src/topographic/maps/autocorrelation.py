@@ -1,5 +1,6 @@
 """Moran's I: how alike neighbouring units are, beside the three references that say what that means."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -110,7 +111,7 @@ def morans_i(unit_map: UnitMap, contiguity: Contiguity = "queen") -> MoransI:
             f"the map at {unit_map.site!r} is constant or has fewer than 3 values ({present.sum()} of "
             f"{len(present)}); Moran's I needs values that vary: check the responses of this site"
         )
-    weights = _row_standardised_weights(unit_map.sheet, contiguity, present)
+    weights = _weights(unit_map.sheet, contiguity, present)
     # float32 null maps stay that: rounding moves I by 1e-7
     chosen = slice(None) if present.all() else present
     in_type = {kind: weights.in_type(kind) for kind in {maps.dtype for maps in unit_map.nulls.values()}}
@@ -138,7 +139,7 @@ def each_morans_i(
     maps: Float[np.ndarray, "maps units"], sheet: Sheet, contiguity: Contiguity = "queen"
 ) -> Float[np.ndarray, " maps"]:
     """Moran's I of many maps of one sheet, which have a value everywhere; a constant map gets the expectation."""
-    return _autocorrelation(maps, _row_standardised_weights(sheet, contiguity, np.ones(sheet.n_units, bool)))
+    return _autocorrelation(maps, _weights_of_all(sheet, contiguity))
 
 
 class _Weights(NamedTuple):
@@ -153,8 +154,19 @@ class _Weights(NamedTuple):
         return self._replace(once=self.once.astype(kind), sums=self.sums.astype(kind))
 
 
+def _weights(sheet: Sheet, contiguity: Contiguity, present: Bool[np.ndarray, " units"]) -> _Weights:
+    return (
+        _weights_of_all(sheet, contiguity) if present.all() else _row_standardised_weights(sheet, contiguity, present)
+    )
+
+
+@functools.lru_cache(maxsize=256)  # a sheet has many maps: every contrast, at every width of the readout
+def _weights_of_all(sheet: Sheet, contiguity: Contiguity) -> _Weights:
+    return _row_standardised_weights(sheet, contiguity, np.ones(sheet.n_units, bool))
+
+
 def _row_standardised_weights(sheet: Sheet, contiguity: Contiguity, present: Bool[np.ndarray, " units"]) -> _Weights:
-    """Weights among the units that are present."""
+    """`_weights`, made anew."""
     pairs = adjacent_pairs(sheet, contiguity).numpy()
     if not present.all():
         pairs = pairs[present[pairs].all(axis=1)]
@@ -170,7 +182,9 @@ def _row_standardised_weights(sheet: Sheet, contiguity: Contiguity, present: Boo
     # both directions of every pair are there, sorted
     rows, columns = rows[rows < columns], columns[rows < columns]
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_units))])
-    once = csr_array((share[rows] + share[columns], columns, starts), shape=(n_units, n_units))
+    # of 32 bits, half as much to read as those of 64
+    places = (columns.astype(np.int32), starts.astype(np.int32))
+    once = csr_array((share[rows] + share[columns], *places), shape=(n_units, n_units))
     return _Weights(once, sums, float(in_use.sum()))
 
 
