@@ -155,9 +155,9 @@ class _Weights(NamedTuple):
 
 
 def _weights(sheet: Sheet, contiguity: Contiguity, present: Bool[np.ndarray, " units"]) -> _Weights:
-    return (
-        _weights_of_all(sheet, contiguity) if present.all() else _row_standardised_weights(sheet, contiguity, present)
-    )
+    if present.all():
+        return _weights_of_all(sheet, contiguity)
+    return _row_standardised_weights(sheet, contiguity, present)
 
 
 @functools.lru_cache(maxsize=256)  # a sheet has many maps: every contrast, at every width of the readout
@@ -166,7 +166,7 @@ def _weights_of_all(sheet: Sheet, contiguity: Contiguity) -> _Weights:
 
 
 def _row_standardised_weights(sheet: Sheet, contiguity: Contiguity, present: Bool[np.ndarray, " units"]) -> _Weights:
-    """`_weights`, made anew."""
+    """Weights among the units that are present."""
     pairs = adjacent_pairs(sheet, contiguity).numpy()
     if not present.all():
         pairs = pairs[present[pairs].all(axis=1)]
