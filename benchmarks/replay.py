@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from spatial_loss import machine, spread
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from topographic.behaviour import perplexity, token_log_probabilities
 from topographic.interventions import direction_controls, lesion_effects, micro_stimulation, steering_curve
 from topographic.maps import Selection
 from topographic.recording import find_sites
+from topographic.runs import load_model
 from topographic.sheets import grid
 from topographic.stimuli import load_localizer
 from topographic.training.text.tokenizer import train_tokenizer
@@ -69,9 +70,7 @@ def main() -> None:
 def loaded(options: argparse.Namespace) -> tuple[nn.Module, object]:
     """The model that was named, or one of random weights."""
     if options.gguf:
-        where = {"pretrained_model_name_or_path": options.gguf.parent, "gguf_file": options.gguf.name}
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-        return model.eval(), AutoTokenizer.from_pretrained(**where)
+        return load_model(options.gguf, device="cpu")
     tokenizer = train_tokenizer(load_localizer("language").items, 300)
     torch.manual_seed(0)
     sizes = {"n_layer": options.blocks, "n_embd": options.units, "n_head": 4, "n_positions": 64}

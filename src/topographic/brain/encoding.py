@@ -259,10 +259,10 @@ def encode(
             found["r"][fold, usable] = pearson_r(observed[test], predicted)
             found["r2"][fold, usable] = r2_score(observed[test], predicted)
             found["alpha"][fold, usable], shares[fold][:, usable] = one["alphas"], one["shares"]
-            several = len(bands) > 1
-            band_r2[fold][:, usable] = (
-                _split_r2(observed[test], one["parts"], one["intercept"]) if several else found["r2"][fold, usable]
-            )
+            if len(bands) > 1:
+                band_r2[fold][:, usable] = _split_r2(observed[test], one["parts"], one["intercept"])
+            else:
+                band_r2[fold] = found["r2"][fold]
             if weights is not None and intercepts is not None:
                 weights[:, usable] += one["weights"] / len(folds)
                 intercepts[usable] += one["raw_intercept"] / len(folds)

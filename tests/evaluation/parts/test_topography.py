@@ -46,6 +46,31 @@ def test_a_planted_wave_has_a_topographic_statistic_and_noise_has_none(planted):
     assert means["values"]["p (unit)"] > 0.05
 
 
+def test_every_kind_of_module_has_a_line_from_layer_to_layer(tiny_subject, plant):
+    draw, stimuli = np.random.default_rng(0), load_localizer("suites")
+    sites = [f"h.{layer}.attn.{kind}_sheet" for layer in range(3) for kind in ("query", "value")]
+    responses = {}
+    for number, site in enumerate(sites):  # each as smooth as no other
+        sheet = grid(36, site, wrap=True)
+        wave = np.sin(2 * np.pi * sheet.positions_mm.numpy()[:, 0] / 6)
+        values = draw.standard_normal((len(stimuli), 36)) + number * np.outer(draw.standard_normal(len(stimuli)), wave)
+        responses[site] = Responses(site, values, sheet, stimuli)
+    layout = {site: one.sheet for site, one in responses.items()}
+    subject = plant(dataclasses.replace(tiny_subject, layout=layout, sites=list(layout)), suites=responses)
+    findings = statistic_of_topography(subject, CHOICES)
+    rows = {row["sheet"]: row for row in findings.tables[1].rows}
+    (axes,) = findings.pictures[0].figure.axes
+    lines = {line.get_label(): line.get_ydata() for line in axes.get_lines() if not line.get_label().startswith("_")}
+    assert list(lines) == ["attn.query", "attn.value", "units permuted"]
+    for kind in ("attn.query", "attn.value"):
+        np.testing.assert_array_equal(lines[kind], [rows[f"layer {layer} {kind}"]["t_g"] for layer in range(3)])
+    nulls = [
+        np.mean([rows[f"layer {layer} attn.{one}"]["unit null"] for one in ("query", "value")]) for layer in range(3)
+    ]
+    np.testing.assert_allclose(lines["units permuted"], nulls)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["layer 0", "layer 1", "layer 2"]
+
+
 def test_a_planted_preference_is_found_in_its_suite_alone(planted):
     rows = {row["contrast"]: row for row in linguistic_suites(planted, CHOICES).tables[0].rows}
     assert list(rows) == list(SUITE_CONTRASTS)
