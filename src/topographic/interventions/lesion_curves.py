@@ -1,8 +1,7 @@
 """How much a lesion costs by its size: patches that grow around a peak, each beside its own controls."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -36,11 +35,7 @@ class LesionCurve:
     def to_frame(self) -> pd.DataFrame:
         """A row per size, measure and kind; "p (corrected)" over all of them (max-T)."""
         every = [one for effects in self.effects.values() for one in effects]
-        rows: list[dict[str, Any]] = []
-        for one, joint in zip(every, corrected_p(every), strict=True):
-            row = asdict(one)
-            del row["changes"]
-            rows.append({**row, "p (corrected)": joint})
+        rows = [one.to_row() | {"p (corrected)": p} for one, p in zip(every, corrected_p(every), strict=True)]
         sizes = [size for size, effects in self.effects.items() for _ in effects]
         return pd.DataFrame(rows).assign(size=sizes) if rows else pd.DataFrame(columns=["size"])
 

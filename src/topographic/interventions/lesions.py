@@ -1,7 +1,8 @@
 """What a lesion costs, with its controls in the same table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -66,6 +67,10 @@ class LesionEffect:
     high: float = float("nan")
     changes: tuple[float, ...] = field(default=(), repr=False)
     tolerance: float = float("nan")
+
+    def to_row(self) -> dict[str, Any]:
+        """One row of a table, without every single draw."""
+        return {name: value for name, value in asdict(self).items() if name != "changes"}
 
 
 def lesion_effects(

@@ -14,8 +14,16 @@ from topographic.evaluation.parts.layout_worth import adaptor_at
 from topographic.evaluation.results import Findings, NotMeasurable, Picture, Rows, Table
 from topographic.evaluation.subject import LanguageSubject
 from topographic.evaluation.wording import counted
-from topographic.interventions import direction_controls, lesion_curve, micro_stimulation, steering_curve
+from topographic.interventions import (
+    LesionEffect,
+    corrected_p,
+    direction_controls,
+    lesion_curve,
+    micro_stimulation,
+    steering_curve,
+)
 from topographic.maps import UnitMap, t_map
+from topographic.maps.localizer import one_stimulus_set
 from topographic.maps.stability import split_half
 from topographic.plots.layer_figures import draw_by_layer
 from topographic.recording import Responses, record_tokens
@@ -24,6 +32,12 @@ from topographic.stimuli import StimulusSet
 
 __all__ = ["lesions_by_size", "patch_lesions", "patch_steering", "steering"]
 
+# regions, by the set that chooses them and what is set against what in it
+_REGIONS = {
+    "sentences": ("localizer", ("sentences", "nonwords")),
+    "nouns": ("words", ("noun", "verb")),
+    "verbs": ("words", ("verb", "noun")),
+}
 _STRENGTHS = (-4.0, -2.0, 2.0, 4.0)
 _SIGMA_MM = 2.0
 
@@ -43,7 +57,7 @@ _NEUTRAL_CONTEXTS = (
 
 
 def patch_lesions(subject: LanguageSubject, choices: Choices = Choices()) -> Findings:  # noqa: B008
-    """Dose and response of lesions around the peak of the language contrast, beside patches that remove as much.
+    """Dose and response of lesions at the peaks for sentences, nouns and verbs, beside patches that remove as much.
 
     Parameters
     ----------
@@ -55,60 +69,86 @@ def patch_lesions(subject: LanguageSubject, choices: Choices = Choices()) -> Fin
     Returns
     -------
     Findings
-        A row per size, measure and kind of lesion; sizes for which there are no controls are notes.
+        A row per region, size, measure and kind of lesion; regions and sizes that cannot be measured are notes.
 
     Raises
     ------
     NotMeasurable
-        If no unit responds more to sentences than to nonword strings.
+        If no unit prefers sentences to nonword strings, nouns to verbs, or verbs to nouns.
     """
     return lesions_by_size(subject, choices.as_measured())
 
 
 def lesions_by_size(subject: LanguageSubject, choices: Choices) -> Findings:
     """`patch_lesions` with choices as they are measured."""
-    chooser = _peak_map(split_half(subject.recorded("localizer"))[0], *subject.contrast)
-    site, sheet = chooser.site, chooser.sheet
-    sizes = sorted({max(1, round(fraction * sheet.n_units)) for fraction in choices.lesion_fractions})
+    choosers, notes = _regions(subject)
     passages = subject.passages(subject.minimal_pairs(choices.lesion_pairs))
+    sheets = {one.site: one.sheet for one in choosers.values()}
     tokens = record_tokens(
         subject.model,
         subject.tokenizer,
         StimulusSet("passages", passages, ("text",) * len(passages)),
-        [site],
-        {site: sheet},
+        list(sheets),
+        sheets,
         batch_size=subject.shown.batch_size,
         seed=choices.seed,
     )
-    curve = lesion_curve(
-        subject.model,
-        chooser,
-        sizes,
-        _with_word_classes(subject, subject.performance(choices.lesion_pairs)),
-        removed=tokens,
-        n_draws=choices.lesion_draws,
-        seed=choices.seed,
-    )
-    rows = [{"site": site, "size": row["size"], **row} for row in curve.to_frame().to_dict("records")]
+    measure = _with_word_classes(subject, subject.performance(choices.lesion_pairs))
+    found: list[tuple[dict[str, Any], LesionEffect]] = []
+    for region, chooser in choosers.items():
+        sizes = sorted({max(1, round(fraction * chooser.sheet.n_units)) for fraction in choices.lesion_fractions})
+        curve = lesion_curve(
+            subject.model,
+            chooser,
+            sizes,
+            measure,
+            removed={chooser.site: tokens[chooser.site]},
+            n_draws=choices.lesion_draws,
+            seed=choices.seed,
+        )
+        notes += [f"{region}, {size} units: not measured. {reason}" for size, reason in curve.unmeasured.items()]
+        for size, effects in curve.effects.items():
+            found += [({"region": region, "site": chooser.site, "size": size}, one) for one in effects]
+    corrected = corrected_p([one for _, one in found])
+    rows = [where | one.to_row() | {"p (corrected)": p} for (where, one), p in zip(found, corrected, strict=True)]
     return Findings(
         "Lesions by size",
-        f"Around the unit of {site} with the largest t for sentences against nonwords on half of the items a patch of "
-        "connected units is silenced, larger and larger. Beside it the same at patches of the same sheet as large, as "
-        "compact, and within 10 % in the norm and the variance of what is taken away "
-        f"({counted(choices.lesion_draws, 'draw')}). Noun and verb prediction: how much likelier, in nats, a word of "
-        "the right class is next after contexts such as 'She looked at the' and 'She wanted to'.",
+        "Around the unit with the largest t for sentences against nonwords, for nouns against verbs and for verbs "
+        "against nouns, on half of the items, a patch of connected units is silenced, larger and larger. Beside it the "
+        "same at patches of the same sheet as large, as compact, and within 10 % in the norm and the variance of what "
+        f"is taken away ({counted(choices.lesion_draws, 'draw')}). Noun and verb prediction: how much likelier, in "
+        "nats, a word of the right class is next after contexts such as 'She looked at the' and 'She wanted to', over "
+        "words of the other half. p is corrected over regions, sizes and measures.",
         [
             Table(
                 "patch_lesions",
-                "Effects by size",
+                "Effects by region and size",
                 rows,
-                keys=("size", "measure", "kind"),
+                keys=("region", "size", "measure", "kind"),
                 headline=("value", "sd", "effect", "low", "high", "p", "p (corrected)"),
             )
         ],
-        _pictures(rows, "size", "units silenced", {"lesion": "this patch", "connected": "others that remove as much"}),
-        notes=[f"{size} units: not measured. {reason}" for size, reason in curve.unmeasured.items()],
+        _pictures(
+            [row for row in rows if row["kind"] == "connected"],
+            ("size", "units silenced"),
+            ("effect", "lesion minus patches elsewhere"),
+            ("region", {name: f"place of {name}" for name in choosers}),
+        ),
+        notes=notes,
     )
+
+
+def _regions(subject: LanguageSubject) -> tuple[dict[str, UnitMap], list[str]]:
+    """The map that chooses each region, and why there is none of some."""
+    choosers, missing = {}, []
+    for name, (role, sides) in _REGIONS.items():
+        try:
+            choosers[name] = _peak_map(split_half(subject.recorded(role))[0], *sides)
+        except NotMeasurable as reason:
+            missing.append(f"{name}: {reason}")
+    if not choosers:
+        raise NotMeasurable("; ".join(missing))
+    return choosers, missing
 
 
 def patch_steering(
@@ -190,27 +230,28 @@ def steering(
         ],
         _pictures(
             rows,
-            "strength",
-            "strength (standard deviations)",
-            {"target": "this place", "elsewhere": "other places", "random": "random directions"},
+            ("strength", "strength (standard deviations)"),
+            ("change", "change"),
+            ("kind", {"target": "this place", "elsewhere": "other places", "random": "random directions"}),
         ),
     )
 
 
-def _pictures(rows: Rows, x: str, x_label: str, kinds: Mapping[str, str]) -> list[Picture]:
-    """What every kind changes, a curve each, for each measure that is not one of many phenomena."""
-    intact = {row["measure"]: row["value"] for row in rows if row["kind"] == "intact"}
+def _pictures(
+    rows: Rows, x: tuple[str, str], y: tuple[str, str], lines: tuple[str, Mapping[str, str]]
+) -> list[Picture]:
+    """A curve per line, for each measure that is not one of many phenomena; columns of the rows with their labels."""
+    (across, x_label), (up, y_label), (by, titles) = x, y, lines
     found = []
     for measure in dict.fromkeys(row["measure"] for row in rows if not row["measure"].startswith("accuracy: ")):
-        lines = {}
-        for kind, title in kinds.items():
-            own = [row for row in rows if (row["measure"], row["kind"]) == (measure, kind)]
-            changes = [row["change"] if "change" in row else row["value"] - intact[measure] for row in own]
-            points = sorted(zip([row[x] for row in own], changes, strict=True))
-            lines |= {title: ([at for at, _ in points], [value for _, value in points])} if points else {}
-        if lines:
+        curves = {}
+        for name, title in titles.items():
+            own = [row for row in rows if (row["measure"], row[by]) == (measure, name)]
+            points = sorted((row[across], row[up]) for row in own)
+            curves |= {title: ([at for at, _ in points], [value for _, value in points])} if points else {}
+        if curves:
             name = re.sub(r"\W+", "_", measure).strip("_")
-            axes = draw_by_layer(lines, x_label=x_label, y_label=f"change of {measure}")
+            axes = draw_by_layer(curves, x_label=x_label, y_label=f"{y_label}: {measure}")
             found.append(Picture(name, measure.capitalize(), axes.figure, headline=not found))
     return found
 
@@ -242,8 +283,8 @@ def _with_word_classes(
 
 
 def _word_classes(subject: LanguageSubject) -> tuple[list[str], list[str]]:
-    """Nouns and verbs that begin with a token which no word of the other class begins with."""
-    words = subject.stimuli("words")
+    """Nouns and verbs of the half that chooses no units, beginning with a token as no word of the other class does."""
+    words = one_stimulus_set(split_half(subject.recorded("words"))[1])
     classes = {name: words.select(condition=name).items for name in ("noun", "verb")}
     prefix = word_prefix_of(subject.tokenizer, [*classes["noun"], *classes["verb"]])
     first = {
