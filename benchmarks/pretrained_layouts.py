@@ -314,7 +314,7 @@ def overview(cells: list[dict[str, Any]], ways: list[str]) -> Iterator[str]:
                 loss, n_held = np.mean([cell["loss"] for cell in own]), sum(one < 0.05 for one in corrected)
                 yield (
                     f"| {kind} | {seed} | {way} | {len(own)} | {loss:.3f} | {contrast} | {indices.mean():.3f} | "
-                    f"{mean.mean():.3f} | {p:.2f} | {n_held} |"
+                    f"{mean.mean():.3f} | {p:.3f} | {n_held} |"
                 )
 
 

@@ -3,6 +3,7 @@
     python benchmarks/topoformer.py
     python benchmarks/topoformer.py --device cuda --batch-size 32
     python benchmarks/topoformer.py --published CLONE        # beside the published attention (TahaBinhuraib/topoformer)
+    python benchmarks/topoformer.py --bf16                   # all of them in bfloat16 too, under autocast
     python benchmarks/topoformer.py --quick                  # see that it runs
 
 A layer is attention and MLP, forward and backward. All are timed in turns (A B C A B C ...), so that what else the
@@ -10,10 +11,12 @@ machine does hits each; ratios are of one round each.
 """
 
 import argparse
+import copy
 import importlib
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -84,11 +87,15 @@ def main() -> None:
     ).to(options.device)
     hidden_states.requires_grad_()
 
-    def step(module: nn.Module) -> None:
+    low = dict.fromkeys(f"{name}, bfloat16" for name in (arms if options.bf16 else ()))
+    arms |= {name: copy.deepcopy(arms[name.removesuffix(", bfloat16")]) for name in low}
+
+    def step(name: str, module: nn.Module) -> None:
         for parameter in module.parameters():
             parameter.grad = None
         hidden_states.grad = None
-        output = module(hidden_states)
+        with torch.autocast(options.device, torch.bfloat16, enabled=name in low):
+            output = module(hidden_states)
         (output[0] if isinstance(output, tuple) else output).sum().backward()
 
     described = (
@@ -97,8 +104,8 @@ def main() -> None:
     print(f"{described}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.repeats} rounds\n")
     attention = {name: arm.attn for name, arm in arms.items()}
     for what, compared in (("layer", arms), ("its attention alone", attention)):
-        seconds = paired_seconds({name: lambda arm=arm: step(arm) for name, arm in compared.items()}, options)
-        kept = {name: megabytes(lambda arm=arm: step(arm), arm, options) for name, arm in compared.items()}
+        seconds = paired_seconds({name: partial(step, name, arm) for name, arm in compared.items()}, options)
+        kept = {name: megabytes(partial(step, name, arm), arm, options) for name, arm in compared.items()}
         print(f"| {what} | median time | time, without locality = 1 | memory | memory, without locality = 1 |")
         print("|---|---|---|---|---|")
         base = "without locality"
@@ -109,9 +116,11 @@ def main() -> None:
                 f"{kept[name]:.1f} MB | {kept[name] / kept[base]:.2f} |"
             )
         print()
-        for name in set(compared) - {"local", base}:
-            ratios = [slow / fast for slow, fast in zip(seconds[name], seconds["local"], strict=True)]
-            print(f"{name.capitalize()} over local: {statistics.median(ratios):.2f}\n")
+        pairs = [(name, "local") for name in compared if name not in (*low, "local", base)]
+        pairs += [(name, "local, bfloat16") for name in compared if low and name not in ("local, bfloat16", base)]
+        for name, ours in pairs:
+            ratios = [slow / fast for slow, fast in zip(seconds[name], seconds[ours], strict=True)]
+            print(f"{name.capitalize()} over {ours}: {statistics.median(ratios):.2f}\n")
 
 
 def block(config: TopoformerConfig, options: argparse.Namespace) -> TopoformerBlock:
@@ -148,6 +157,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice by default")
     parser.add_argument("--published", help="folder of a clone of the published code")
+    parser.add_argument("--bf16", action="store_true", help="each also in bfloat16")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs")

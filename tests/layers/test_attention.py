@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from topographic.layers import NORMALIZATIONS, SpatialQuerying, receptive_fields, spatial_querying_attention
+from topographic.layers import (
+    NORMALIZATIONS,
+    SpatialQuerying,
+    receptive_fields,
+    spatial_querying_attention,
+    written_out,
+)
 from topographic.sheets import grid, head_tiles
 
 
@@ -94,6 +100,28 @@ def test_both_ways_of_attending_agree(is_causal, n_heads, mask):
         assert (probabilities[1][..., 3:] == 0).all()
     if is_causal:
         assert (probabilities.triu(1) == 0).all()
+
+
+@pytest.mark.parametrize("mask", [None, [[True] * 5, [True] * 3 + [False] * 2]])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_wide_heads_are_written_out_on_a_cpu_and_say_the_same(is_causal, mask, monkeypatch):
+    inputs, fields = drawn(256), receptive_fields(grid(256, wrap=True), 0.2)
+    options = {
+        "is_causal": is_causal,
+        "mask": None if mask is None else torch.tensor(mask),
+        "with_probabilities": False,
+    }
+    heads = inputs[0][:, None]
+    assert written_out(heads, heads)
+    assert not written_out(heads[..., :255], heads)
+    assert not written_out(heads.to("meta"), heads), "a GPU is not meant"
+    long = torch.empty(1, 1, 1000, 256)
+    assert not written_out(long, long), "scores would be more than queries, keys and values together"
+    wide, none = spatial_querying_attention(*inputs, fields, **options)
+    assert none is None
+    monkeypatch.setattr("topographic.layers.attention._WIDE", 257)
+    fused, _ = spatial_querying_attention(*inputs, fields, **options)
+    torch.testing.assert_close(wide, fused)
 
 
 def test_heads_are_tiles_of_one_sheet_or_have_a_sheet_each():

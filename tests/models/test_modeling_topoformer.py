@@ -12,6 +12,7 @@ from topographic.models import (
     TopoformerForMaskedLM,
     TopoformerForSequenceClassification,
     fresh_model,
+    modeling_topoformer,
     preset,
     register,
 )
@@ -77,6 +78,38 @@ def test_attention_is_that_of_the_published_code(shared, implementation):
     torch.testing.assert_close(output, golden.projected_output, rtol=0, atol=1e-6)
     if implementation == "eager":
         torch.testing.assert_close(weights[:, 0], golden.attention_probs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pads", ["none", "left", "right"])
+@pytest.mark.parametrize("objective", ["next_token", "masked_tokens"])
+def test_wide_heads_on_a_cpu_see_what_narrow_ones_do(objective, pads, monkeypatch):
+    model, ids, written = built(objective), tokens(), []
+    assert model.config._attn_implementation == "sdpa"
+    own = modeling_topoformer.attend_written_out
+    monkeypatch.setattr(
+        modeling_topoformer, "attend_written_out", lambda *args, **kwargs: written.append(1) or own(*args, **kwargs)
+    )
+    mask = torch.ones_like(ids)
+    if pads != "none":
+        mask[0, slice(0, 3) if pads == "left" else slice(-3, None)] = 0
+    answers = []
+    for width in (1, 1000):  # of a head, from which on it counts as wide
+        monkeypatch.setattr("topographic.layers.attention._WIDE", width)
+        model.zero_grad()
+        logits = model(ids, attention_mask=mask).logits[mask.bool()]
+        logits.square().sum().backward()
+        answers.append((logits, *(one.grad for one in model.parameters())))
+        assert len(written) == 2, "the two blocks of the first model"
+    for wide, narrow in zip(*answers, strict=True):
+        assert torch.isfinite(wide).all()
+        torch.testing.assert_close(wide, narrow, rtol=1e-4, atol=1e-5)
+    if objective == "next_token":
+        monkeypatch.setattr("topographic.layers.attention._WIDE", 1)
+        step, kept = [], None  # what was said, keys and values
+        for token in ids.T[..., None]:
+            said = model(token, past_key_values=kept, use_cache=True)
+            step, kept = [*step, said.logits], said.past_key_values
+        torch.testing.assert_close(torch.cat(step, 1), model(ids).logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

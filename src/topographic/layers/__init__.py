@@ -1,6 +1,12 @@
 """Locality inside a network: receptive fields on a sheet, attention through them, and locally connected maps."""
 
-from topographic.layers.attention import NORMALIZATIONS, SpatialQuerying, normalised_fields, spatial_querying_attention
+from topographic.layers.attention import (
+    NORMALIZATIONS,
+    SpatialQuerying,
+    normalised_fields,
+    spatial_querying_attention,
+    written_out,
+)
 from topographic.layers.fields import SharedFields
 from topographic.layers.lateral import LateralSmoothing
 from topographic.layers.local_weights import LocalWeights, locally_connected
@@ -17,4 +23,5 @@ __all__ = [
     "normalised_fields",
     "receptive_fields",
     "spatial_querying_attention",
+    "written_out",
 ]

@@ -32,7 +32,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from topographic.layers import LateralSmoothing, SharedFields, SpatialQuerying, locally_connected
+from topographic.layers import LateralSmoothing, SharedFields, SpatialQuerying, locally_connected, written_out
 from topographic.models.auto_map import NeverCopied
 from topographic.models.configuration_topoformer import Mechanism, TopoformerConfig
 from topographic.models.modeling_topolm import count_tokens, eager_attention_forward
@@ -94,11 +94,25 @@ class TopoformerAttention(nn.Module):
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation or "eager", eager_attention_forward
         )
+        if self.config._attn_implementation == "sdpa" and written_out(query, key):
+            attend = attend_written_out
         heads, weights = attend(
             self, query, key, value, attention_mask, dropout=0.0, scaling=query.shape[-1] ** -0.5, **kwargs
         )
         attended = self.act(rearrange(heads, "b t h d -> b t (h d)"))
         return self.dropout(self.output_sheet(self.lateral(self.act(self.output(attended))))), weights
+
+
+def attend_written_out(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """`eager_attention_forward` for the masks of "sdpa": none where all earlier tokens are meant, otherwise of bool."""
+    if attention_mask is None and module.is_causal and query.shape[-2] > 1:
+        attention_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    if attention_mask is not None:
+        least = torch.finfo(query.dtype).min  # and not -inf: a pad that attends to nothing stays a number
+        attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(~attention_mask, least)
+    return eager_attention_forward(module, query, key, value, attention_mask, **kwargs)[0], None
 
 
 Fields = dict[Mechanism, SharedFields | None]
