@@ -193,7 +193,7 @@ def measure(
         maps[name] = {"I": index.value, "mean_abs_t": float(np.abs(t.values).mean())}
         for null, beside in index.nulls.items():
             maps[name][null] = {"mean": beside.mean, "sd": beside.sd, "p": beside.p}
-        maps[name]["label"]["draws"] = [round(float(draw), 5) for draw in index.nulls["label"].draws]
+        maps[name]["label"]["draws"] = [round(float(draw), 9) for draw in index.nulls["label"].draws]
     loss = float(spatial_correlation_loss(held_out, sheet.positions_mm, fitting_neighborhoods(sheet)))
     return {"loss": loss, "contrasts": maps}
 

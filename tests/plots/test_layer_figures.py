@@ -21,6 +21,9 @@ def test_one_line_per_layer_in_the_order_of_depth():
 
 
 def test_many_layers_are_named_first_middle_and_last():
+    ax = draw_by_layer({"a": ([0, 2], [0.5, 0.7]), "b": ([0, 2], [0.1, 0.2])}, bands={"b": ([0.0, 0.1], [0.3, 0.4])})
+    (band,) = ax.collections
+    assert band.get_paths()[0].get_extents().extents.tolist() == [0.0, 0.0, 2.0, 0.4]
     ax = draw_by_layer({f"layer {layer}": ([0, 1], [1, 0]) for layer in range(12)})
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["layer 0", "layer 6", "layer 11"]
     assert len(ax.lines) == 1 + 12

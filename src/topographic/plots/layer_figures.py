@@ -27,10 +27,11 @@ def draw_by_layer(
     ax: "Axes | None" = None,
     *,
     references: Mapping[str, Line] | None = None,
+    bands: Mapping[str, Line] | None = None,
     x_label: str = "",
     y_label: str = "",
 ) -> "Axes":
-    """Draw one line per layer, from the first in dark to the last in light colours."""
+    """Draw one line per layer, from the first in dark to the last in light colours; bands are low and high of one."""
     if not lines:
         raise ValueError("no line to draw; expected one per layer")
     ax = ax if ax is not None else new_axes(5.6, 3.4)
@@ -40,6 +41,8 @@ def draw_by_layer(
     for index, (colour, (name, (x, y))) in enumerate(zip(colours, lines.items(), strict=False)):
         named = not many or index in (0, len(lines) // 2, len(lines) - 1)
         ax.plot(x, y, color=colour, linewidth=1.6, marker="o", markersize=2.5, label=name if named else f"_{name}")
+        if bands and name in bands:
+            ax.fill_between(x, *bands[name], color=colour, alpha=0.15, linewidth=0)
     for name, (x, y) in (references or {}).items():
         ax.plot(x, y, color="#8a8a8a", linewidth=1.4, linestyle=(0, (4, 2)), label=name)
     if all(float(place).is_integer() for x, _ in lines.values() for place in x):

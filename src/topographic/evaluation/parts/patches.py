@@ -124,6 +124,7 @@ def lesions_by_size(subject: LanguageSubject, choices: Choices) -> Findings:
                 "patch_lesions",
                 "Effects by region and size",
                 rows,
+                "Drawn: lesion minus other patches of its sheet, and where 95 % of these differences lie.",
                 keys=("region", "size", "measure", "kind"),
                 headline=("value", "sd", "effect", "low", "high", "p", "p (corrected)"),
             )
@@ -131,7 +132,7 @@ def lesions_by_size(subject: LanguageSubject, choices: Choices) -> Findings:
         _pictures(
             [row for row in rows if row["kind"] == "connected"],
             ("size", "units silenced"),
-            ("effect", "lesion minus patches elsewhere"),
+            ("effect", "lesion minus other patches"),
             ("region", {name: f"place of {name}" for name in choosers}),
         ),
         notes=notes,
@@ -240,18 +241,20 @@ def steering(
 def _pictures(
     rows: Rows, x: tuple[str, str], y: tuple[str, str], lines: tuple[str, Mapping[str, str]]
 ) -> list[Picture]:
-    """A curve per line, for each measure that is not one of many phenomena; columns of the rows with their labels."""
+    """A curve per line with its limits, for each measure but single phenomena; columns of rows with their labels."""
     (across, x_label), (up, y_label), (by, titles) = x, y, lines
     found = []
     for measure in dict.fromkeys(row["measure"] for row in rows if not row["measure"].startswith("accuracy: ")):
-        curves = {}
+        curves, bands = {}, {}
         for name, title in titles.items():
             own = [row for row in rows if (row["measure"], row[by]) == (measure, name)]
-            points = sorted((row[across], row[up]) for row in own)
-            curves |= {title: ([at for at, _ in points], [value for _, value in points])} if points else {}
+            own.sort(key=lambda row: row[across])
+            at, values, low, high = ([row[column] for row in own] for column in (across, up, "low", "high"))
+            curves |= {title: (at, values)} if own else {}
+            bands |= {title: (low, high)} if own else {}
         if curves:
             name = re.sub(r"\W+", "_", measure).strip("_")
-            axes = draw_by_layer(curves, x_label=x_label, y_label=f"{y_label}: {measure}")
+            axes = draw_by_layer(curves, bands=bands, x_label=x_label, y_label=y_label)
             found.append(Picture(name, measure.capitalize(), axes.figure, headline=not found))
     return found
 
