@@ -161,3 +161,28 @@ def test_words_without_a_predictor_are_left_out_by_name():
     with pytest.raises(ValueError, match="leave out the words that lack one"):
         likelihood_gain(y, controls, added, run_folds(SENTENCES, 5))
     assert usable_words({"y": y}, controls, added).sum() == len(y) - 1
+
+
+def test_features_that_tell_topics_apart_say_nothing_of_other_topics():
+    """What is alike within topics alone: sentences left out one by one say that it predicts, whole topics that not."""
+    topics = np.repeat(np.arange(24), 8)
+    folds, gains = run_folds(topics, 6), {"one by one": [], "whole topics": []}
+    for seed in range(3):
+        source = np.random.default_rng(seed)
+        about, response = source.normal(size=(24, 60)), source.normal(size=(24, 1))
+        features = about[topics] + 0.3 * source.normal(size=(192, 60))
+        y, length = response[topics] + 0.3 * source.normal(size=(192, 1)), source.normal(size=(192, 1))
+        base = held_out_words(np.zeros((192, 1)), y, folds, controls=length)
+        for name, groups in (("one by one", None), ("whole topics", topics)):
+            said = held_out_words(features, y, folds, controls=length, groups=groups)
+            gains[name].append((np.square(y - base) - np.square(y - said)).mean() / y.var())
+    assert np.mean(gains["one by one"]) < -0.5
+    assert -0.1 < np.mean(gains["whole topics"]) < 0.01
+
+
+def test_groups_change_nothing_but_how_the_penalty_is_chosen():
+    source = np.random.default_rng(1)
+    x, y = source.normal(size=(320, 4)), source.normal(size=(320, 2))
+    folds, options = run_folds(SENTENCES, 5), {"alphas": (30.0,), "controls": source.normal(size=(320, 2))}
+    one_by_one = held_out_words(x, y, folds, **options)
+    np.testing.assert_allclose(held_out_words(x, y, folds, groups=SENTENCES, **options), one_by_one, atol=1e-8)

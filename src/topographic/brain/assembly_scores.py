@@ -11,10 +11,9 @@ from tqdm.auto import tqdm
 
 from topographic.brain.assemblies import ResponseAssembly
 from topographic.brain.controls import orthogonal_autocorrelated_features
-from topographic.brain.encoding import encode
 from topographic.brain.folds import Folds, run_folds
 from topographic.brain.scores import group_sign_flip
-from topographic.brain.word_scores import grouped_gain, without_controls
+from topographic.brain.word_scores import grouped_gain, grouped_ridge, without_controls
 from topographic.maps.nulls import check_draws, stream
 
 __all__ = ["LENGTH", "NEIGHBOURS", "AssemblyScores", "score_assembly"]
@@ -200,15 +199,7 @@ def _blocks(assembly: ResponseAssembly, n_folds: int) -> tuple[list[_Block], lis
 
 
 def _ridge(values: np.ndarray, block: _Block, alphas: Sequence[float]) -> np.ndarray:
-    return _encoded(values, block.observed, block.runs, block.folds, alphas)
-
-
-def _encoded(
-    values: np.ndarray, observed: np.ndarray, runs: np.ndarray, folds: Folds, alphas: Sequence[float]
-) -> np.ndarray:
-    # small predictions beside a mean would be lost in single precision
-    options: dict[str, Any] = {"keep_predictions": True, "dtype": "float64", "progress": False}
-    return np.asarray(encode(values, observed, runs=runs, folds=folds, alphas=alphas, **options).predictions)
+    return grouped_ridge(values, block.observed, block.runs, block.folds, alphas)
 
 
 def _least_squares(values: np.ndarray, block: _Block, _: Sequence[float]) -> np.ndarray:
@@ -275,7 +266,7 @@ def _gains(
             # a column that is a mixture of the controls leaves nothing but rounding errors
             features[:, features[train].std(axis=0) <= 1e-9 * np.abs(own).max(axis=0)] = 0.0
             one_fold = Folds(block.folds.name, (pair,))
-            said = _encoded(features, left, block.runs, one_fold, alphas)
+            said = grouped_ridge(features, left, block.runs, one_fold, alphas)
             gains[test] = np.square(left[test]) - np.square(left - said)[test]
         gains /= block.observed.var(axis=0)
         owners = subjects[block.columns]

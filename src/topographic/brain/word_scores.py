@@ -5,10 +5,12 @@ Words of one sentence are no independent samples. What is drawn anew here are se
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from topographic.brain.encoding import encode
 from topographic.brain.folds import Folds
 from topographic.maps.nulls import check_draws, stream
 
@@ -16,6 +18,7 @@ __all__ = [
     "GroupedScore",
     "grouped_correlation",
     "grouped_gain",
+    "grouped_ridge",
     "held_out_words",
     "likelihood_gain",
     "sentence_and_type_folds",
@@ -246,9 +249,10 @@ def held_out_words(
     folds: Folds,
     *,
     controls: Shaped[np.ndarray, "others controls"] | None = None,
+    groups: Shaped[np.ndarray, " words"] | None = None,
     alphas: Sequence[float] | np.ndarray = DEFAULT_ALPHAS,
 ) -> Float[np.ndarray, "rows measures"]:
-    """Held-out predictions of ridge regression, one alpha per measure by leaving one training word out.
+    """Held-out predictions of ridge regression, one alpha per measure by leaving training words out.
 
     Parameters
     ----------
@@ -261,6 +265,8 @@ def held_out_words(
     controls : ndarray, shape (words, controls), optional
         Fitted by least squares, and features to what these leave of features and measures: with a penalty on controls,
         features would be credited with what it keeps controls from saying.
+    groups : ndarray, shape (words,), optional
+        Words of one, such as the sentences of a topic, are left out together when alpha is chosen; one by one without.
     alphas : sequence of float
         Penalties tried.
 
@@ -277,7 +283,7 @@ def held_out_words(
     Notes
     -----
     Words left out one at a time share their sentence with training words, so alpha may be a little small; no held-out
-    word is touched by that.
+    word is touched by that. Sentences of one topic share so much that alpha would be far too small: give their groups.
 
     Examples
     --------
@@ -304,11 +310,31 @@ def held_out_words(
         # a column that is a mixture of the controls leaves nothing but rounding errors
         scale = own[train].std(axis=0)
         scaled = own / np.where(scale > 1e-9 * largest, scale, np.inf)
+        if groups is not None:
+            varied = left[train].std(axis=0) > 1e-9 * np.abs(targets).max(axis=0)  # what controls say wholly is said
+            found[test] = (targets - left)[test]
+            if varied.any():
+                one_fold = Folds(folds.name, ((train, test),))
+                found[np.ix_(test, varied)] += grouped_ridge(scaled, left[:, varied], groups, one_fold, alphas)[test]
+            continue
         model = RidgeCV(alphas=np.asarray(alphas, dtype=np.float64), alpha_per_target=True)
         model.fit(scaled[train], left[train])
         said = np.asarray(model.predict(scaled[test])).reshape(len(test), -1)
         found[test] = targets[test] - left[test] + said
     return found
+
+
+def grouped_ridge(
+    values: np.ndarray,
+    observed: np.ndarray,
+    groups: Shaped[np.ndarray, " rows"],
+    folds: Folds,
+    alphas: Sequence[float] | np.ndarray,
+) -> np.ndarray:
+    """Held-out predictions of `encode`, which chooses penalties by folds of whole groups."""
+    # small predictions beside a mean would be lost in single precision
+    options: dict[str, Any] = {"keep_predictions": True, "dtype": "float64", "progress": False}
+    return np.asarray(encode(values, observed, runs=groups, folds=folds, alphas=alphas, **options).predictions)
 
 
 def without_controls(

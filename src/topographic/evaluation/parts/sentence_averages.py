@@ -35,12 +35,12 @@ def sentence_averages(subject: LanguageSubject, choices: Choices) -> Findings:
         beside = {"controls": features[_LENGTH]}
         length = held_out_words(np.zeros((len(corpus), 1)), y, folds, **beside)[:, 0]
         for name, values in features.items():
-            predicted = held_out_words(values, y, folds)[:, 0]
+            predicted = held_out_words(values, y, folds, groups=topics)[:, 0]
             one = grouped_correlation(corpus.response, predicted, topics, **drawn)
             row = {"experiment": corpus.name, "features": name, "sentences": len(corpus)}
             row |= {"r": one.value, "low": one.low, "high": one.high}
             if name != _LENGTH:
-                both = held_out_words(values, y, folds, **beside)[:, 0]
+                both = held_out_words(values, y, folds, groups=topics, **beside)[:, 0]
                 errors = [np.square(corpus.response - one) / corpus.response.var() for one in (length, both)]
                 added = grouped_gain(errors[0] - errors[1], topics, **drawn)
                 row |= {"added R2": added.value, "low (R2)": added.low, "high (R2)": added.high, "p": added.p}
@@ -48,7 +48,8 @@ def sentence_averages(subject: LanguageSubject, choices: Choices) -> Findings:
     known = published_brain_scores()
     return Findings(
         "Averages per sentence",
-        "Ridge regression from states of whole sentences, topics held out together; intervals (95 %) and p (sign "
+        "Ridge regression from states of whole sentences, topics held out together, also where the penalty is chosen; "
+        "intervals (95 %) and p (sign "
         "flips, one-sided) over topics. Added R2: by states, to what least squares from numbers of words and letters "
         "and the place in the topic leaves.",
         [
