@@ -87,8 +87,8 @@ def main() -> None:
     ).to(options.device)
     hidden_states.requires_grad_()
 
-    low = dict.fromkeys(f"{name}, bfloat16" for name in (arms if options.bf16 else ()))
-    arms |= {name: copy.deepcopy(arms[name.removesuffix(", bfloat16")]) for name in low}
+    low = {f"{name}, bfloat16": copy.deepcopy(arm) for name, arm in arms.items()} if options.bf16 else {}
+    arms |= low
 
     def step(name: str, module: nn.Module) -> None:
         for parameter in module.parameters():
@@ -116,11 +116,10 @@ def main() -> None:
                 f"{kept[name]:.1f} MB | {kept[name] / kept[base]:.2f} |"
             )
         print()
-        pairs = [(name, "local") for name in compared if name not in (*low, "local", base)]
-        pairs += [(name, "local, bfloat16") for name in compared if low and name not in ("local, bfloat16", base)]
-        for name, ours in pairs:
-            ratios = [slow / fast for slow, fast in zip(seconds[name], seconds[ours], strict=True)]
-            print(f"{name.capitalize()} over {ours}: {statistics.median(ratios):.2f}\n")
+        for ours in ("local", "local, bfloat16") if low else ("local",):
+            for name in [one for one in compared if one.split(",")[0] not in ("local", base)]:
+                ratios = [slow / fast for slow, fast in zip(seconds[name], seconds[ours], strict=True)]
+                print(f"{name.capitalize()} over {ours}: {statistics.median(ratios):.2f}\n")
 
 
 def block(config: TopoformerConfig, options: argparse.Namespace) -> TopoformerBlock:

@@ -13,7 +13,7 @@ from topographic.brain.assemblies import ResponseAssembly
 from topographic.brain.controls import orthogonal_autocorrelated_features
 from topographic.brain.folds import Folds, run_folds
 from topographic.brain.scores import group_sign_flip
-from topographic.brain.word_scores import grouped_gain, grouped_ridge, without_controls
+from topographic.brain.word_scores import grouped_gain, grouped_ridge, held_out_words, without_controls
 from topographic.maps.nulls import check_draws, stream
 
 __all__ = ["LENGTH", "NEIGHBOURS", "AssemblyScores", "score_assembly"]
@@ -259,15 +259,10 @@ def _gains(
     sums, sizes = np.zeros((n_items, len(names))), np.zeros((n_items, len(names)))
     for block in blocks:
         own, control = values[block.rows], length[block.rows]
-        gains = np.full(block.observed.shape, np.nan)
-        for pair in block.folds.pairs:
-            train, test = pair
-            left, features = (without_controls(control, one, train) for one in (block.observed, own))
-            # a column that is a mixture of the controls leaves nothing but rounding errors
-            features[:, features[train].std(axis=0) <= 1e-9 * np.abs(own).max(axis=0)] = 0.0
-            one_fold = Folds(block.folds.name, (pair,))
-            said = grouped_ridge(features, left, block.runs, one_fold, alphas)
-            gains[test] = np.square(left[test]) - np.square(left - said)[test]
+        beside = {"controls": control, "groups": block.runs, "alphas": alphas}
+        both = held_out_words(own, block.observed, block.folds, **beside)
+        length_alone = _least_squares(control, block, alphas)
+        gains = np.square(block.observed - length_alone) - np.square(block.observed - both)
         gains /= block.observed.var(axis=0)
         owners = subjects[block.columns]
         for place, name in enumerate(names):

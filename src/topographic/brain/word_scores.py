@@ -310,16 +310,16 @@ def held_out_words(
         # a column that is a mixture of the controls leaves nothing but rounding errors
         scale = own[train].std(axis=0)
         scaled = own / np.where(scale > 1e-9 * largest, scale, np.inf)
-        if groups is not None:
-            varied = left[train].std(axis=0) > 1e-9 * np.abs(targets).max(axis=0)  # what controls say wholly is said
-            found[test] = (targets - left)[test]
+        if groups is None:
+            model = RidgeCV(alphas=np.asarray(alphas, dtype=np.float64), alpha_per_target=True)
+            model.fit(scaled[train], left[train])
+            said = np.asarray(model.predict(scaled[test])).reshape(len(test), -1)
+        else:
+            said = np.zeros((len(test), targets.shape[1]))
+            varied = left[train].std(axis=0) > 1e-9 * np.abs(targets).max(axis=0)  # of others controls say all
             if varied.any():
                 one_fold = Folds(folds.name, ((train, test),))
-                found[np.ix_(test, varied)] += grouped_ridge(scaled, left[:, varied], groups, one_fold, alphas)[test]
-            continue
-        model = RidgeCV(alphas=np.asarray(alphas, dtype=np.float64), alpha_per_target=True)
-        model.fit(scaled[train], left[train])
-        said = np.asarray(model.predict(scaled[test])).reshape(len(test), -1)
+                said[:, varied] = grouped_ridge(scaled, left[:, varied], groups, one_fold, alphas)[test]
         found[test] = targets[test] - left[test] + said
     return found
 

@@ -34,7 +34,7 @@ __all__ = ["lesions_by_size", "patch_lesions", "patch_steering", "steering"]
 
 # regions, by the set that chooses them and what is set against what in it
 _REGIONS = {
-    "sentences": ("localizer", ("sentences", "nonwords")),
+    "sentences": ("localizer", LanguageSubject.contrast),
     "nouns": ("words", ("noun", "verb")),
     "verbs": ("words", ("verb", "noun")),
 }

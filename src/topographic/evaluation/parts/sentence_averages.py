@@ -49,9 +49,8 @@ def sentence_averages(subject: LanguageSubject, choices: Choices) -> Findings:
     return Findings(
         "Averages per sentence",
         "Ridge regression from states of whole sentences, topics held out together, also where the penalty is chosen; "
-        "intervals (95 %) and p (sign "
-        "flips, one-sided) over topics. Added R2: by states, to what least squares from numbers of words and letters "
-        "and the place in the topic leaves.",
+        "intervals (95 %) and p (sign flips, one-sided) over topics. Added R2: by states, to what least squares from "
+        "numbers of words and letters and the place in the topic leaves.",
         [
             Table(
                 "scores",
